@@ -1,0 +1,205 @@
+//! One connection to NATS: made in the background, kept up, and watched.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, Context};
+use async_nats::{ConnectOptions, Event, ServerAddr};
+use tokio::sync::{RwLock, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{During, Unavailable};
+use crate::topology::{self, Objects};
+
+/// How long a JetStream request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+/// How often an idle connection is tried. Two unanswered pings end it.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
+/// How often to look whether the objects are still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// How long to wait before objects that could not be made are tried again.
+const TOPOLOGY_RETRY: Duration = Duration::from_millis(250);
+
+/// How to reach NATS, and what to make there.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses, separated by commas: `nats://host:4222`.
+    pub url: String,
+    /// How this process shows in `nats server report connections`.
+    pub name: String,
+    /// Copies of each stream and bucket that is made (1, 3 or 5).
+    pub replicas: usize,
+    /// How long a repeated idempotency key is recognised.
+    pub duplicate_window: Duration,
+}
+
+/// The state of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// How many connections there have been. What was under way on an earlier one is lost.
+    pub generation: u64,
+    /// Whether there is one now.
+    pub is_up: bool,
+}
+
+/// The address is not one.
+#[derive(Debug, thiserror::Error)]
+#[error("`{url}` is not the address of a NATS server, like `nats://127.0.0.1:4222`: {why}")]
+pub struct BadAddress {
+    url: String,
+    why: String,
+}
+
+/// A handle on NATS; clones share one connection.
+#[derive(Clone)]
+pub struct Broker {
+    pub(crate) context: Context,
+    config: Arc<Config>,
+    link: watch::Receiver<Link>,
+    objects: Arc<RwLock<Option<Arc<Objects>>>>,
+}
+
+impl Broker {
+    /// Starts to connect, and returns at once whether or not there is a server yet. Run [`Broker::keep`] beside it.
+    pub async fn connect(config: Config) -> Result<Self, BadAddress> {
+        let bad = |why: String| BadAddress { url: config.url.clone(), why };
+        let addresses: Vec<ServerAddr> = config
+            .url
+            .split(',')
+            .map(|address| address.trim().parse().map_err(|e: std::io::Error| bad(e.to_string())))
+            .collect::<Result<_, _>>()?;
+        let (link_writer, link) = watch::channel(Link { generation: 0, is_up: false });
+        let link_writer = Arc::new(link_writer);
+        let client = ConnectOptions::new()
+            .name(&config.name)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .ping_interval(PING_INTERVAL)
+            .reconnect_delay_callback(|attempts| {
+                let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+                Duration::from_millis(25).saturating_mul(attempts).min(MAX_RECONNECT_DELAY)
+            })
+            .event_callback(move |event| {
+                let link = link_writer.clone();
+                async move { note(&link, &event) }
+            })
+            .connect(addresses)
+            .await
+            .map_err(|e| bad(e.to_string()))?;
+        let context = jetstream::context::ContextBuilder::new()
+            .timeout(REQUEST_TIMEOUT)
+            .ack_timeout(REQUEST_TIMEOUT)
+            .backpressure_on_inflight(true)
+            .build(client);
+        Ok(Self { context, config: Arc::new(config), link, objects: Arc::default() })
+    }
+
+    /// Makes the objects that are missing, after every new connection and now and then, until told to stop.
+    pub async fn keep(&self, shutdown: CancellationToken) {
+        let mut link = self.link.clone();
+        loop {
+            let now = *link.borrow_and_update();
+            let changed = async {
+                if now.is_up {
+                    Box::pin(self.make_objects()).await;
+                }
+                timeout(LOOK_AGAIN, link.changed()).await
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = changed => if matches!(changed, Ok(Err(_))) { return },
+            }
+        }
+    }
+
+    async fn make_objects(&self) {
+        loop {
+            match topology::ensure(&self.context, &self.config).await {
+                Ok(objects) => {
+                    let had = self.objects.write().await.replace(Arc::new(objects));
+                    if had.is_none() {
+                        tracing::info!(server = %self.server(), "nats.ready");
+                    }
+                    return;
+                }
+                Err(error) => {
+                    *self.objects.write().await = None;
+                    tracing::warn!(%error, "nats.not_ready");
+                    tokio::time::sleep(TOPOLOGY_RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// The connection's state, and its changes.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
+    }
+
+    /// Whether everything that the services need is there; the error says what is not.
+    pub async fn check(&self) -> Result<(), Unavailable> {
+        const WHAT: &str = "NATS is not ready";
+        if !self.link.borrow().is_up {
+            return Err(Unavailable::new(WHAT, format!("there is no connection to {}", self.server())));
+        }
+        let objects = self.objects().await?;
+        objects.events.get_info().await.during(WHAT)?;
+        Ok(())
+    }
+
+    /// The server's name and version, or the address where there is no connection.
+    pub fn server(&self) -> String {
+        match self.context.client().try_server_info() {
+            Some(info) => format!("{} (nats-server {}) at {}:{}", info.server_name, info.version, info.host, info.port),
+            None => redacted(&self.config.url),
+        }
+    }
+
+    /// The largest message that the server takes, headers included, in bytes.
+    pub(crate) fn max_message_bytes(&self) -> usize {
+        self.context.client().max_payload()
+    }
+
+    /// The objects, once they have been made on this connection.
+    pub(crate) async fn objects(&self) -> Result<Arc<Objects>, Unavailable> {
+        let objects = self.objects.read().await.clone();
+        objects.ok_or_else(|| Unavailable::new("NATS is not ready", "streams and buckets have not been made yet"))
+    }
+
+    /// Waits for a connection, but not past the deadline.
+    pub(crate) async fn connected_by(&self, deadline: Instant) -> bool {
+        let mut link = self.link.clone();
+        matches!(timeout_at(deadline, link.wait_for(|link| link.is_up)).await, Ok(Ok(_)))
+    }
+
+    /// Sends what was handed to the client, and waits until the server has it.
+    pub async fn flush(&self) -> Result<(), Unavailable> {
+        self.context.client().flush().await.during("flushing the connection to NATS")
+    }
+}
+
+fn note(link: &watch::Sender<Link>, event: &Event) {
+    match event {
+        Event::Connected => {
+            link.send_modify(|link| *link = Link { generation: link.generation + 1, is_up: true });
+            tracing::info!("nats.connected");
+        }
+        Event::Disconnected | Event::Closed => {
+            link.send_modify(|link| link.is_up = false);
+            tracing::warn!("nats.disconnected");
+        }
+        Event::ClientError(error) if !link.borrow().is_up => tracing::debug!(%error, "nats.connect_failed"),
+        other => tracing::warn!(event = %other, "nats.event"),
+    }
+}
+
+/// Addresses without user and password.
+fn redacted(url: &str) -> String {
+    let without_user = |address: &str| match address.rsplit_once('@') {
+        Some((_, host)) => host.to_owned(),
+        None => address.to_owned(),
+    };
+    url.split(',').map(without_user).collect::<Vec<_>>().join(",")
+}

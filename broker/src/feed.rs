@@ -1,0 +1,229 @@
+//! One URL's durable consumer, read in order and without a gap from a position.
+//!
+//! The lane's own position is the truth, the consumer's state a help: nats-server writes acknowledgements and resets
+//! to disk a little later, and a kill may roll them back. So
+//! - a consumer carries the lane's epoch in its metadata, and one of another epoch is replaced, never moved back;
+//! - one that does not stand exactly at the position, with nothing out, is reset to it before it is read;
+//! - every delivery is numbered by the server, and a number that is not the next one ends the feed: something was
+//!   lost on the way, and reading begins again at the position.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, ReplayPolicy, pull};
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
+use async_nats::jetstream::{self, stream::Stream};
+use domain::{Event, SubscriptionId, TypePattern};
+use futures_util::StreamExt;
+
+use crate::connection::Broker;
+use crate::error::{During, Unavailable};
+use crate::event_log::event_of;
+
+/// How many messages are asked for at a time. Fewer than 100 make the client's stream stall (seen with 1).
+const PULL_BATCH: usize = 128;
+/// How many messages may be out at once: more than a pull, so that the next one overlaps.
+const MAX_OUT: i64 = 256;
+/// After which an idle pull is renewed.
+const PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// After which the server sends again what was not acknowledged. Long, for nothing depends on it: what is lost is
+/// noticed by its number, and what waits behind a slow target should not be sent twice.
+const ACK_WAIT: Duration = Duration::from_secs(600);
+/// The metadata key of the lane's epoch.
+const EPOCH: &str = "mer.epoch";
+/// The metadata key of the target, without user information and query.
+const TARGET: &str = "mer.url";
+
+/// What a feed is to read.
+#[derive(Debug, Clone)]
+pub struct Want<'a> {
+    /// Whose feed: the consumer's name.
+    pub id: &'a SubscriptionId,
+    /// The target, as it may be shown.
+    pub target: &'a str,
+    /// The lane's epoch.
+    pub epoch: &'a str,
+    /// What to let through; no two may overlap.
+    pub filters: &'a [TypePattern],
+    /// Read on after this sequence.
+    pub position: u64,
+}
+
+/// The consumers.
+#[derive(Clone)]
+pub struct Feeds {
+    broker: Broker,
+}
+
+/// A consumer as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The lane's epoch that it was made for.
+    pub epoch: String,
+    /// All up to here is acknowledged.
+    pub floor: u64,
+}
+
+/// Messages of one consumer, in order.
+pub struct Feed {
+    messages: pull::Stream,
+    next_number: u64,
+    /// How many messages lay before it when it was opened.
+    pub backlog: u64,
+}
+
+/// One message of a feed.
+pub struct Delivery {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// The event; `None` where the subject is not that of a legal type.
+    pub event: Option<Event>,
+    /// How many messages the server has behind it.
+    pub backlog: u64,
+    message: jetstream::Message,
+}
+
+/// Why a feed ended. Open it again, from the lane's position.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// A delivery got lost.
+    #[error("delivery number {got} came where {expected} was due")]
+    Gap {
+        /// The number that was due.
+        expected: u64,
+        /// The one that came.
+        got: u64,
+    },
+    /// The consumer is gone, or NATS is.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl Feeds {
+    /// The consumers behind a connection.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker }
+    }
+
+    /// How a lane's consumer stands, if there is one.
+    pub async fn standing(&self, id: &SubscriptionId) -> Result<Option<Standing>, Unavailable> {
+        let objects = self.broker.objects().await?;
+        let info = find(&objects.events, id).await?;
+        Ok(info.map(|info| Standing {
+            epoch: info.config.metadata.get(EPOCH).cloned().unwrap_or_default(),
+            floor: info.ack_floor.stream_sequence,
+        }))
+    }
+
+    /// Opens a feed that gives every message after the position that the filters let through, and goes on for ever.
+    pub async fn open(&self, want: &Want<'_>) -> Result<Feed, Unavailable> {
+        let objects = self.broker.objects().await?;
+        let events = &objects.events;
+        let found = find(events, want.id).await?;
+        if let Some(info) = &found
+            && info.config.metadata.get(EPOCH).map(String::as_str) != Some(want.epoch)
+        {
+            remove(events, want.id).await?;
+        }
+        const WHAT: &str = "making a consumer";
+        let mut consumer: PullConsumer = events.create_consumer(config(want)).await.during(WHAT)?;
+        if !stands_at(consumer.cached_info(), want.position) {
+            consumer.reset(Some(want.position + 1)).await.during("resetting a consumer")?;
+        }
+        let info = consumer.cached_info();
+        let (next_number, backlog) = (info.delivered.consumer_sequence + 1, info.num_pending);
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(PULL_BATCH)
+            .expires(PULL_EXPIRES)
+            .messages()
+            .await
+            .during("reading a consumer")?;
+        Ok(Feed { messages, next_number, backlog })
+    }
+
+    /// Whether there is nothing in the log, for now, that this feed lets through and has not given.
+    pub async fn is_read_to_the_end(&self, id: &SubscriptionId, feed: &Feed) -> Result<bool, Unavailable> {
+        let objects = self.broker.objects().await?;
+        let info = find(&objects.events, id).await?;
+        Ok(info.is_some_and(|info| info.num_pending == 0 && info.delivered.consumer_sequence + 1 == feed.next_number))
+    }
+
+    /// Removes a lane's consumer, if there is one.
+    pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
+        let objects = self.broker.objects().await?;
+        match find(&objects.events, id).await? {
+            Some(_) => remove(&objects.events, id).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Feed {
+    /// The next message.
+    pub async fn next(&mut self) -> Result<Delivery, FeedError> {
+        const WHAT: &str = "reading a consumer";
+        let message = match self.messages.next().await {
+            Some(message) => message.during(WHAT)?,
+            None => return Err(Unavailable::new(WHAT, "it ended").into()),
+        };
+        let info = message.info().map_err(|error| Unavailable::new(WHAT, error))?;
+        let (number, expected) = (info.consumer_sequence, self.next_number);
+        if number != expected {
+            return Err(FeedError::Gap { expected, got: number });
+        }
+        self.next_number += 1;
+        let (sequence, backlog) = (info.stream_sequence, info.pending);
+        let stored_at = info.published.unix_timestamp_nanos();
+        let headers = message.headers.as_ref();
+        let event = event_of(&message.subject, sequence, stored_at, headers, message.payload.clone());
+        Ok(Delivery { sequence, event, backlog, message })
+    }
+}
+
+impl Delivery {
+    /// Acknowledges this message and all before it; does not wait for the server. One that gets lost is made good by
+    /// the next.
+    pub async fn acknowledge(&self) -> Result<(), Unavailable> {
+        self.message.ack().await.map_err(|error| Unavailable::new("acknowledging", error))
+    }
+}
+
+fn config(want: &Want<'_>) -> pull::Config {
+    pull::Config {
+        durable_name: Some(want.id.to_string()),
+        description: Some(format!("Pushes to {}", want.target)),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::All,
+        ack_wait: ACK_WAIT,
+        max_deliver: -1,
+        max_ack_pending: MAX_OUT,
+        replay_policy: ReplayPolicy::Instant,
+        filter_subjects: want.filters.iter().map(TypePattern::subject).collect(),
+        metadata: HashMap::from([
+            (TARGET.to_owned(), want.target.to_owned()),
+            (EPOCH.to_owned(), want.epoch.to_owned()),
+        ]),
+        ..pull::Config::default()
+    }
+}
+
+/// Whether a consumer will give what follows the position next, and nothing of it is out.
+fn stands_at(info: &consumer::Info, position: u64) -> bool {
+    info.num_ack_pending == 0
+        && info.delivered.stream_sequence == position
+        && info.ack_floor.stream_sequence == position
+}
+
+async fn find(events: &Stream, id: &SubscriptionId) -> Result<Option<consumer::Info>, Unavailable> {
+    match events.consumer_info(id.as_str()).await {
+        Ok(info) => Ok(Some(info)),
+        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).during("looking for a consumer"),
+    }
+}
+
+async fn remove(events: &Stream, id: &SubscriptionId) -> Result<(), Unavailable> {
+    events.delete_consumer(id.as_str()).await.during("removing a consumer")?;
+    Ok(())
+}

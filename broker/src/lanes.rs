@@ -1,0 +1,52 @@
+//! The bucket `LANES`: how far each URL's deliveries have come.
+
+use domain::{Lane, SubscriptionId};
+use futures_util::TryStreamExt;
+
+use crate::bucket;
+use crate::connection::Broker;
+use crate::error::{During, Unavailable};
+
+/// The bucket.
+#[derive(Clone)]
+pub struct Lanes {
+    broker: Broker,
+}
+
+impl Lanes {
+    /// The bucket behind a connection.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker }
+    }
+
+    /// What was written of a lane last, if anything was. Asked of the leader.
+    pub async fn get(&self, id: &SubscriptionId) -> Result<Option<Lane>, Unavailable> {
+        const WHAT: &str = "reading a lane's state";
+        let objects = self.broker.objects().await?;
+        let (_, value) = bucket::read(&objects.lanes, id.as_str(), WHAT).await?;
+        value.map(|value| serde_json::from_slice(&value).during(WHAT)).transpose()
+    }
+
+    /// Writes a lane's state; returns when it is stored.
+    pub async fn put(&self, id: &SubscriptionId, lane: &Lane) -> Result<(), Unavailable> {
+        const WHAT: &str = "writing a lane's state";
+        let value = serde_json::to_vec(lane).during(WHAT)?;
+        let objects = self.broker.objects().await?;
+        objects.lanes.put(id.as_str(), value.into()).await.during(WHAT)?;
+        Ok(())
+    }
+
+    /// Forgets a lane.
+    pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
+        let objects = self.broker.objects().await?;
+        objects.lanes.purge(id.as_str()).await.during("removing a lane's state")
+    }
+
+    /// The ids of all lanes that something was written of.
+    pub async fn ids(&self) -> Result<Vec<SubscriptionId>, Unavailable> {
+        const WHAT: &str = "listing the lanes";
+        let objects = self.broker.objects().await?;
+        let keys: Vec<String> = objects.lanes.keys().await.during(WHAT)?.try_collect().await.during(WHAT)?;
+        Ok(keys.iter().filter_map(|key| SubscriptionId::parse(key).ok()).collect())
+    }
+}

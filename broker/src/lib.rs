@@ -1,0 +1,21 @@
+//! NATS JetStream, and the only crate that names it: streams, buckets and consumers in the words of `domain`.
+//!
+//! - [`connection`]: one connection, kept up; whoever must know hears of each new one.
+//! - [`topology`]: which objects there are, and making them.
+//! - [`event_log`]: the stream `EVENTS`: publishing, and looking up by time and by sequence.
+//! - [`subscriptions`], [`lanes`]: the two buckets: what was asked for, and what is.
+//! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position.
+//!
+//! Nothing here knows HTTP, targets, or what is done with an event.
+
+pub mod connection;
+mod bucket;
+mod error;
+pub mod event_log;
+pub mod feed;
+pub mod lanes;
+pub mod subscriptions;
+pub mod topology;
+
+pub use connection::{Broker, Config, Link};
+pub use error::Unavailable;

@@ -1,0 +1,175 @@
+//! The bucket `SUBSCRIPTIONS`: read and written with compare-and-set, listed, and watched.
+
+use async_nats::jetstream::kv;
+use async_nats::jetstream::kv::{Operation, UpdateErrorKind};
+use domain::{Subscription, SubscriptionId};
+use futures_util::StreamExt;
+
+use crate::bucket;
+use crate::connection::Broker;
+use crate::error::{During, Unavailable};
+
+/// What a message's headers may take, in bytes.
+const HEADER_ALLOWANCE: usize = 1024;
+
+/// A key of the bucket as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Current {
+    /// What to expect when writing: 0 where there has never been anything.
+    pub revision: u64,
+    /// What is asked for; `None` where nothing is (any more).
+    pub subscription: Option<Subscription>,
+}
+
+/// A key with its value, or with the news that it is gone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Whose subscription it is.
+    pub id: SubscriptionId,
+    /// The bucket's revision of this change; later ones are greater.
+    pub revision: u64,
+    /// What is asked for now; `None`: nothing.
+    pub subscription: Option<Subscription>,
+}
+
+/// All that the bucket held at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Whatever has a greater revision is newer than this snapshot.
+    pub as_of: u64,
+    /// Every subscription.
+    pub subscriptions: Vec<Change>,
+}
+
+/// Why a subscription was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Somebody else has written it since it was read: read it again.
+    #[error("the subscription was changed by somebody else")]
+    Conflict,
+    /// It can never be written.
+    #[error("all that is registered for this URL has {bytes} bytes; the NATS server takes at most {limit}")]
+    TooLarge {
+        /// Size of the subscription as JSON.
+        bytes: usize,
+        /// What the server takes, less some room for headers.
+        limit: usize,
+    },
+    /// JetStream does not answer as it should.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The bucket.
+#[derive(Clone)]
+pub struct Subscriptions {
+    broker: Broker,
+}
+
+/// The changes of the bucket, beginning with what it holds.
+pub struct Changes {
+    watch: kv::Watch,
+}
+
+impl Subscriptions {
+    /// The bucket behind a connection.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker }
+    }
+
+    /// What stands under an id. Asked of the leader, so that it is no older than any write that was acknowledged.
+    pub async fn get(&self, id: &SubscriptionId) -> Result<Current, Unavailable> {
+        const WHAT: &str = "reading a subscription";
+        let objects = self.broker.objects().await?;
+        let (revision, value) = bucket::read(&objects.subscriptions, id.as_str(), WHAT).await?;
+        let subscription = value.map(|value| serde_json::from_slice(&value).during(WHAT)).transpose()?;
+        Ok(Current { revision, subscription })
+    }
+
+    /// Writes a subscription, if the key is still at the revision that was read.
+    pub async fn put(&self, id: &SubscriptionId, subscription: &Subscription, expected: u64) -> Result<(), WriteError> {
+        const WHAT: &str = "writing a subscription";
+        let value = serde_json::to_vec(subscription).during(WHAT)?;
+        let objects = self.broker.objects().await?;
+        let (bytes, limit) = (value.len(), self.broker.max_message_bytes().saturating_sub(HEADER_ALLOWANCE));
+        if bytes > limit {
+            return Err(WriteError::TooLarge { bytes, limit });
+        }
+        match objects.subscriptions.update(id.as_str(), value.into(), expected).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Err(WriteError::Conflict),
+            Err(error) => Ok(Err(error).during(WHAT)?),
+        }
+    }
+
+    /// Removes a subscription, if the key is still at the revision that was read.
+    pub async fn remove(&self, id: &SubscriptionId, expected: u64) -> Result<(), WriteError> {
+        const WHAT: &str = "removing a subscription";
+        let objects = self.broker.objects().await?;
+        match objects.subscriptions.delete_expect_revision(id.as_str(), Some(expected)).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == kv::DeleteErrorKind::WrongLastRevision => Err(WriteError::Conflict),
+            Err(error) => Ok(Err(error).during(WHAT)?),
+        }
+    }
+
+    /// Everything that is asked for now.
+    pub async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
+        const WHAT: &str = "listing the subscriptions";
+        let objects = self.broker.objects().await?;
+        let bucket = &objects.subscriptions;
+        let as_of = bucket.stream.get_info().await.during(WHAT)?.state.last_sequence;
+        let mut entries = bucket.history(">").await.during(WHAT)?;
+        let mut subscriptions = Vec::new();
+        while let Some(entry) = entries.next().await {
+            subscriptions.extend(change_of(&entry.during(WHAT)?).filter(|change| change.subscription.is_some()));
+        }
+        Ok(Snapshot { as_of, subscriptions })
+    }
+
+    /// What the bucket holds, and then every change.
+    pub async fn changes(&self) -> Result<Changes, Unavailable> {
+        let objects = self.broker.objects().await?;
+        let watch = objects.subscriptions.watch_with_history(">").await.during("watching the subscriptions")?;
+        Ok(Changes { watch })
+    }
+}
+
+impl Changes {
+    /// The next change. An error, or `None`, ends it: ask for the changes again.
+    pub async fn next(&mut self) -> Option<Result<Change, Unavailable>> {
+        loop {
+            match self.watch.next().await? {
+                Ok(entry) => {
+                    if let Some(change) = change_of(&entry) {
+                        return Some(Ok(change));
+                    }
+                }
+                Err(error) => return Some(Err(error).during("watching the subscriptions")),
+            }
+        }
+    }
+}
+
+/// A change out of an entry of the bucket. What is no subscription is reported and passed over: one key that somebody
+/// wrote by hand must not stop all the others.
+fn change_of(entry: &kv::Entry) -> Option<Change> {
+    let id = match SubscriptionId::parse(&entry.key) {
+        Ok(id) => id,
+        Err(error) => {
+            tracing::error!(key = entry.key, %error, "subscription.unreadable_key");
+            return None;
+        }
+    };
+    let subscription = match entry.operation {
+        Operation::Put => match serde_json::from_slice(&entry.value) {
+            Ok(subscription) => Some(subscription),
+            Err(error) => {
+                tracing::error!(%id, %error, "subscription.unreadable");
+                return None;
+            }
+        },
+        Operation::Delete | Operation::Purge => None,
+    };
+    Some(Change { id, revision: entry.revision, subscription })
+}

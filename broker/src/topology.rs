@@ -1,0 +1,126 @@
+//! Which NATS objects there are, by name and with what settings, and making those that are missing.
+//!
+//! An object that exists keeps what an operator has set on it (limits, replicas); only what the services cannot do
+//! without is put right.
+
+use async_nats::jetstream::context::{GetStreamErrorKind, KeyValueErrorKind};
+use async_nats::jetstream::{Context, ErrorCode, kv, stream};
+
+use crate::connection::Config;
+use crate::error::{During, Unavailable};
+
+/// The stream that every event is in.
+pub const EVENTS: &str = "EVENTS";
+/// The bucket of what was asked for, per URL. Only the registrar writes it.
+pub const SUBSCRIPTIONS: &str = "SUBSCRIPTIONS";
+/// The bucket of what is, per URL. Only the dispatcher writes it.
+pub const LANES: &str = "LANES";
+/// The stream of events that a subscription has given up on.
+pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
+
+/// One consumer per URL. nats-server 2.15 allows 1,000 where a stream does not say more, and -1 does not say more.
+const MAX_CONSUMERS: i32 = 200_000;
+
+/// Handles on the objects.
+pub(crate) struct Objects {
+    pub(crate) events: stream::Stream,
+    pub(crate) subscriptions: kv::Store,
+    pub(crate) lanes: kv::Store,
+}
+
+/// Makes what is missing.
+pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects, Unavailable> {
+    let dead_letters = stream::Config {
+        name: DEAD_LETTERS.to_owned(),
+        description: Some("Events that a subscription has given up on, with the reason".to_owned()),
+        subjects: vec!["dead_letters.>".to_owned()],
+        allow_direct: true,
+        num_replicas: config.replicas,
+        ..stream::Config::default()
+    };
+    let events = ensure_stream(context, events_config(config)).await?;
+    ensure_stream(context, dead_letters).await?;
+    let asked = "What each URL is registered for (key: subscription id). Written by the registrar only";
+    let is = "How far each URL's deliveries have come (key: subscription id). Written by the dispatcher only";
+    Ok(Objects {
+        events,
+        subscriptions: ensure_bucket(context, SUBSCRIPTIONS, asked, config.replicas).await?,
+        lanes: ensure_bucket(context, LANES, is, config.replicas).await?,
+    })
+}
+
+fn events_config(config: &Config) -> stream::Config {
+    stream::Config {
+        name: EVENTS.to_owned(),
+        description: Some("Every event, in the order of acceptance. Subject: events.<type>".to_owned()),
+        subjects: vec!["events.>".to_owned()],
+        max_consumers: MAX_CONSUMERS,
+        duplicate_window: config.duplicate_window,
+        allow_direct: true,
+        allow_atomic_publish: true,
+        num_replicas: config.replicas,
+        ..stream::Config::default()
+    }
+}
+
+async fn ensure_stream(context: &Context, wanted: stream::Config) -> Result<stream::Stream, Unavailable> {
+    let name = wanted.name.clone();
+    match context.get_stream(&name).await {
+        Ok(found) => put_right(context, found, &wanted).await,
+        Err(error) if is_missing(&error.kind()) => {
+            let made = context.create_stream(wanted).await.during("making a stream")?;
+            tracing::info!(stream = name, "nats.stream_made");
+            Ok(made)
+        }
+        Err(error) => Err(error).during("looking for a stream"),
+    }
+}
+
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Gives a stream that exists what the services need of it, and leaves the rest as it is.
+async fn put_right(context: &Context, found: stream::Stream, wanted: &stream::Config) -> Result<stream::Stream, Unavailable> {
+    let has = &found.cached_info().config;
+    let mut right = has.clone();
+    for subject in &wanted.subjects {
+        if !right.subjects.contains(subject) {
+            right.subjects.push(subject.clone());
+        }
+    }
+    right.allow_direct = true;
+    right.allow_atomic_publish |= wanted.allow_atomic_publish;
+    if right.description.is_none() {
+        right.description.clone_from(&wanted.description);
+    }
+    if wanted.name == EVENTS && right.max_consumers < MAX_CONSUMERS {
+        // Not to be changed on a stream that exists (nats-server 2.15).
+        tracing::warn!(stream = EVENTS, max_consumers = right.max_consumers, "nats.few_consumers_allowed");
+    }
+    if right == *has {
+        return Ok(found);
+    }
+    context.update_stream(right).await.during("putting a stream right")?;
+    tracing::info!(stream = wanted.name, "nats.stream_put_right");
+    context.get_stream(&wanted.name).await.during("looking for a stream")
+}
+
+async fn ensure_bucket(context: &Context, name: &str, description: &str, replicas: usize) -> Result<kv::Store, Unavailable> {
+    match context.get_key_value(name).await {
+        Ok(found) => return Ok(found),
+        Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {}
+        Err(error) => return Err(error).during("looking for a bucket"),
+    }
+    let config = kv::Config {
+        bucket: name.to_owned(),
+        description: description.to_owned(),
+        history: 1,
+        num_replicas: replicas,
+        ..kv::Config::default()
+    };
+    // Where the bucket exists after all and the look-up failed for another reason, this fails too, or finds it.
+    let made = context.create_key_value(config).await.during("making a bucket")?;
+    tracing::info!(bucket = name, "nats.bucket_made");
+    Ok(made)
+}

@@ -1,0 +1,216 @@
+//! Which lanes there are: one per subscription, started, told of changes, and ended.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::event_log::EventLog;
+use broker::feed::Feeds;
+use broker::lanes::Lanes;
+use broker::subscriptions::{Change, Changes, Snapshot, Subscriptions};
+use broker::{Broker, Unavailable};
+use domain::{Subscription, SubscriptionId};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::push::Pusher;
+use crate::worker::Worker;
+
+/// How often everything is listed, whatever the watch has told: so that a change that it missed is found.
+const LISTING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long to wait before the bucket is watched again after a failure.
+const WATCH_RETRY: Duration = Duration::from_millis(250);
+/// How long to wait before a lane whose worker died is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// How many lanes may be setting themselves up at a time: nats-server does not like storms of new consumers.
+const SETTING_UP: usize = 32;
+
+/// What the dispatcher works with.
+pub struct Dispatcher {
+    /// Where everything is.
+    pub broker: Broker,
+    /// Who makes the requests.
+    pub pusher: Pusher,
+    /// How long requests under way may take to end when the dispatcher stops.
+    pub grace: Duration,
+}
+
+/// What every lane's worker shares.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) broker: Broker,
+    pub(crate) log: EventLog,
+    pub(crate) lanes: Lanes,
+    pub(crate) feeds: Feeds,
+    pub(crate) pusher: Pusher,
+    pub(crate) backoff: Backoff,
+    pub(crate) setting_up: Arc<Semaphore>,
+}
+
+/// What a lane is to deliver; `None`: nothing any more.
+pub(crate) type Asked = Option<Arc<Subscription>>;
+
+struct Fleet {
+    shared: Shared,
+    subscriptions: Subscriptions,
+    lanes: HashMap<SubscriptionId, Known>,
+    workers: JoinSet<SubscriptionId>,
+    names: HashMap<Id, SubscriptionId>,
+    shutdown: CancellationToken,
+}
+
+struct Known {
+    revision: u64,
+    asked: watch::Sender<Asked>,
+}
+
+/// Runs a lane for every subscription until `shutdown`; then lets requests under way end.
+pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
+    let Dispatcher { broker, pusher, grace } = dispatcher;
+    let shared = Shared {
+        log: EventLog::new(broker.clone()),
+        lanes: Lanes::new(broker.clone()),
+        feeds: Feeds::new(broker.clone()),
+        pusher,
+        backoff: Backoff::default(),
+        setting_up: Arc::new(Semaphore::new(SETTING_UP)),
+        broker: broker.clone(),
+    };
+    let mut fleet = Fleet {
+        shared,
+        subscriptions: Subscriptions::new(broker),
+        lanes: HashMap::new(),
+        workers: JoinSet::new(),
+        names: HashMap::new(),
+        shutdown: shutdown.clone(),
+    };
+    while !shutdown.is_cancelled() {
+        if let Err(error) = fleet.follow().await {
+            tracing::debug!(%error, "fleet.watch_ended");
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = sleep(WATCH_RETRY) => {}
+            }
+        }
+    }
+    fleet.end(grace).await;
+}
+
+impl Fleet {
+    /// Follows the bucket over one connection to NATS. Returns when it is lost, or at shutdown.
+    async fn follow(&mut self) -> Result<(), Unavailable> {
+        let mut link = self.shared.broker.link();
+        let generation = link.borrow_and_update().generation;
+        let mut changes = self.subscriptions.changes().await?;
+        let mut listing = interval_at(Instant::now(), LISTING_INTERVAL);
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Ok(()),
+                changed = link.changed() => {
+                    if changed.is_err() || link.borrow().generation != generation {
+                        return Ok(());
+                    }
+                }
+                change = next(&mut changes) => self.apply(change?),
+                _ = listing.tick() => self.reconcile().await?,
+                Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
+            }
+        }
+    }
+
+    /// Takes in what is asked for one URL, unless something newer is known.
+    fn apply(&mut self, change: Change) {
+        let Change { id, revision, subscription } = change;
+        let asked: Asked = subscription.map(Arc::new);
+        match self.lanes.get_mut(&id) {
+            Some(known) if known.revision >= revision => {}
+            Some(known) => {
+                known.revision = revision;
+                known.asked.send_replace(asked);
+            }
+            None if asked.is_some() => self.start(id, revision, asked),
+            None => {}
+        }
+    }
+
+    /// Compares everything that is asked for with everything that runs, and with what was left behind.
+    async fn reconcile(&mut self) -> Result<(), Unavailable> {
+        let Snapshot { as_of, subscriptions } = self.subscriptions.snapshot().await?;
+        let left_behind = self.shared.lanes.ids().await?;
+        let asked_for: HashSet<SubscriptionId> = subscriptions.iter().map(|change| change.id.clone()).collect();
+        for change in subscriptions {
+            self.apply(change);
+        }
+        for (id, known) in &mut self.lanes {
+            if !asked_for.contains(id) && known.revision <= as_of && known.asked.borrow().is_some() {
+                known.revision = as_of;
+                known.asked.send_replace(None);
+            }
+        }
+        for id in left_behind {
+            if !asked_for.contains(&id) && !self.lanes.contains_key(&id) {
+                self.start(id, as_of, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a lane's worker. One with nothing asked for removes what an earlier one has left, and ends.
+    fn start(&mut self, id: SubscriptionId, revision: u64, asked: Asked) {
+        let (sender, receiver) = watch::channel(asked);
+        self.spawn(id.clone(), receiver, Duration::ZERO);
+        self.lanes.insert(id, Known { revision, asked: sender });
+    }
+
+    fn spawn(&mut self, id: SubscriptionId, asked: watch::Receiver<Asked>, pause: Duration) {
+        let worker = Worker::new(id.clone(), self.shared.clone(), asked, self.shutdown.clone());
+        let name = id.clone();
+        let handle = self.workers.spawn(async move {
+            sleep(pause).await;
+            worker.run().await;
+            name
+        });
+        self.names.insert(handle.id(), id);
+    }
+
+    /// A worker has ended: because nothing is asked of it, or because it died.
+    fn ended(&mut self, ended: Result<(Id, SubscriptionId), JoinError>) {
+        let task = match &ended {
+            Ok((task, _)) => *task,
+            Err(error) => error.id(),
+        };
+        let Some(id) = self.names.remove(&task) else { return };
+        let pause = match ended {
+            Ok(_) => Duration::ZERO,
+            Err(error) => {
+                tracing::error!(%id, %error, "lane.died");
+                RESTART_PAUSE
+            }
+        };
+        let Some(known) = self.lanes.get(&id) else { return };
+        if known.asked.borrow().is_some() {
+            let asked = known.asked.subscribe();
+            self.spawn(id, asked, pause);
+        } else {
+            self.lanes.remove(&id);
+        }
+    }
+
+    async fn end(mut self, grace: Duration) {
+        let all_ended = async { while self.workers.join_next().await.is_some() {} };
+        if timeout(grace, all_ended).await.is_err() {
+            tracing::warn!(lanes = self.workers.len(), "fleet.requests_cut_off");
+            self.workers.shutdown().await;
+        }
+    }
+}
+
+async fn next(changes: &mut Changes) -> Result<Change, Unavailable> {
+    match changes.next().await {
+        Some(change) => change,
+        None => Err(Unavailable::new("watching the subscriptions", "the watch ended")),
+    }
+}

@@ -1,0 +1,18 @@
+//! From the log to the targets: a lane per URL, each event pushed in order until the target has it.
+//!
+//! - [`fleet`]: which lanes there are: one per subscription, started, told of changes, and ended.
+//! - [`worker`]: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
+//! - [`push`]: one request to a target, and what came of it.
+//! - [`verdict`], [`backoff`]: what an answer means, and how long to wait: pure.
+//!
+//! Only this crate writes `LANES`. It must not know the receiver, the registrar, or what an event means. What a target
+//! does to one lane must never be felt by another.
+
+pub mod backoff;
+pub mod fleet;
+pub mod push;
+pub mod verdict;
+mod worker;
+
+pub use fleet::{Dispatcher, run};
+pub use push::Pusher;

@@ -1,0 +1,136 @@
+//! One request to a target, and what came of it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use domain::event::header;
+use domain::lane::Due;
+use domain::{Event, TargetUrl};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response};
+
+use crate::verdict::Outcome;
+
+/// How much of an answer is read: enough for the connection to be used again where the target says little.
+const MAX_ANSWER_BYTES: usize = 4096;
+/// How long the rest of an answer may take once its head is there.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+/// How long an unused connection is kept: less than the five seconds after which common servers close theirs.
+const IDLE_CONNECTION: Duration = Duration::from_secs(4);
+
+/// Pushes events to targets. Clones share their connections.
+#[derive(Clone)]
+pub struct Pusher {
+    client: Client,
+}
+
+impl Pusher {
+    /// A pusher that gives a target so long to answer, connecting included.
+    ///
+    /// It follows no redirects, and reads no proxy from the environment.
+    pub fn new(timeout: Duration) -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            .timeout(timeout)
+            .connect_timeout(timeout)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .redirect(Policy::none())
+            .no_proxy()
+            .user_agent(concat!("mer/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { client })
+    }
+
+    /// Posts an event to its target. `previous` is the sequence that was delivered there before it, 0 for none.
+    pub async fn push(&self, url: &TargetUrl, event: &Event, due: Due, previous: u64) -> Outcome {
+        let headers = headers(event, due, previous);
+        let request = self.client.post(url.as_url().clone()).headers(headers).body(event.data.clone());
+        match request.send().await {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                read_some(response).await;
+                Outcome::Answered(status)
+            }
+            Err(error) => Outcome::Failed(reason(&error)),
+        }
+    }
+}
+
+/// CloudEvents binary mode: the event's own attributes, and what is true of this delivery.
+fn headers(event: &Event, due: Due, previous: u64) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(event.headers.len() + 3);
+    for (name, value) in &event.headers {
+        // Names and values were made safe when the event was read; one that a plain client made up and HTTP cannot
+        // carry is left out rather than holding the lane for ever.
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(header::SEQUENCE, twenty_digits(event.sequence));
+    headers.insert(header::PREVIOUS_SEQUENCE, twenty_digits(previous));
+    headers.insert(header::REPLAY, HeaderValue::from_static(if due.is_replay { "true" } else { "false" }));
+    headers
+}
+
+fn twenty_digits(sequence: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("{sequence:020}")).unwrap_or_else(|_| HeaderValue::from(sequence))
+}
+
+/// Reads an answer to its end if that is near; otherwise the connection is closed with it.
+async fn read_some(mut response: Response) {
+    let read = async {
+        let mut bytes = 0;
+        while let Ok(Some(chunk)) = response.chunk().await {
+            bytes += chunk.len();
+            if bytes > MAX_ANSWER_BYTES {
+                break;
+            }
+        }
+    };
+    // The verdict is known by now, whatever becomes of the rest.
+    let _ = tokio::time::timeout(ANSWER_DEADLINE, read).await;
+}
+
+/// Why there was no answer, to the root of it, without the URL: that may hold secrets.
+fn reason(error: &reqwest::Error) -> String {
+    let kind = if error.is_timeout() {
+        "timed out"
+    } else if error.is_connect() {
+        "could not connect"
+    } else {
+        "broke off"
+    };
+    let mut root: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(deeper) = root.and_then(Error::source) {
+        root = Some(deeper);
+    }
+    match root {
+        Some(root) => format!("{kind}: {root}"),
+        None => kind.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use domain::Stamp;
+
+    #[test]
+    fn a_delivery_carries_the_events_attributes_and_its_own() {
+        let given = [("ce-id", "x"), ("ce-sequence", "9"), ("content-type", "application/json; charset=utf-8")];
+        let at = Stamp::from_micros(0);
+        let event = Event::from_message("EVENTS", "events.größe", 7, at, given, Bytes::from("{}")).unwrap();
+        let headers = headers(&event, Due { is_replay: true }, 5);
+        for (name, value) in [
+            ("ce-id", "x"),
+            ("ce-type", "gr%C3%B6%C3%9Fe"),
+            ("ce-sequence", "00000000000000000007"),
+            ("ce-previoussequence", "00000000000000000005"),
+            ("ce-replay", "true"),
+            ("content-type", "application/json; charset=utf-8"),
+        ] {
+            assert_eq!(headers[name], value);
+        }
+    }
+}

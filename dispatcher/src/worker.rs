@@ -1,0 +1,374 @@
+//! One lane at work: what `domain::Lane` decides, carried out.
+//!
+//! Its states are methods: [`Worker::set_up`] brings what was asked for, what was written and the consumer together;
+//! [`Worker::deliver`] reads the feed; [`Worker::push`] has one event taken by the target, however often it must be
+//! tried; [`Worker::rest`] waits while nothing is to be done; [`Worker::clear_away`] ends it all. Whatever goes wrong
+//! with NATS, the worker sets up again from its position.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Link, Unavailable};
+use broker::feed::{Delivery, Feed, FeedError, Want};
+use domain::lane::{Due, Failure, Lane, Phase, State};
+use domain::{Event, Stamp, Subscription, SubscriptionId};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::fleet::{Asked, Shared};
+use crate::verdict::Verdict;
+
+/// How long to wait before setting up again after a failure.
+const SET_UP_RETRY: Duration = Duration::from_millis(250);
+/// How long a position may have moved before it is written.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// How many events may be passed over before the position is written and they are acknowledged; well below what may be
+/// out at once.
+const MAX_PASSED_OVER: u32 = 500;
+/// A held lane writes its state at most this often.
+const HELD_WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long to wait before looking again whether a feed has been read to its end.
+const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(crate) struct Worker {
+    id: SubscriptionId,
+    shared: Shared,
+    asked: watch::Receiver<Asked>,
+    shutdown: CancellationToken,
+    /// The truth, once it has been loaded.
+    lane: Option<Lane>,
+    /// What is known to be in the bucket.
+    written: Option<Lane>,
+}
+
+/// Why a state was left.
+enum Next {
+    /// Something changed: set up again.
+    SetUp,
+    /// The dispatcher stops, or nothing is asked of this lane any more.
+    End,
+}
+
+/// What reading one lane over one feed needs.
+struct Run {
+    asked: Arc<Subscription>,
+    feed: Feed,
+    lane: Lane,
+    /// The link's generation that the feed was opened on.
+    generation: u64,
+    /// Passed over and not acknowledged yet: the newest of them, and how many.
+    passed_over: Option<Delivery>,
+    passed_over_count: u32,
+    /// When the position has to be written, while there is something to write.
+    checkpoint_at: Option<Instant>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        id: SubscriptionId,
+        shared: Shared,
+        asked: watch::Receiver<Asked>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { id, shared, asked, shutdown, lane: None, written: None }
+    }
+
+    /// Works until the dispatcher stops or nothing is asked of this lane.
+    pub(crate) async fn run(mut self) {
+        loop {
+            match self.session().await {
+                Ok(Next::End) => return,
+                Ok(Next::SetUp) => {}
+                Err(error) => {
+                    tracing::warn!(id = %self.id, %error, "lane.interrupted");
+                    tokio::select! {
+                        () = self.shutdown.cancelled() => return,
+                        () = sleep(SET_UP_RETRY) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// From setting up until something changes.
+    async fn session(&mut self) -> Result<Next, Unavailable> {
+        let mut link = self.shared.broker.link();
+        let generation = tokio::select! {
+            () = self.shutdown.cancelled() => return Ok(Next::End),
+            up = link.wait_for(|link| link.is_up) => match up {
+                Ok(link) => link.generation,
+                Err(_) => return Ok(Next::End),
+            },
+        };
+        let setting_up = self.shared.setting_up.clone();
+        let Ok(_permit) = setting_up.acquire().await else { return Ok(Next::End) };
+        let Some(asked) = self.asked.borrow_and_update().clone() else {
+            self.clear_away().await?;
+            return Ok(Next::End);
+        };
+        let lane = self.set_up(&asked).await?;
+        if lane.state == State::Completed {
+            self.shared.feeds.remove(&self.id).await?;
+            drop(_permit);
+            return Ok(self.rest().await);
+        }
+        let want = Want {
+            id: &self.id,
+            target: &lane.url,
+            epoch: &lane.epoch,
+            filters: &lane.filters,
+            position: lane.position,
+        };
+        let feed = self.shared.feeds.open(&want).await?;
+        drop(_permit);
+        tracing::debug!(id = %self.id, position = lane.position, backlog = feed.backlog, "lane.reading");
+        let mut run =
+            Run { asked, feed, lane, generation, passed_over: None, passed_over_count: 0, checkpoint_at: None };
+        let next = self.deliver(&mut run).await;
+        self.lane = Some(run.lane);
+        next
+    }
+
+    /// Brings together what is asked for and what is, and writes the outcome before anything is done about it.
+    async fn set_up(&mut self, asked: &Subscription) -> Result<Lane, Unavailable> {
+        if self.lane.is_none() {
+            self.load().await?;
+        }
+        let fresh_epoch = Uuid::now_v7().to_string();
+        let mut lane = Lane::reconcile(self.lane.as_ref(), asked, &fresh_epoch);
+        let last_sequence = self.shared.log.last_sequence().await?;
+        let position = lane.position;
+        if lane.follow_log_back(last_sequence, &fresh_epoch) {
+            tracing::error!(id = %self.id, position, last_sequence, "lane.log_was_rolled_back");
+        }
+        self.write(&mut lane).await?;
+        self.lane = Some(lane.clone());
+        Ok(lane)
+    }
+
+    /// Goes on where an earlier worker left off.
+    async fn load(&mut self) -> Result<(), Unavailable> {
+        self.written = self.shared.lanes.get(&self.id).await?;
+        self.lane.clone_from(&self.written);
+        let standing = self.shared.feeds.standing(&self.id).await?;
+        if let (Some(lane), Some(standing)) = (&mut self.lane, standing)
+            && standing.epoch == lane.epoch
+        {
+            lane.adopt_floor(standing.floor);
+        }
+        Ok(())
+    }
+
+    /// Everything is delivered that was asked for: waits for something else to be asked.
+    async fn rest(&mut self) -> Next {
+        tokio::select! {
+            () = self.shutdown.cancelled() => Next::End,
+            changed = self.asked.changed() => if changed.is_ok() { Next::SetUp } else { Next::End },
+        }
+    }
+
+    /// Nothing is asked for any more: leaves nothing behind.
+    async fn clear_away(&mut self) -> Result<(), Unavailable> {
+        self.shared.feeds.remove(&self.id).await?;
+        self.shared.lanes.remove(&self.id).await?;
+        tracing::info!(id = %self.id, "lane.cleared_away");
+        Ok(())
+    }
+
+    /// Reads the feed and has each event taken, until something changes.
+    async fn deliver(&mut self, run: &mut Run) -> Result<Next, Unavailable> {
+        let mut link = self.shared.broker.link();
+        if run.feed.backlog == 0 && run.lane.phase != Phase::Live {
+            run.lane.phase = Phase::Live;
+            run.checkpoint_at = Some(Instant::now());
+        }
+        let mut end_check = run.lane.next_over(&run.asked).map(instant_of);
+        loop {
+            let delivery = tokio::select! {
+                next = interruption(&mut self.asked, &mut link, run.generation, &self.shutdown) => {
+                    if matches!(next, Next::End) {
+                        self.checkpoint(run).await?;
+                    }
+                    return Ok(next);
+                }
+                () = at(run.checkpoint_at) => {
+                    self.checkpoint(run).await?;
+                    continue;
+                }
+                () = at(end_check) => {
+                    if self.complete_at_end(run).await? {
+                        return Ok(Next::SetUp);
+                    }
+                    end_check = Some(Instant::now() + END_CHECK_INTERVAL);
+                    continue;
+                }
+                delivery = run.feed.next() => match delivery {
+                    Ok(delivery) => delivery,
+                    Err(FeedError::Unavailable(error)) => return Err(error),
+                    Err(gap @ FeedError::Gap { .. }) => {
+                        tracing::info!(id = %self.id, %gap, "lane.reads_again");
+                        return Ok(Next::SetUp);
+                    }
+                },
+            };
+            if let Some(next) = self.take(run, delivery).await? {
+                return Ok(next);
+            }
+            run.checkpoint_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_INTERVAL);
+        }
+    }
+
+    /// Deals with one message of the feed. Answers what is next, where that is not simply the next message.
+    async fn take(&mut self, run: &mut Run, delivery: Delivery) -> Result<Option<Next>, Unavailable> {
+        let Some(event) = &delivery.event else {
+            tracing::warn!(id = %self.id, sequence = delivery.sequence, "lane.illegal_type_passed_over");
+            self.pass_over(run, delivery).await?;
+            return Ok(None);
+        };
+        let reached_end = run.lane.complete_over(&run.asked, event.stored_at);
+        let Some(due) = run.lane.due(&run.asked, event) else {
+            self.pass_over(run, delivery).await?;
+            return Ok(reached_end.then_some(Next::SetUp));
+        };
+        if let Some(next) = self.push(run, event, due).await {
+            return Ok(Some(next));
+        }
+        let was_held = run.lane.state == State::Held;
+        let active = run.lane.active_entries();
+        let must_write = run.lane.delivered(&run.asked, event);
+        if delivery.backlog == 0 || event.sequence >= run.lane.live_from(&run.asked) {
+            run.lane.phase = Phase::Live;
+        }
+        if must_write || was_held {
+            self.write(&mut run.lane).await?;
+        }
+        delivery.acknowledge().await?;
+        (run.passed_over, run.passed_over_count) = (None, 0);
+        let is_narrower = reached_end || run.lane.active_entries() < active;
+        Ok(is_narrower.then_some(Next::SetUp))
+    }
+
+    /// Nobody wants this one. It is acknowledged with the next delivery or checkpoint, so that what the consumer has
+    /// acknowledged beyond the written position was always delivered.
+    async fn pass_over(&mut self, run: &mut Run, delivery: Delivery) -> Result<(), Unavailable> {
+        run.lane.passed_over(delivery.sequence);
+        run.passed_over = Some(delivery);
+        run.passed_over_count += 1;
+        if run.passed_over_count >= MAX_PASSED_OVER {
+            self.checkpoint(run).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the target take an event, however often it must be tried. Answers what is next if it must be left before.
+    async fn push(&mut self, run: &mut Run, event: &Event, due: Due) -> Option<Next> {
+        let earlier = run.lane.failure.clone().filter(|failure| failure.sequence == event.sequence);
+        let mut attempts = earlier.as_ref().map_or(0, |failure| failure.attempts);
+        if let Some(next) = self.hold(run, earlier.map(|failure| instant_of(failure.next_attempt))).await {
+            return Some(next);
+        }
+        let mut last_write: Option<Instant> = None;
+        loop {
+            attempts = attempts.saturating_add(1);
+            let began = Instant::now();
+            let outcome = self.shared.pusher.push(&run.asked.url, event, due, run.lane.last_delivered).await;
+            let (verdict, duration_ms) = (outcome.verdict(), began.elapsed().as_millis());
+            if verdict == Verdict::Delivered {
+                tracing::debug!(id = %self.id, sequence = event.sequence, attempts, %outcome, duration_ms, "delivery.attempted");
+                return None;
+            }
+            let wait = self.shared.backoff.wait(attempts, rand::random());
+            let (try_again_at, retry_in_ms) = (Instant::now() + wait, wait.as_millis());
+            tracing::warn!(
+                id = %self.id, sequence = event.sequence, attempts, %outcome, duration_ms, retry_in_ms,
+                "delivery.attempted"
+            );
+            run.lane.failed(Failure {
+                sequence: event.sequence,
+                attempts,
+                error: outcome.to_string(),
+                next_attempt: Stamp::now().plus_micros(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)),
+            });
+            if last_write.is_none_or(|at| at.elapsed() >= HELD_WRITE_INTERVAL) {
+                last_write = Some(Instant::now());
+                // For whoever looks; the lane itself does not depend on it.
+                if let Err(error) = self.write(&mut run.lane).await {
+                    tracing::debug!(id = %self.id, %error, "lane.state_not_written");
+                }
+            }
+            if let Some(next) = self.hold(run, Some(try_again_at)).await {
+                return Some(next);
+            }
+        }
+    }
+
+    /// Waits until an event may be tried again. Answers what is next if something changes before.
+    async fn hold(&mut self, run: &mut Run, until: Option<Instant>) -> Option<Next> {
+        let until = until?;
+        let mut link = self.shared.broker.link();
+        tokio::select! {
+            next = interruption(&mut self.asked, &mut link, run.generation, &self.shutdown) => Some(next),
+            () = sleep_until(until) => None,
+        }
+    }
+
+    /// Completes what has come to its end, if the lane has had all that was stored before it.
+    async fn complete_at_end(&mut self, run: &mut Run) -> Result<bool, Unavailable> {
+        let now = Stamp::now();
+        if !self.shared.feeds.is_read_to_the_end(&self.id, &run.feed).await? {
+            return Ok(false);
+        }
+        Ok(run.lane.complete_over(&run.asked, now))
+    }
+
+    /// Writes the position, and acknowledges what was passed over up to it.
+    async fn checkpoint(&mut self, run: &mut Run) -> Result<(), Unavailable> {
+        self.write(&mut run.lane).await?;
+        if let Some(passed_over) = run.passed_over.take() {
+            passed_over.acknowledge().await?;
+        }
+        run.passed_over_count = 0;
+        run.checkpoint_at = None;
+        Ok(())
+    }
+
+    /// Writes a lane's state, if it is not what is written already.
+    async fn write(&mut self, lane: &mut Lane) -> Result<(), Unavailable> {
+        if self.written.as_ref() != Some(lane) {
+            lane.updated = Stamp::now();
+            self.shared.lanes.put(&self.id, lane).await?;
+            self.written = Some(lane.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Waits for what makes a lane leave what it is doing.
+async fn interruption(
+    asked: &mut watch::Receiver<Asked>,
+    link: &mut watch::Receiver<Link>,
+    generation: u64,
+    shutdown: &CancellationToken,
+) -> Next {
+    let goes_on = tokio::select! {
+        () = shutdown.cancelled() => false,
+        changed = asked.changed() => changed.is_ok(),
+        renewed = link.wait_for(|link| link.generation != generation) => renewed.is_ok(),
+    };
+    if goes_on { Next::SetUp } else { Next::End }
+}
+
+/// The moment of this process's clock that a moment in UTC is; now for one that has passed.
+fn instant_of(moment: Stamp) -> Instant {
+    let micros = moment.as_micros().saturating_sub(Stamp::now().as_micros());
+    Instant::now() + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

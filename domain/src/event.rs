@@ -1,0 +1,198 @@
+//! An event as it stands in the log, with the headers that are delivered with it.
+
+use bytes::Bytes;
+
+use crate::event_data;
+use crate::event_type::EventType;
+use crate::header_value;
+use crate::stamp::Stamp;
+
+/// Header names: CloudEvents attributes in binary mode (HTTP and NATS binding alike), and what mer adds.
+pub mod header {
+    /// The CloudEvents version, always [`super::SPEC_VERSION`] for what mer stores.
+    pub const SPEC_VERSION: &str = "ce-specversion";
+    /// The event's id, unique for its source.
+    pub const ID: &str = "ce-id";
+    /// Where the event came from, a URI reference.
+    pub const SOURCE: &str = "ce-source";
+    /// The event's type.
+    pub const TYPE: &str = "ce-type";
+    /// When the event happened, RFC 3339.
+    pub const TIME: &str = "ce-time";
+    /// The transaction that the event belongs to.
+    pub const TRANSACTION_ID: &str = "ce-transactionid";
+    /// The data's media type.
+    pub const CONTENT_TYPE: &str = "content-type";
+    /// W3C trace context of the sender.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// W3C trace state of the sender.
+    pub const TRACESTATE: &str = "tracestate";
+    /// Added on delivery: the event's sequence in the log, 20 digits.
+    pub const SEQUENCE: &str = "ce-sequence";
+    /// Added on delivery: the sequence delivered to the same URL before this one, 20 digits, zeros for none.
+    pub const PREVIOUS_SEQUENCE: &str = "ce-previoussequence";
+    /// Added on delivery: whether the event is from before the registration.
+    pub const REPLAY: &str = "ce-replay";
+    /// Added on delivery: the registration's `listener_data`.
+    pub const LISTENER_DATA: &str = "ce-listenerdata";
+
+    pub(super) const ADDED_ON_DELIVERY: [&str; 4] = [SEQUENCE, PREVIOUS_SEQUENCE, REPLAY, LISTENER_DATA];
+}
+
+/// The CloudEvents version that mer speaks.
+pub const SPEC_VERSION: &str = "1.0";
+/// The media type of JSON.
+pub const JSON: &str = "application/json";
+/// The media type of what is not known to be anything else.
+pub const OCTET_STREAM: &str = "application/octet-stream";
+/// The source of an event that a plain NATS client published.
+const PLAIN_SOURCE: &str = "nats";
+
+/// An event in the log. Complete: what a plain NATS message lacks has been filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its place in the stream, from 1.
+    pub sequence: u64,
+    /// When the stream took it.
+    pub stored_at: Stamp,
+    /// Its type, from the subject.
+    pub event_type: EventType,
+    /// When it happened: `ce-time`, else [`Event::stored_at`].
+    pub time: Stamp,
+    /// The transaction it belongs to.
+    pub transaction_id: String,
+    /// What a delivery carries as headers, in header form (percent-encoded), names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The payload, byte for byte.
+    pub data: Bytes,
+}
+
+impl Event {
+    /// An event from a stream's message, or `None` where the subject is not that of a legal type.
+    ///
+    /// A message without CloudEvents headers is an event too: its id is `<stream>-<sequence>`, its time the stream's,
+    /// its transaction the data's `transaction_id` or else the stamp of that time.
+    pub fn from_message<'a>(
+        stream: &str,
+        subject: &str,
+        sequence: u64,
+        stored_at: Stamp,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+        data: Bytes,
+    ) -> Option<Self> {
+        let event_type = EventType::from_subject(subject)?;
+        let mut headers: Vec<(String, String)> = headers
+            .into_iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value))
+            .filter(|(name, _)| is_delivered(name))
+            .map(|(name, value)| (name, header_value::encode_stored(value)))
+            .collect();
+
+        let time = find(&headers, header::TIME).and_then(|text| Stamp::parse(&header_value::decode(text)).ok());
+        if time.is_none() {
+            headers.retain(|(name, _)| name != header::TIME);
+        }
+        let time = time.unwrap_or(stored_at);
+        let transaction_id = match find(&headers, header::TRANSACTION_ID) {
+            Some(value) => header_value::decode(value).into_owned(),
+            None => event_data::transaction_id_of(&data).unwrap_or_else(|| stored_at.to_string()),
+        };
+
+        let mut fill = |name: &str, value: &dyn Fn() -> String| {
+            if find(&headers, name).is_none() {
+                headers.push((name.to_owned(), value()));
+            }
+        };
+        fill(header::SPEC_VERSION, &|| SPEC_VERSION.to_owned());
+        fill(header::ID, &|| format!("{stream}-{sequence}"));
+        fill(header::SOURCE, &|| PLAIN_SOURCE.to_owned());
+        fill(header::TYPE, &|| header_value::encode(event_type.as_str()).into_owned());
+        fill(header::TIME, &|| time.to_rfc3339());
+        fill(header::TRANSACTION_ID, &|| header_value::encode(&transaction_id).into_owned());
+        fill(header::CONTENT_TYPE, &|| media_type_of(&data).to_owned());
+        Some(Self { sequence, stored_at, event_type, time, transaction_id, headers, data })
+    }
+
+    /// The value of one of [`Event::headers`], in header form.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+}
+
+fn is_delivered(name: &str) -> bool {
+    let known = [header::CONTENT_TYPE, header::TRACEPARENT, header::TRACESTATE];
+    let attribute = name.starts_with("ce-") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    known.contains(&name) || (attribute && !header::ADDED_ON_DELIVERY.contains(&name))
+}
+
+fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
+fn media_type_of(data: &[u8]) -> &'static str {
+    match serde_json::from_slice::<serde::de::IgnoredAny>(data) {
+        Ok(_) if std::str::from_utf8(data).is_ok() => JSON,
+        _ => OCTET_STREAM,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(headers: &[(&'static str, &'static str)], data: &'static str) -> Event {
+        let at = Stamp::parse("20260131093000.000007").unwrap();
+        Event::from_message("EVENTS", "events.order.created", 17, at, headers.iter().copied(), data.into()).unwrap()
+    }
+
+    #[test]
+    fn a_plain_message_is_an_event_too() {
+        let plain = event(&[], r#"{"transaction_id":"T 1"}"#);
+        assert_eq!(plain.header(header::ID), Some("EVENTS-17"));
+        assert_eq!(plain.header(header::TIME), Some("2026-01-31T09:30:00.000007Z"));
+        assert_eq!(plain.header(header::TYPE), Some("order.created"));
+        assert_eq!(plain.header(header::CONTENT_TYPE), Some(JSON));
+        assert_eq!(plain.header(header::TRANSACTION_ID), Some("T%201"));
+        assert_eq!(plain.transaction_id, "T 1");
+        assert_eq!(event(&[], "not json").header(header::CONTENT_TYPE), Some(OCTET_STREAM));
+        assert_eq!(event(&[], "[1]").transaction_id, "20260131093000.000007");
+        assert_eq!(event(&[], "").header(header::CONTENT_TYPE), Some(OCTET_STREAM));
+    }
+
+    #[test]
+    fn what_the_sender_gave_is_kept_and_what_is_not_for_targets_is_not_passed_on() {
+        let given = event(
+            &[
+                ("Ce-Id", "a%20b"),
+                ("ce-time", "2020-01-01T00:00:00Z"),
+                ("ce-shop", "größe"),
+                ("ce-sequence", "99"),
+                ("Nats-Msg-Id", "secret"),
+                ("authorization", "secret"),
+                ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ],
+            "{}",
+        );
+        assert_eq!(given.header(header::ID), Some("a%20b"));
+        assert_eq!(given.time, Stamp::parse("2020-01-01T00:00:00Z").unwrap());
+        assert_eq!(given.header("ce-shop"), Some("gr%C3%B6%C3%9Fe"));
+        assert!(given.header(header::TRACEPARENT).is_some());
+        assert!(given.header(header::SEQUENCE).is_none());
+        assert!(!format!("{:?}", given.headers).contains("secret"));
+    }
+
+    #[test]
+    fn a_time_that_is_none_gives_way_to_the_streams() {
+        let event = event(&[("ce-time", "yesterday")], "{}");
+        assert_eq!(event.time, event.stored_at);
+        assert_eq!(event.header(header::TIME), Some("2026-01-31T09:30:00.000007Z"));
+    }
+
+    #[test]
+    fn a_subject_that_is_no_type_is_no_event() {
+        let none = |subject| Event::from_message("EVENTS", subject, 1, Stamp::from_micros(0), [], Bytes::new());
+        assert_eq!(none("events.mer.gap"), None);
+        assert_eq!(none("events.a/b"), None);
+        assert_eq!(none("other.a"), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! How an attribute's text travels in a header: percent-encoded as the CloudEvents HTTP protocol binding 1.0.2,
+//! section 3.1.3.2, says. The NATS binding does the same.
+
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+/// All outside U+0021 to U+007E, and the quotation mark and the percent sign.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+
+/// The header form of a text: printable ASCII without space, `"` and bare `%`.
+pub fn encode(text: &str) -> Cow<'_, str> {
+    utf8_percent_encode(text, ENCODED).into()
+}
+
+/// A stored header value made safe for HTTP: what is already in header form stays as it is, to the byte.
+pub fn encode_stored(value: &str) -> String {
+    const UNSAFE: &AsciiSet = CONTROLS;
+    utf8_percent_encode(value, UNSAFE).to_string()
+}
+
+/// The text of a header form. What is not valid percent-encoding stands for itself; what is not UTF-8 after decoding
+/// becomes U+FFFD.
+pub fn decode(value: &str) -> Cow<'_, str> {
+    percent_decode_str(value).decode_utf8_lossy()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_specifications_own_examples() {
+        for (text, value) in [("Euro € 😀", "Euro%20%E2%82%AC%20%F0%9F%98%80"), ("a\"b%", "a%22b%25"), ("plain/~", "plain/~")] {
+            assert_eq!(encode(text), value);
+            assert_eq!(decode(value), text);
+        }
+        assert_eq!(decode("100%"), "100%");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_back_and_is_legal_in_a_header(text in any::<String>()) {
+            let value = encode(&text).into_owned();
+            prop_assert!(value.bytes().all(|b| (0x21..=0x7e).contains(&b)));
+            prop_assert_eq!(decode(&value), text);
+        }
+    }
+}

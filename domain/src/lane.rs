@@ -1,0 +1,465 @@
+//! What is, per URL: how far its lane has come. The value of a key in the bucket `LANES`. Only the dispatcher writes it.
+//!
+//! A lane is one position in the log: all that its entries wanted up to there has been acknowledged by the target.
+//! Everything that can happen to it is a function here; the dispatcher carries it out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+use crate::stamp::Stamp;
+use crate::subscription::{Entry, Subscription};
+use crate::type_pattern::{self, TypePattern};
+
+/// The state of one URL's deliveries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lane {
+    /// The URL without user information and query, for whoever looks.
+    pub url: String,
+    /// Whether it delivers, waits for its target, or is done.
+    pub state: State,
+    /// Whether what it delivers is past or present.
+    pub phase: Phase,
+    /// All that was wanted up to this sequence has been delivered. Written now and then: the consumer's
+    /// acknowledgement floor may be further, and counts if it has the same [`Lane::epoch`].
+    pub position: u64,
+    /// The sequence delivered last, 0 for none.
+    pub last_delivered: u64,
+    /// A name for the consumer that this position belongs to. It changes whenever the filters do or the position moves
+    /// back, and then the consumer is made anew: a consumer's own state may roll back when a server is killed, and
+    /// within one epoch it can only ever roll back to less than was delivered.
+    pub epoch: String,
+    /// What the consumer lets through: at least what the entries want, without overlaps.
+    pub filters: Vec<TypePattern>,
+    /// How far each entry has come.
+    pub entries: BTreeMap<TypePattern, Progress>,
+    /// Why the lane is held, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// When this was written.
+    pub updated: Stamp,
+}
+
+/// Whether a lane delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It delivers what comes.
+    Active,
+    /// Its target does not take an event; it tries again and again.
+    Held,
+    /// Every entry has had all that it asked for.
+    Completed,
+}
+
+/// Where in the log a lane is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Among events from before a registration.
+    Replaying,
+    /// Caught up.
+    Live,
+}
+
+/// How far one entry of a subscription has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The act of registering that this belongs to.
+    pub registration: String,
+    /// The first sequence that it still may want.
+    pub from_sequence: u64,
+    /// How many events it has had.
+    pub delivered: u64,
+    /// Whether it has had all that it asked for.
+    pub completed: bool,
+}
+
+/// A delivery that does not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The event that waits.
+    pub sequence: u64,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// What came of the last attempt.
+    pub error: String,
+    /// When it is tried again.
+    pub next_attempt: Stamp,
+}
+
+/// An event that a lane has to deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Whether it is from before the registrations of all entries that want it.
+    pub is_replay: bool,
+}
+
+impl Lane {
+    /// The lane that delivers what is `asked` for, going on from a `previous` state where there is one.
+    ///
+    /// An entry that was registered anew may want events from before the lane's position. Then the position moves back,
+    /// and the entries that have had their events up to there want only what comes after: so nothing is lost, nothing
+    /// comes twice, and every event comes in the log's order. `fresh_epoch` becomes the lane's epoch if a new
+    /// consumer is needed.
+    pub fn reconcile(previous: Option<&Self>, asked: &Subscription, fresh_epoch: &str) -> Self {
+        let known = |pattern: &TypePattern, entry: &Entry| {
+            previous?.entries.get(pattern).filter(|progress| progress.registration == entry.registration)
+        };
+        let newcomers = asked.entries.iter().filter(|(pattern, entry)| known(pattern, entry).is_none());
+        let newcomers_want = newcomers.map(|(_, entry)| entry.from_sequence.saturating_sub(1)).min();
+        let had = previous.map(|lane| lane.position);
+        let mut position = had.into_iter().chain(newcomers_want).min().unwrap_or(0);
+        let moved_back = had.is_some_and(|had| position < had);
+
+        let progress = |(pattern, entry): (&TypePattern, &Entry)| {
+            let progress = match known(pattern, entry) {
+                Some(progress) if moved_back => {
+                    Progress { from_sequence: progress.from_sequence.max(had.unwrap_or(0) + 1), ..progress.clone() }
+                }
+                Some(progress) => progress.clone(),
+                None => Progress {
+                    registration: entry.registration.clone(),
+                    from_sequence: entry.from_sequence,
+                    delivered: 0,
+                    completed: false,
+                },
+            };
+            (pattern.clone(), progress)
+        };
+        let entries: BTreeMap<TypePattern, Progress> = asked.entries.iter().map(progress).collect();
+
+        let active = || entries.iter().filter(|(_, progress)| !progress.completed);
+        if let Some(first_wanted) = active().map(|(_, progress)| progress.from_sequence).min() {
+            position = position.max(first_wanted.saturating_sub(1));
+        }
+        let filters = type_pattern::disjoint(active().map(|(pattern, _)| pattern));
+        let same_consumer = previous.is_some_and(|lane| lane.filters == filters && !moved_back);
+        let epoch = previous.filter(|_| same_consumer).map_or(fresh_epoch, |lane| &lane.epoch).to_owned();
+        let completed = entries.values().all(|progress| progress.completed);
+        let failure = previous.and_then(|lane| lane.failure.clone()).filter(|_| !completed);
+        Self {
+            url: asked.url.to_string(),
+            state: match (completed, &failure) {
+                (true, _) => State::Completed,
+                (false, Some(_)) => State::Held,
+                (false, None) => State::Active,
+            },
+            phase: previous.filter(|_| !moved_back).map_or(Phase::Replaying, |lane| lane.phase),
+            position,
+            last_delivered: previous.map_or(0, |lane| lane.last_delivered),
+            epoch,
+            filters,
+            entries,
+            failure,
+            updated: previous.map_or(Stamp::from_micros(0), |lane| lane.updated),
+        }
+    }
+
+    /// Takes in the acknowledgement floor of the consumer of the same epoch. Beyond the written position it can only
+    /// be an event that was delivered: what is passed over is acknowledged after the position has been written, or
+    /// together with a later delivery.
+    pub fn adopt_floor(&mut self, floor: u64) {
+        if floor > self.position {
+            self.position = floor;
+            self.last_delivered = floor;
+        }
+    }
+
+    /// Whether an event is to be delivered, and how. At or below the position nothing is: it has been.
+    pub fn due(&self, asked: &Subscription, event: &Event) -> Option<Due> {
+        if event.sequence <= self.position {
+            return None;
+        }
+        let mut wanting = self.wanting(asked, event).peekable();
+        wanting.peek()?;
+        Some(Due { is_replay: wanting.all(|(_, entry)| event.sequence < entry.live_from) })
+    }
+
+    /// Records that an event was delivered. Answers whether that must be written before the next one: a count has to
+    /// survive a crash, and so has a change of what is wanted.
+    pub fn delivered(&mut self, asked: &Subscription, event: &Event) -> bool {
+        let wanting: Vec<(TypePattern, Option<u64>)> =
+            self.wanting(asked, event).map(|(pattern, entry)| (pattern.clone(), entry.attributes.count)).collect();
+        let mut must_write = false;
+        for (pattern, count) in wanting {
+            let Some(progress) = self.entries.get_mut(&pattern) else { continue };
+            progress.delivered += 1;
+            if let Some(count) = count {
+                must_write = true;
+                progress.completed = progress.delivered >= count;
+            }
+        }
+        self.last_delivered = event.sequence;
+        self.position = event.sequence;
+        self.failure = None;
+        self.state = State::Active;
+        must_write
+    }
+
+    /// Records that nobody wants what lies up to a sequence.
+    pub fn passed_over(&mut self, sequence: u64) {
+        self.position = self.position.max(sequence);
+        if self.failure.as_ref().is_some_and(|failure| failure.sequence <= sequence) {
+            self.failure = None;
+            self.state = State::Active;
+        }
+    }
+
+    /// Records a failed attempt.
+    pub fn failed(&mut self, failure: Failure) {
+        self.state = State::Held;
+        self.failure = Some(failure);
+    }
+
+    /// Completes the entries whose end was over before `stored_at`, the time of the log that the lane has reached.
+    /// Answers whether there were any.
+    pub fn complete_over(&mut self, asked: &Subscription, stored_at: Stamp) -> bool {
+        let mut any = false;
+        for (pattern, progress) in &mut self.entries {
+            let over = asked.entries.get(pattern).and_then(Entry::over_after).is_some_and(|over| over < stored_at);
+            if over && !progress.completed {
+                progress.completed = true;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// The next moment at which an entry may have to be completed because its end is over.
+    pub fn next_over(&self, asked: &Subscription) -> Option<Stamp> {
+        self.active(asked).filter_map(|(_, entry)| entry.over_after()).min()
+    }
+
+    /// The first sequence that is live for every entry: before it there is something to replay.
+    pub fn live_from(&self, asked: &Subscription) -> u64 {
+        let reaches_back = |(pattern, entry): &(&TypePattern, &Entry)| {
+            self.entries.get(*pattern).is_some_and(|progress| progress.from_sequence < entry.live_from)
+        };
+        self.active(asked).filter(reaches_back).map(|(_, entry)| entry.live_from).max().unwrap_or(0)
+    }
+
+    /// How many entries have not had all that they asked for.
+    pub fn active_entries(&self) -> usize {
+        self.entries.values().filter(|progress| !progress.completed).count()
+    }
+
+    /// Takes in that the log ends at `last_sequence`, before the lane's position: it was rolled back or emptied, and
+    /// what is written there now has not been seen. Answers whether that was so.
+    pub fn follow_log_back(&mut self, last_sequence: u64, fresh_epoch: &str) -> bool {
+        if self.position <= last_sequence {
+            return false;
+        }
+        self.position = last_sequence;
+        self.last_delivered = self.last_delivered.min(last_sequence);
+        for progress in self.entries.values_mut() {
+            progress.from_sequence = progress.from_sequence.min(last_sequence + 1);
+        }
+        fresh_epoch.clone_into(&mut self.epoch);
+        true
+    }
+
+    fn active<'a>(&'a self, asked: &'a Subscription) -> impl Iterator<Item = (&'a TypePattern, &'a Entry)> {
+        let is_active = |pattern: &TypePattern| self.entries.get(pattern).is_some_and(|progress| !progress.completed);
+        asked.entries.iter().filter(move |(pattern, _)| is_active(pattern))
+    }
+
+    fn wanting<'a>(&'a self, asked: &'a Subscription, event: &'a Event) -> impl Iterator<Item = (&'a TypePattern, &'a Entry)> {
+        self.active(asked).filter(move |(pattern, entry)| {
+            self.entries.get(*pattern).is_some_and(|progress| event.sequence >= progress.from_sequence)
+                && pattern.matches(&event.event_type)
+                && entry.asks_for(event)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attributes::Attributes;
+    use crate::target_url::TargetUrl;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    fn event(sequence: u64, event_type: &str) -> Event {
+        let at = Stamp::from_micros(i64::try_from(sequence).unwrap() * 1_000_000);
+        Event::from_message("EVENTS", &format!("events.{event_type}"), sequence, at, [], Bytes::new()).unwrap()
+    }
+
+    /// Entries as (pattern, name of the registration, from, live from, count).
+    fn asked(entries: &[(&str, &str, u64, u64, Option<u64>)]) -> Subscription {
+        let mut subscription = Subscription::new(TargetUrl::parse("http://host/").unwrap());
+        for (pattern, registration, from_sequence, live_from, count) in entries {
+            let entry = Entry {
+                registration: (*registration).to_owned(),
+                registered_at: Stamp::from_micros(0),
+                from_sequence: *from_sequence,
+                live_from: *live_from,
+                attributes: Attributes { count: *count, ..Attributes::default() },
+            };
+            subscription.entries.insert(TypePattern::parse(pattern).unwrap(), entry);
+        }
+        subscription
+    }
+
+    /// Runs a lane over a log of types from sequence 1, up to and with `until`; answers what it delivered.
+    fn run(lane: &mut Lane, asked: &Subscription, log: &[&str], until: u64) -> Vec<u64> {
+        let mut delivered = Vec::new();
+        for (sequence, event_type) in (1..=until).zip(log) {
+            let event = event(sequence, event_type);
+            if sequence <= lane.position || !lane.filters.iter().any(|filter| filter.matches(&event.event_type)) {
+                continue;
+            }
+            if lane.due(asked, &event).is_some() {
+                lane.delivered(asked, &event);
+                delivered.push(sequence);
+            } else {
+                lane.passed_over(sequence);
+            }
+        }
+        delivered
+    }
+
+    #[test]
+    fn a_lane_starts_where_its_first_entry_does() {
+        let lane = Lane::reconcile(None, &asked(&[("a", "1", 7, 7, None), ("b", "2", 3, 9, None)]), "e1");
+        assert_eq!((lane.position, lane.epoch.as_str(), lane.state), (2, "e1", State::Active));
+        assert_eq!(lane.filters.len(), 2);
+        assert_eq!(lane.live_from(&asked(&[("a", "1", 7, 7, None), ("b", "2", 3, 9, None)])), 9);
+    }
+
+    #[test]
+    fn adding_a_past_start_brings_the_past_and_nothing_twice() {
+        let log = ["a", "b", "a", "b", "a", "b", "a", "b"];
+        let before = asked(&[("a", "1", 1, 1, None)]);
+        let mut lane = Lane::reconcile(None, &before, "e1");
+        assert_eq!(run(&mut lane, &before, &log, 5), [1, 3, 5]);
+
+        let after = asked(&[("a", "1", 1, 1, None), ("b", "2", 1, 6, None)]);
+        let mut lane = Lane::reconcile(Some(&lane), &after, "e2");
+        assert_eq!((lane.position, lane.epoch.as_str(), lane.phase), (0, "e2", Phase::Replaying));
+        assert_eq!(run(&mut lane, &after, &log, 8), [2, 4, 6, 7, 8]);
+    }
+
+    #[test]
+    fn a_live_entry_is_not_lost_though_the_lane_has_gone_past_its_start() {
+        let log = ["a", "a", "b", "a", "b"];
+        let before = asked(&[("a", "1", 1, 1, None)]);
+        let mut lane = Lane::reconcile(None, &before, "e1");
+        assert_eq!(run(&mut lane, &before, &log, 4), [1, 2, 4]);
+        let after = asked(&[("a", "1", 1, 1, None), ("b", "2", 3, 3, None)]);
+        let mut lane = Lane::reconcile(Some(&lane), &after, "e2");
+        assert_eq!(run(&mut lane, &after, &log, 5), [3, 5]);
+    }
+
+    #[test]
+    fn registering_the_same_again_replays_it_and_the_same_registration_does_not() {
+        let log = ["a", "a", "a"];
+        let first = asked(&[("a", "1", 1, 1, None)]);
+        let mut lane = Lane::reconcile(None, &first, "e1");
+        assert_eq!(run(&mut lane, &first, &log, 3), [1, 2, 3]);
+        assert_eq!(Lane::reconcile(Some(&lane), &first, "e2"), lane);
+
+        let again = asked(&[("a", "2", 1, 4, Some(1))]);
+        let mut lane = Lane::reconcile(Some(&lane), &again, "e3");
+        assert!(lane.due(&again, &event(1, "a")).is_some_and(|due| due.is_replay));
+        assert_eq!(run(&mut lane, &again, &log, 3), [1]);
+        assert_eq!(Lane::reconcile(Some(&lane), &again, "e4").state, State::Completed);
+    }
+
+    #[test]
+    fn a_count_must_be_written_and_completes_the_entry() {
+        let both = asked(&[("a", "1", 1, 1, Some(2)), (">", "2", 1, 1, None)]);
+        let mut lane = Lane::reconcile(None, &both, "e1");
+        assert!(lane.delivered(&both, &event(1, "a")));
+        assert!(!lane.delivered(&both, &event(2, "b")));
+        assert!(lane.delivered(&both, &event(3, "a")));
+        assert!(lane.entries.values().next_back().unwrap().completed);
+        assert!(!lane.delivered(&both, &event(4, "a")));
+    }
+
+    #[test]
+    fn an_event_that_several_entries_want_is_due_once_and_live_if_it_is_for_one() {
+        let both = asked(&[("a", "1", 1, 5, None), ("*", "2", 1, 3, None)]);
+        let lane = Lane::reconcile(None, &both, "e1");
+        assert_eq!(lane.due(&both, &event(2, "a")), Some(Due { is_replay: true }));
+        assert_eq!(lane.due(&both, &event(4, "a")), Some(Due { is_replay: false }));
+        assert_eq!(lane.due(&both, &event(4, "b.c")), None);
+    }
+
+    #[test]
+    fn a_redelivery_at_or_below_the_position_is_not_due() {
+        let one = asked(&[("a", "1", 1, 1, None)]);
+        let mut lane = Lane::reconcile(None, &one, "e1");
+        lane.delivered(&one, &event(4, "a"));
+        assert_eq!(lane.due(&one, &event(4, "a")), None);
+        assert_eq!(lane.due(&one, &event(3, "a")), None);
+        assert!(lane.due(&one, &event(5, "a")).is_some());
+    }
+
+    #[test]
+    fn a_log_that_was_rolled_back_is_followed() {
+        let one = asked(&[("a", "1", 1, 1, None)]);
+        let mut lane = Lane::reconcile(None, &one, "e1");
+        lane.delivered(&one, &event(9, "a"));
+        assert!(!lane.follow_log_back(9, "e2"));
+        assert!(lane.follow_log_back(4, "e2"));
+        assert_eq!(lane.epoch, "e2");
+        assert!(lane.due(&one, &event(5, "a")).is_some());
+    }
+
+    #[test]
+    fn an_end_that_is_over_completes_its_entry() {
+        let mut one = asked(&[("a", "1", 1, 1, None)]);
+        for entry in one.entries.values_mut() {
+            entry.attributes.datetime_end = Some(Stamp::from_micros(10_000_000));
+        }
+        let mut lane = Lane::reconcile(None, &one, "e1");
+        let over = lane.next_over(&one).unwrap();
+        assert!(!lane.complete_over(&one, over));
+        assert!(lane.complete_over(&one, over.plus_micros(1)));
+        assert!(!lane.complete_over(&one, over.plus_micros(1)));
+        assert_eq!(lane.next_over(&one), None);
+        assert_eq!(Lane::reconcile(Some(&lane), &one, "e2").state, State::Completed);
+    }
+
+    proptest! {
+        /// However registrations and deliveries alternate, each registration gets exactly the events it asked for,
+        /// from its start on, each once, and what is delivered between two changes is in the log's order.
+        #[test]
+        fn every_registration_gets_each_of_its_events_exactly_once(
+            log in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 30),
+            steps in prop::collection::vec((0usize..3, 1u64..31, 1u64..10), 1..6),
+        ) {
+            let patterns = ["a", "b", "c"];
+            let mut entries: Vec<(&str, String, u64)> = Vec::new();
+            let mut lane: Option<Lane> = None;
+            let mut reached = 0;
+            // What each present registration has had.
+            let mut had: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+            for (number, (which, from, advance)) in steps.into_iter().enumerate() {
+                let name = format!("r{number}");
+                entries.retain(|(pattern, ..)| *pattern != patterns[which]);
+                entries.push((patterns[which], name, from.min(reached + 1)));
+                let asked = asked(&entries.iter().map(|(p, r, f)| (*p, r.as_str(), *f, reached + 1, None)).collect::<Vec<_>>());
+                let mut now = Lane::reconcile(lane.as_ref(), &asked, &format!("e{number}"));
+                reached = (reached + advance).min(30);
+                let delivered = run(&mut now, &asked, &log, reached);
+                prop_assert!(delivered.is_sorted());
+                for sequence in delivered {
+                    let event_type = log[usize::try_from(sequence).unwrap() - 1];
+                    let (_, name, _) = entries.iter().find(|(pattern, ..)| *pattern == event_type).unwrap();
+                    had.entry(name.clone()).or_default().push(sequence);
+                }
+                lane = Some(now);
+            }
+            for (pattern, name, from) in &entries {
+                let expected: Vec<u64> = (*from..=reached).filter(|s| log[usize::try_from(*s).unwrap() - 1] == *pattern).collect();
+                let mut got = had.remove(name).unwrap_or_default();
+                got.sort_unstable();
+                prop_assert_eq!(got, expected);
+            }
+        }
+    }
+}

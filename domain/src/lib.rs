@@ -1,0 +1,34 @@
+//! What an event, a registration and a lane are: pure values and the decisions over them.
+//!
+//! - [`stamp`]: a moment in microseconds; the seed's stamp and RFC 3339.
+//! - [`event_type`], [`type_pattern`]: an event's name, and what a registration may ask for.
+//! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event
+//!   as it stands in the log.
+//! - [`target_url`], [`attributes`], [`registration`]: what a registration says, parsed with every fault named.
+//! - [`subscription`], [`lane`]: what was asked for, and what is; [`lane::Lane::reconcile`] brings them together.
+//!
+//! This crate does no I/O and must not know tokio, NATS, HTTP servers or clients. Time comes in as a parameter.
+
+pub mod attributes;
+pub mod event;
+pub mod event_data;
+pub mod event_type;
+pub mod field_error;
+pub mod header_value;
+pub mod lane;
+pub mod registration;
+pub mod stamp;
+pub mod subscription;
+pub mod target_url;
+pub mod type_pattern;
+
+pub use attributes::Attributes;
+pub use event::Event;
+pub use event_data::EventData;
+pub use event_type::EventType;
+pub use field_error::FieldError;
+pub use lane::Lane;
+pub use stamp::{Stamp, StampClock};
+pub use subscription::{Entry, Subscription};
+pub use target_url::{SubscriptionId, TargetUrl};
+pub use type_pattern::TypePattern;

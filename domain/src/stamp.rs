@@ -1,0 +1,171 @@
+//! A moment in UTC, to the microsecond, in the two forms that the wire knows.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A moment in UTC, in whole microseconds.
+///
+/// It displays, serialises and parses as the seed's stamp `YYYYmmddHHMMSS.ffffff` (which sorts as text), and also
+/// parses from RFC 3339. Years 1 to 9999, so that both forms exist for every value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(i64);
+
+/// Why a text is not a moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a moment: write a stamp like `20260131093000.000000` (UTC) or RFC 3339 like `2026-01-31T09:30:00Z`")]
+pub struct NotAMoment(String);
+
+const STAMP_SECONDS: &str = "%Y%m%d%H%M%S";
+/// 0001-01-01T00:00:00Z.
+const MIN_MICROS: i64 = -62_135_596_800_000_000;
+/// 9999-12-31T23:59:59.999999Z.
+const MAX_MICROS: i64 = 253_402_300_799_999_999;
+
+impl Stamp {
+    /// The moment so many microseconds after 1970-01-01T00:00:00Z, clamped to the years 1 to 9999.
+    pub const fn from_micros(micros: i64) -> Self {
+        if micros < MIN_MICROS {
+            Self(MIN_MICROS)
+        } else if micros > MAX_MICROS {
+            Self(MAX_MICROS)
+        } else {
+            Self(micros)
+        }
+    }
+
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// What the system's clock says.
+    pub fn now() -> Self {
+        Self::from_micros(Utc::now().timestamp_micros())
+    }
+
+    /// Reads a stamp (`YYYYmmddHHMMSS`, with an optional fraction of one to six digits) or RFC 3339, of which
+    /// anything finer than a microsecond is cut off.
+    pub fn parse(text: &str) -> Result<Self, NotAMoment> {
+        parse_stamp(text)
+            .or_else(|| parse_rfc3339(text))
+            .ok_or_else(|| NotAMoment(text.chars().take(64).collect()))
+    }
+
+    /// RFC 3339 in UTC with microseconds, as `ce-time` carries it.
+    pub fn to_rfc3339(self) -> String {
+        self.date_time().to_rfc3339_opts(SecondsFormat::Micros, true)
+    }
+
+    /// The moment this much later (earlier, if negative), within the years 1 to 9999.
+    pub const fn plus_micros(self, micros: i64) -> Self {
+        Self::from_micros(self.0.saturating_add(micros))
+    }
+
+    fn date_time(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.date_time().format("%Y%m%d%H%M%S%.6f"))
+    }
+}
+
+impl Serialize for Stamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+fn parse_stamp(text: &str) -> Option<Stamp> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let all_digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if seconds.len() != 14 || !all_digits(seconds) || !(1..=6).contains(&fraction.len()) || !all_digits(fraction) {
+        return None;
+    }
+    let whole = NaiveDateTime::parse_from_str(seconds, STAMP_SECONDS).ok()?.and_utc();
+    let micros: i64 = format!("{fraction:0<6}").parse().ok()?;
+    in_range(whole.timestamp_micros() + micros)
+}
+
+fn parse_rfc3339(text: &str) -> Option<Stamp> {
+    in_range(DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros())
+}
+
+fn in_range(micros: i64) -> Option<Stamp> {
+    (MIN_MICROS..=MAX_MICROS).contains(&micros).then_some(Stamp(micros))
+}
+
+/// Hands out strictly increasing stamps, whatever the system's clock does.
+#[derive(Debug, Default)]
+pub struct StampClock {
+    last: AtomicI64,
+}
+
+impl StampClock {
+    /// `now`, or one microsecond after the last one handed out where the clock stands still or goes back.
+    pub fn next(&self, now: Stamp) -> Stamp {
+        let step = |last: i64| now.0.max(last + 1);
+        let last = self.last.update(Ordering::Relaxed, Ordering::Relaxed, step);
+        Stamp::from_micros(step(last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_stamp_is_read_with_short_long_and_no_fraction() {
+        for (text, micros) in [
+            ("20200101000000.0", 1_577_836_800_000_000),
+            ("20200101000000", 1_577_836_800_000_000),
+            ("20200101000000.5", 1_577_836_800_500_000),
+            ("20200101000000.000001", 1_577_836_800_000_001),
+            ("2020-01-01T00:00:00Z", 1_577_836_800_000_000),
+            ("2020-01-01T01:00:00.25+01:00", 1_577_836_800_250_000),
+        ] {
+            assert_eq!(Stamp::parse(text), Ok(Stamp(micros)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_moment_is_refused() {
+        for text in [
+            "", "now", "2020", "20201301000000.0", "20200230000000.0", "20200101000000.", "20200101000000.0000001",
+            "20200101000000.-1", "2020-01-01", "2020-01-01T00:00:00", "+0200101000000.0", "20200101000000.０",
+            "20200101246060.0",
+        ] {
+            assert!(Stamp::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_goes_back_still_gives_increasing_stamps() {
+        let clock = StampClock::default();
+        let given: Vec<i64> = [100, 100, 50, 101, 300].map(|now| clock.next(Stamp(now)).0).to_vec();
+        assert_eq!(given, [100, 101, 102, 103, 300]);
+    }
+
+    proptest! {
+        #[test]
+        fn both_forms_read_back_and_sort_as_time_does(a in MIN_MICROS..=MAX_MICROS, b in MIN_MICROS..=MAX_MICROS) {
+            let (a, b) = (Stamp(a), Stamp(b));
+            prop_assert_eq!(Stamp::parse(&a.to_string()), Ok(a));
+            prop_assert_eq!(Stamp::parse(&a.to_rfc3339()), Ok(a));
+            prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What was asked for, per URL: the value of a key in the bucket `SUBSCRIPTIONS`. Only the registrar writes it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attributes::Attributes;
+use crate::event::Event;
+use crate::stamp::Stamp;
+use crate::target_url::TargetUrl;
+use crate::type_pattern::TypePattern;
+
+/// How far the clocks of two machines of one installation may differ, in microseconds.
+///
+/// A replay starts reading this much before the start that was asked for, and an end is over only this much after it:
+/// an event's own time comes from the receiver's clock, its place in the log from the NATS server's.
+pub const CLOCK_SKEW_MARGIN_MICROS: i64 = 5_000_000;
+
+/// All that is registered for one URL.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// Where events go.
+    pub url: TargetUrl,
+    /// What is wanted, by type or pattern.
+    pub entries: BTreeMap<TypePattern, Entry>,
+}
+
+/// One registered (event, URL) pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// A name for this act of registering: registering the pair again gives it another one, and it starts anew.
+    pub registration: String,
+    /// When it was accepted.
+    pub registered_at: Stamp,
+    /// The first sequence that may be wanted: where the start was resolved to at acceptance.
+    pub from_sequence: u64,
+    /// The first sequence that came after acceptance; what lies before is replayed.
+    pub live_from: u64,
+    /// What else it says.
+    #[serde(default)]
+    pub attributes: Attributes,
+}
+
+impl Subscription {
+    /// Nothing registered yet.
+    pub fn new(url: TargetUrl) -> Self {
+        Self { url, entries: BTreeMap::new() }
+    }
+}
+
+impl Entry {
+    /// Whether an event is within what this entry asks for: its start, its end and its transaction. The type and how
+    /// many have been delivered are the caller's to look at.
+    pub fn asks_for(&self, event: &Event) -> bool {
+        let Attributes { datetime_start, datetime_end, transaction_id, .. } = &self.attributes;
+        // Everything accepted after a registration that reaches into the past is wanted, even from a receiver whose
+        // clock is behind the one that the registrar read.
+        let is_after_start = |start: &Stamp| {
+            event.time >= *start || (*start <= self.registered_at && event.sequence >= self.live_from)
+        };
+        event.sequence >= self.from_sequence
+            && datetime_start.as_ref().is_none_or(is_after_start)
+            && datetime_end.is_none_or(|end| event.time <= end)
+            && transaction_id.as_ref().is_none_or(|id| *id == event.transaction_id)
+    }
+
+    /// The moment from which on nothing that is stored can be wanted any more, where there is one.
+    pub fn over_after(&self) -> Option<Stamp> {
+        self.attributes.datetime_end.map(|end| end.plus_micros(CLOCK_SKEW_MARGIN_MICROS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn event(sequence: u64, seconds: i64, transaction: &'static str) -> Event {
+        let at = Stamp::from_micros(seconds * 1_000_000);
+        let headers = [("ce-transactionid", transaction)];
+        Event::from_message("EVENTS", "events.a", sequence, at, headers, Bytes::new()).unwrap()
+    }
+
+    fn entry(attributes: Attributes) -> Entry {
+        Entry {
+            registration: "r".into(),
+            registered_at: Stamp::from_micros(1_000_000_000),
+            from_sequence: 10,
+            live_from: 20,
+            attributes,
+        }
+    }
+
+    fn at(seconds: i64) -> Option<Stamp> {
+        Some(Stamp::from_micros(seconds * 1_000_000))
+    }
+
+    #[test]
+    fn start_and_end_are_inclusive() {
+        let entry = entry(Attributes { datetime_start: at(500), datetime_end: at(2000), ..Attributes::default() });
+        for (sequence, seconds, wanted) in [
+            (9, 600, false),
+            (10, 500, true),
+            (10, 499, false),
+            (25, 2000, true),
+            (25, 2001, false),
+            (20, 499, true),
+            (19, 499, false),
+        ] {
+            assert_eq!(entry.asks_for(&event(sequence, seconds, "t")), wanted, "{sequence} at {seconds}");
+        }
+    }
+
+    #[test]
+    fn a_start_in_the_future_holds_for_events_accepted_after_registration_too() {
+        let entry = entry(Attributes { datetime_start: at(3000), ..Attributes::default() });
+        assert!(!entry.asks_for(&event(25, 2999, "t")));
+        assert!(entry.asks_for(&event(25, 3000, "t")));
+    }
+
+    #[test]
+    fn only_events_of_the_transaction_are_asked_for() {
+        let entry = entry(Attributes { transaction_id: Some("t".into()), ..Attributes::default() });
+        assert!(entry.asks_for(&event(25, 1, "t")));
+        assert!(!entry.asks_for(&event(25, 1, "other")));
+    }
+}

@@ -1,0 +1,213 @@
+//! The URL that events are pushed to, and the name that is derived from it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+/// The longest URL, in bytes.
+pub const MAX_BYTES: usize = 2048;
+/// The longest readable part of an id, in characters.
+const MAX_SLUG: usize = 60;
+/// Bytes of SHA-256 in an id: 64 bits, as hexadecimal.
+const ID_HASH_BYTES: usize = 8;
+
+/// An absolute `http` or `https` URL with a host and without a fragment, normalised as the URL standard does.
+///
+/// It serialises whole. It displays without user information and query, where secrets live: use that in logs and
+/// metadata, and [`TargetUrl::as_url`] only to connect.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TargetUrl(Url);
+
+/// Why a text is not a URL that events can be pushed to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotATarget {
+    /// It is over [`MAX_BYTES`].
+    #[error("a URL has at most {MAX_BYTES} bytes; this one has {0}")]
+    TooLong(usize),
+    /// It does not parse as an absolute URL.
+    #[error("not an absolute URL like `http://host:port/path`: {0}")]
+    Malformed(String),
+    /// Its scheme is neither `http` nor `https`.
+    #[error("the scheme is `{0}`; it must be `http` or `https`")]
+    Scheme(String),
+    /// It has a part after `#`, which is never sent.
+    #[error("it has a fragment (`#…`), which is never sent: leave it out")]
+    Fragment,
+}
+
+impl TargetUrl {
+    /// Reads a URL. See [`NotATarget`] for what is refused.
+    pub fn parse(text: &str) -> Result<Self, NotATarget> {
+        if text.len() > MAX_BYTES {
+            return Err(NotATarget::TooLong(text.len()));
+        }
+        let url = Url::parse(text).map_err(|e| NotATarget::Malformed(e.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(NotATarget::Scheme(url.scheme().to_owned()));
+        }
+        if url.fragment().is_some() {
+            return Err(NotATarget::Fragment);
+        }
+        Ok(Self(url))
+    }
+
+    /// The whole URL, secrets and all.
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+
+    /// The id of the subscription of this URL.
+    pub fn subscription_id(&self) -> SubscriptionId {
+        let hash = Sha256::digest(self.0.as_str().as_bytes());
+        let hash: String = hash.iter().take(ID_HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        SubscriptionId(format!("{}_{hash}", self.slug()))
+    }
+
+    /// Host, port and path with everything that a NATS name may not hold as `-`: what makes an id readable.
+    fn slug(&self) -> String {
+        let port = self.0.port().map(|port| format!("-{port}")).unwrap_or_default();
+        let readable = format!("{}{port}{}", self.0.host_str().unwrap_or_default(), self.0.path());
+        let mut slug = String::new();
+        for c in readable.chars() {
+            match c {
+                c if c.is_ascii_alphanumeric() || c == '_' => slug.push(c),
+                _ if slug.ends_with('-') || slug.is_empty() => {}
+                _ => slug.push('-'),
+            }
+        }
+        slug.truncate(MAX_SLUG);
+        slug.trim_end_matches('-').to_owned()
+    }
+}
+
+impl fmt::Display for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
+        write!(f, "{}://{}{port}{}", self.0.scheme(), self.0.host_str().unwrap_or_default(), self.0.path())
+    }
+}
+
+impl fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TargetUrl({self})")
+    }
+}
+
+impl FromStr for TargetUrl {
+    type Err = NotATarget;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for TargetUrl {
+    type Error = NotATarget;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<TargetUrl> for String {
+    fn from(url: TargetUrl) -> Self {
+        url.0.into()
+    }
+}
+
+/// The name of a URL's subscription: key in both buckets, and name of its consumer. `host-port-path_hash`.
+///
+/// Derived from the URL alone; ASCII letters, digits, `-` and `_` only; at most 77 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SubscriptionId(String);
+
+/// A text that cannot be the id of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a subscription id: letters, digits, `-` and `_`, at most 100")]
+pub struct NotAnId(String);
+
+impl SubscriptionId {
+    /// Reads an id, as it stands in a bucket or comes in a path.
+    pub fn parse(text: &str) -> Result<Self, NotAnId> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if !text.is_empty() && text.len() <= 100 && text.bytes().all(legal) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NotAnId(text.chars().take(100).collect()))
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SubscriptionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for SubscriptionId {
+    type Error = NotAnId;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<SubscriptionId> for String {
+    fn from(id: SubscriptionId) -> Self {
+        id.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> String {
+        TargetUrl::parse(text).unwrap().subscription_id().to_string()
+    }
+
+    #[test]
+    fn an_id_is_readable_legal_and_the_same_for_the_same_url() {
+        assert!(id("http://127.0.0.1:8888/hello/").starts_with("127-0-0-1-8888-hello_"));
+        assert_eq!(id("http://HOST:80/a"), id("http://host/a"));
+        assert_ne!(id("http://host/a"), id("https://host/a"));
+        assert_ne!(id("http://host/a?x=1"), id("http://host/a?x=2"));
+        assert_ne!(id("http://host/a-b"), id("http://host/a.b"));
+        let long = format!("http://[::1]:9/{}", "ü.*>/".repeat(300));
+        assert!(SubscriptionId::parse(&id(&long)).is_ok(), "{}", id(&long));
+    }
+
+    #[test]
+    fn what_can_not_be_pushed_to_is_refused() {
+        let long = format!("http://host/{}", "x".repeat(2048));
+        for (text, wrong) in [
+            ("", "not an absolute URL"),
+            ("/hello/", "not an absolute URL"),
+            ("host:8888/hello", "scheme is `host`"),
+            ("ftp://host/", "scheme is `ftp`"),
+            ("javascript:alert(1)", "scheme"),
+            ("http://", "not an absolute URL"),
+            ("http://host:99999/", "not an absolute URL"),
+            ("http://host/#part", "fragment"),
+            (long.as_str(), "2060"),
+        ] {
+            let error = TargetUrl::parse(text).unwrap_err().to_string();
+            assert!(error.contains(wrong), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn display_and_debug_hide_user_information_and_query() {
+        let url = TargetUrl::parse("https://user:canary@host:8443/in?token=canary").unwrap();
+        assert_eq!(url.to_string(), "https://host:8443/in");
+        assert!(!format!("{url:?} {}", url.subscription_id()).contains("canary"));
+        assert!(String::from(url).contains("user:canary@"));
+    }
+}

@@ -1,0 +1,58 @@
+//! Changing a subscription so that nobody's concurrent change is lost.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use broker::Unavailable;
+use broker::subscriptions::{Subscriptions, WriteError};
+use domain::{Subscription, SubscriptionId};
+use tokio::sync::Mutex;
+
+/// Changes within this process wait for each other rather than fight; compare-and-set is for other processes.
+const QUEUES: usize = 64;
+/// How often a change is tried anew because another process changed the same subscription.
+const MAX_CONFLICTS: u32 = 100;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
+
+/// The one place where subscriptions are changed.
+pub struct Desk {
+    subscriptions: Subscriptions,
+    queues: [Mutex<()>; QUEUES],
+}
+
+impl Desk {
+    /// A desk in front of the bucket.
+    pub fn new(subscriptions: Subscriptions) -> Self {
+        Self { subscriptions, queues: std::array::from_fn(|_| Mutex::new(())) }
+    }
+
+    /// Reads a subscription, lets `change` have it, and writes what it answers (`None`: nothing is left, the key goes).
+    /// `change` may be called several times; the last one counts.
+    pub async fn change(
+        &self,
+        id: &SubscriptionId,
+        mut change: impl FnMut(Option<Subscription>) -> Option<Subscription>,
+    ) -> Result<(), WriteError> {
+        let _turn = self.queues[queue_of(id)].lock().await;
+        for _ in 0..MAX_CONFLICTS {
+            let current = self.subscriptions.get(id).await?;
+            let had = current.subscription.clone();
+            let written = match change(current.subscription) {
+                has if has == had => Ok(()),
+                Some(subscription) => self.subscriptions.put(id, &subscription, current.revision).await,
+                None => self.subscriptions.remove(id, current.revision).await,
+            };
+            match written {
+                Err(WriteError::Conflict) => tokio::time::sleep(CONFLICT_PAUSE).await,
+                result => return result,
+            }
+        }
+        Err(Unavailable::new("writing a subscription", "it is being changed by too many others").into())
+    }
+}
+
+fn queue_of(id: &SubscriptionId) -> usize {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    usize::try_from(hasher.finish() % QUEUES as u64).unwrap_or(0)
+}

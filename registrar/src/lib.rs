@@ -1,0 +1,67 @@
+//! HTTP in, subscriptions out to their bucket: the seed's `register_for_events` and its mirror.
+//!
+//! - [`register`], [`unregister`]: the two calls, from body to answer.
+//! - [`start`]: to which sequence a start is resolved.
+//! - [`desk`]: changing a subscription so that nobody's concurrent change is lost.
+//!
+//! Only this crate writes `SUBSCRIPTIONS`. It must not know the receiver, the dispatcher, or whether a target answers.
+
+pub mod desk;
+pub mod register;
+pub mod start;
+pub mod unregister;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::post;
+use broker::Unavailable;
+use broker::event_log::EventLog;
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+use web::Problem;
+
+pub use desk::Desk;
+
+/// How long whoever registers should wait before trying again, in seconds.
+const RETRY_AFTER_SECS: u32 = 1;
+
+/// What the registrar works with.
+pub struct Registrar {
+    /// Where starts are looked up.
+    pub log: EventLog,
+    /// Where subscriptions are kept.
+    pub desk: Desk,
+    /// The largest body, in bytes.
+    pub max_body_bytes: usize,
+}
+
+/// The registrar's routes.
+pub fn router(registrar: Registrar) -> Router {
+    Router::new()
+        .route("/register_for_events", post(register::register_for_events))
+        .route("/register_for_events/", post(register::register_for_events))
+        .route("/unregister_for_events", post(unregister::unregister_for_events))
+        .route("/unregister_for_events/", post(unregister::unregister_for_events))
+        .with_state(Arc::new(registrar))
+}
+
+async fn read_json(registrar: &Registrar, headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
+    let body = web::body::read_json(headers, body, registrar.max_body_bytes).await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: the body is not JSON: {error}")))
+}
+
+/// 503: nothing of the request was stored, or what was may be stored again.
+fn unavailable(error: &Unavailable) -> Problem {
+    Problem::unavailable(format!("{error}. It is safe to send the request again"), RETRY_AFTER_SECS)
+}
+
+/// Puts `value` under `groups[first][second]`, making what is missing on the way.
+fn put(groups: &mut serde_json::Map<String, Value>, path: [&str; 2], value: Value) {
+    let group = groups.entry(path[0]).or_insert_with(|| Value::Object(serde_json::Map::new()));
+    if let Value::Object(group) = group {
+        group.insert(path[1].to_owned(), value);
+    }
+}

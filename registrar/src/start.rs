@@ -1,0 +1,84 @@
+//! To which sequence a start is resolved: the first that may be wanted, pinned when a registration is accepted.
+
+use std::collections::HashMap;
+
+use broker::Unavailable;
+use broker::event_log::EventLog;
+use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
+use domain::{Attributes, Stamp};
+
+/// Resolves the starts of one request: each moment is looked up once.
+pub struct Starts<'a> {
+    log: &'a EventLog,
+    now: Stamp,
+    /// The sequence that the next event will have, or less: everything acknowledged from now on is at or above it.
+    pub live_from: u64,
+    known: HashMap<Stamp, u64>,
+}
+
+/// Where to look for the first event that may be wanted.
+#[derive(Debug, PartialEq, Eq)]
+enum Begin {
+    /// With the next event.
+    Live,
+    /// With the log's first event.
+    Oldest,
+    /// With the first event stored at or after a moment.
+    StoredFrom(Stamp),
+}
+
+impl<'a> Starts<'a> {
+    /// Pins "now" to a sequence.
+    pub async fn pin(log: &'a EventLog, now: Stamp) -> Result<Self, Unavailable> {
+        let live_from = log.last_sequence().await? + 1;
+        Ok(Self { log, now, live_from, known: HashMap::new() })
+    }
+
+    /// The first sequence that a registration with these attributes may want.
+    pub async fn resolve(&mut self, attributes: &Attributes) -> Result<u64, Unavailable> {
+        let moment = match begin(attributes, self.now) {
+            Begin::Live => return Ok(self.live_from),
+            Begin::Oldest => return Ok(1),
+            Begin::StoredFrom(moment) => moment,
+        };
+        if let Some(sequence) = self.known.get(&moment) {
+            return Ok(*sequence);
+        }
+        let found = self.log.first_sequence_from(moment).await?;
+        let sequence = found.map_or(self.live_from, |sequence| sequence.min(self.live_from));
+        self.known.insert(moment, sequence);
+        Ok(sequence)
+    }
+}
+
+/// A transaction without a start is looked for from its own beginning where its id is a stamp, as the receiver makes
+/// them, and otherwise in the whole log.
+fn begin(attributes: &Attributes, now: Stamp) -> Begin {
+    if !attributes.is_retroactive(now) {
+        return Begin::Live;
+    }
+    let transaction_began = || attributes.transaction_id.as_deref().and_then(|id| Stamp::parse(id).ok());
+    match attributes.datetime_start.or_else(transaction_began) {
+        Some(start) => Begin::StoredFrom(start.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)),
+        None => Begin::Oldest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Stamp = Stamp::from_micros(1_700_000_000_000_000);
+
+    #[test]
+    fn a_start_is_looked_for_a_margin_early_and_now_is_live() {
+        let past = NOW.plus_micros(-1);
+        let with_start = |start| Attributes { datetime_start: Some(start), ..Attributes::default() };
+        let of = |id: &str| Attributes { transaction_id: Some(id.to_owned()), ..Attributes::default() };
+        assert_eq!(begin(&Attributes::default(), NOW), Begin::Live);
+        assert_eq!(begin(&with_start(NOW.plus_micros(1)), NOW), Begin::Live);
+        assert_eq!(begin(&with_start(past), NOW), Begin::StoredFrom(past.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)));
+        assert_eq!(begin(&of("my order"), NOW), Begin::Oldest);
+        assert_eq!(begin(&of(&past.to_string()), NOW), Begin::StoredFrom(past.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)));
+    }
+}

@@ -1,0 +1,54 @@
+//! `POST /unregister_for_events/`: the mirror of registering.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Json;
+use broker::subscriptions::WriteError;
+use domain::registration::{Unregistration, parse_unregistrations};
+use http::HeaderMap;
+use serde_json::{Map, Value, json};
+use web::Problem;
+
+use crate::{Registrar, put, read_json, unavailable};
+
+/// Takes URLs off events. Doing it again is no error: pairs that were not registered are named as such.
+pub async fn unregister_for_events(
+    State(registrar): State<Arc<Registrar>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let body = read_json(&registrar, &headers, body).await?;
+    let unregistrations = parse_unregistrations(&body).map_err(Problem::unacceptable)?;
+    let (mut removed, mut unknown) = (Map::new(), Map::new());
+    for unregistration in &unregistrations {
+        let was_registered = remove(&registrar, unregistration).await?;
+        let group = if was_registered { &mut removed } else { &mut unknown };
+        put(group, [unregistration.pattern.as_str(), unregistration.url_as_given.as_str()], json!({}));
+    }
+    let mut answer = json!({ "unregistered_for_events": removed });
+    if !unknown.is_empty() {
+        answer["not_registered"] = Value::Object(unknown);
+    }
+    Ok(Json(answer))
+}
+
+async fn remove(registrar: &Registrar, unregistration: &Unregistration) -> Result<bool, Problem> {
+    let Unregistration { pattern, url, .. } = unregistration;
+    let id = url.subscription_id();
+    let mut was_registered = false;
+    let changed = registrar.desk.change(&id, |subscription| {
+        let mut subscription = subscription?;
+        was_registered = subscription.entries.remove(pattern).is_some();
+        (!subscription.entries.is_empty()).then_some(subscription)
+    });
+    match changed.await {
+        Ok(()) => {
+            tracing::info!(%id, target = %url, %pattern, was_registered, "subscription.unregistered");
+            Ok(was_registered)
+        }
+        Err(WriteError::Unavailable(error)) => Err(unavailable(&error)),
+        Err(error) => Err(Problem::unavailable(error, crate::RETRY_AFTER_SECS)),
+    }
+}

@@ -1,0 +1,134 @@
+//! Flags and environment variables.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps every replica of a microservice in sync: events in by HTTP, stored in NATS JetStream, pushed in order.
+#[derive(Debug, Parser)]
+#[command(name = "mer", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one or more roles
+    Serve(Box<Options>),
+}
+
+/// What one process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Takes events
+    Receiver,
+    /// Takes registrations
+    Registrar,
+    /// Pushes events to targets
+    Dispatcher,
+    /// A sample listener at /hello/
+    Hello,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// What this process does
+    #[arg(long, env = "MER_ROLES", value_enum, value_delimiter = ',', default_value = "receiver,registrar,dispatcher")]
+    pub(crate) roles: Vec<Role>,
+
+    /// Where to listen for HTTP; port 0 takes a free one
+    #[arg(long, env = "MER_LISTEN", default_value = "127.0.0.1:8888")]
+    pub(crate) listen: SocketAddr,
+
+    /// NATS servers, separated by commas, like nats://host:4222; none: an embedded nats-server is started
+    #[arg(long, env = "MER_NATS_URL", hide_env_values = true, value_parser = non_empty)]
+    pub(crate) nats_url: Option<String>,
+
+    /// The nats-server binary (2.14 or later) for the embedded one
+    #[arg(long, env = "MER_NATS_SERVER", default_value = "nats-server")]
+    pub(crate) nats_server: PathBuf,
+
+    /// Where the embedded nats-server keeps its files; events survive a restart here
+    #[arg(long, env = "MER_DATA_DIR", default_value = "mer-data")]
+    pub(crate) data_dir: PathBuf,
+
+    /// What to log, as tracing's filter directives: info, debug, mer=debug,dispatcher=trace
+    #[arg(long, env = "MER_LOG", default_value = "info,async_nats=warn")]
+    pub(crate) log: String,
+
+    /// Copies of each stream and bucket, when they are made: 1, 3 or 5
+    #[arg(long, env = "MER_REPLICAS", default_value_t = 1, value_parser = replicas)]
+    pub(crate) replicas: usize,
+
+    /// How long a repeated Idempotency-Key is recognised, in seconds, when the stream is made
+    #[arg(long, env = "MER_DUPLICATE_WINDOW_SECS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) duplicate_window_secs: u64,
+
+    /// The largest request body, in bytes
+    #[arg(long, env = "MER_MAX_BODY_BYTES", default_value_t = 1024 * 1024)]
+    pub(crate) max_body_bytes: usize,
+
+    /// How long a target may take to answer, in milliseconds
+    #[arg(long, env = "MER_DELIVERY_TIMEOUT_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub(crate) delivery_timeout_ms: u64,
+
+    /// How long requests under way may take to end when mer stops, in milliseconds
+    #[arg(long, env = "MER_SHUTDOWN_GRACE_MS", default_value_t = 10_000)]
+    pub(crate) shutdown_grace_ms: u64,
+}
+
+impl Options {
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Whether any role works with NATS.
+    pub(crate) fn needs_nats(&self) -> bool {
+        self.roles.iter().any(|role| *role != Role::Hello)
+    }
+
+    pub(crate) fn delivery_timeout(&self) -> Duration {
+        Duration::from_millis(self.delivery_timeout_ms)
+    }
+
+    pub(crate) fn shutdown_grace(&self) -> Duration {
+        Duration::from_millis(self.shutdown_grace_ms)
+    }
+}
+
+fn non_empty(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty; leave it out to have a nats-server started".to_owned()),
+        url => Ok(url.to_owned()),
+    }
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("it must be 1, 3 or 5".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn roles_are_a_list() {
+        let cli = Cli::parse_from(["mer", "serve", "--roles", "receiver,hello"]);
+        let Command::Serve(options) = cli.command;
+        assert!(options.has(Role::Receiver) && options.has(Role::Hello) && !options.has(Role::Dispatcher));
+    }
+}

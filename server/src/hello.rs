@@ -1,0 +1,37 @@
+//! The sample listener: greets whoever an event names, and logs what it received.
+
+use axum::body::Body;
+use axum::response::Json;
+use axum::routing::post;
+use axum::Router;
+use domain::FieldError;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use web::Problem;
+
+/// The largest body that it takes, in bytes: as large as an event may be by default.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// The routes of the sample listener.
+pub(crate) fn router() -> Router {
+    Router::new().route("/hello", post(hello)).route("/hello/", post(hello))
+}
+
+/// `{"name":N}` is answered with `{"hello":{"response":"Hello, N!"}}`.
+async fn hello(headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
+    let body = web::body::read_json(&headers, body, MAX_BODY_BYTES).await?;
+    let data: Value = serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")))?;
+    let Some(name) = data.get("name").and_then(Value::as_str) else {
+        let fault = FieldError::at("/name", "there must be a `name`, a string to greet");
+        return Err(Problem::unacceptable(vec![fault]));
+    };
+    let answer = json!({"hello": {"response": format!("Hello, {name}!")}});
+    let event: Vec<String> = headers
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("ce-"))
+        .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+        .collect();
+    tracing::info!(data = %data, response = %answer, headers = event.join(", "), "hello.received");
+    Ok(Json(answer))
+}

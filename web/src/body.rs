@@ -1,0 +1,83 @@
+//! A request's body: its content type checked, its size and the time it may take bounded.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use crate::problem::Problem;
+
+/// How long a body may take to come in.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Reads a JSON body of at most `limit` bytes. 415, 413, 408 or 400 where that cannot be; whether it *is* JSON is the
+/// caller's to see.
+pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+    check_is_json(headers)?;
+    let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over the limit of {limit} bytes"));
+    let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(DEADLINE, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))),
+        Err(_) => {
+            let detail = format!("the body did not come within {} s", DEADLINE.as_secs());
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
+        }
+    }
+}
+
+/// No content type is taken for JSON: it is all that is spoken here. Another one, or another character set, is not.
+fn check_is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+    let mut parts = value.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default();
+    let is_json = media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"));
+    let is_utf8 = parts
+        .filter_map(|parameter| parameter.strip_prefix("charset="))
+        .all(|charset| charset.trim_matches('"') == "utf-8");
+    if is_json && is_utf8 {
+        return Ok(());
+    }
+    let detail = format!("the content type is `{value}`; send JSON in UTF-8 with `Content-Type: application/json`");
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(content_type: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_TYPE, http::HeaderValue::from_static(content_type))])
+    }
+
+    #[tokio::test]
+    async fn json_by_any_of_its_names_is_read_and_nothing_else() {
+        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/ld+json", "application/json; charset=\"utf-8\""] {
+            assert!(read_json(&headers(good), Body::from("{}"), 10).await.is_ok(), "{good}");
+        }
+        assert!(read_json(&HeaderMap::new(), Body::from("{}"), 10).await.is_ok());
+        for bad in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "", "text/x+json"] {
+            let problem = read_json(&headers(bad), Body::from("{}"), 10).await.unwrap_err();
+            assert_eq!(problem.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused_whether_or_not_it_says_so() {
+        assert!(read_json(&HeaderMap::new(), Body::from("0123456789"), 10).await.is_ok());
+        let problem = read_json(&HeaderMap::new(), Body::from("0123456789a"), 10).await.unwrap_err();
+        assert_eq!(problem.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let mut declared = headers("application/json");
+        declared.insert(http::header::CONTENT_LENGTH, http::HeaderValue::from_static("11"));
+        let problem = read_json(&declared, Body::empty(), 10).await.unwrap_err();
+        assert_eq!(problem.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

@@ -1,0 +1,14 @@
+//! What every HTTP service here shares, so that they fail, read and stop alike.
+//!
+//! - [`problem`]: every error as `application/problem+json` (RFC 9457).
+//! - [`body`]: a request's body, read up to a bound and a deadline, with its content type checked.
+//! - [`serve`]: the accept loop, with a header deadline and a graceful end.
+//!
+//! Nothing here knows events, registrations or NATS.
+
+pub mod body;
+pub mod problem;
+pub mod serve;
+
+pub use problem::Problem;
+pub use serve::serve;

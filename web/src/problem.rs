@@ -1,0 +1,108 @@
+//! Every error that a service answers: `application/problem+json`, RFC 9457.
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use domain::FieldError;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+/// The media type of a problem.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// An error as it is answered. `title` is the status code's own phrase; the type is the default `about:blank`.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    errors: Vec<FieldError>,
+    retry_after_secs: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    /// A problem with a status and a sentence on what is wrong and what to do.
+    pub fn new(status: StatusCode, detail: impl ToString) -> Self {
+        Self { status, detail: detail.to_string(), errors: Vec::new(), retry_after_secs: None }
+    }
+
+    /// 422: the request can be read, but what it says cannot be accepted. Names every fault.
+    pub fn unacceptable(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] => format!("nothing was stored: {}", one.detail),
+            many => format!("nothing was stored: {} things are wrong with the request, see `errors`", many.len()),
+        };
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+
+    /// 503, to be tried again after so many seconds.
+    pub fn unavailable(detail: impl ToString, retry_after_secs: u32) -> Self {
+        Self { retry_after_secs: Some(retry_after_secs), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// The same, with one more sentence.
+    pub fn with_note(mut self, note: &str) -> Self {
+        self.detail = format!("{}. {note}", self.detail);
+        self
+    }
+
+    /// The status it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, detail, errors, retry_after_secs } = self;
+        let title = status.canonical_reason().unwrap_or("Error");
+        let wire = Wire { title, status: status.as_u16(), detail: &detail, errors: &errors };
+        let body = serde_json::to_vec(&wire).unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        if let Some(seconds) = retry_after_secs {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        (status, headers, body).into_response()
+    }
+}
+
+/// What a router answers for a path that it does not have.
+pub async fn not_found(request: Request) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.uri().path()))
+}
+
+/// What a router answers for a method that the path does not have; axum adds `Allow`.
+pub async fn method_not_allowed(request: Request) -> Problem {
+    let detail = format!("{} does not take {}: see the header `Allow`", request.uri().path(), request.method());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_fault_is_told_in_the_detail_and_many_are_counted() {
+        let one = Problem::unacceptable(vec![FieldError::at("/a", "no good")]);
+        assert_eq!(one.detail, "nothing was stored: no good");
+        let two = Problem::unacceptable(vec![FieldError::at("/a", "x"), FieldError::at("/b", "y")]);
+        assert!(two.detail.contains("2 things"));
+    }
+
+    #[test]
+    fn a_problem_is_answered_as_problem_json() {
+        let response = Problem::unavailable("later", 1).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[CONTENT_TYPE], MEDIA_TYPE);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+    }
+}
