@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, Event, ServerAddr};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +58,7 @@ pub struct Broker {
     pub(crate) context: Context,
     config: Arc<Config>,
     link: watch::Receiver<Link>,
-    objects: Arc<RwLock<Option<Arc<Objects>>>>,
+    objects: Arc<watch::Sender<Option<Arc<Objects>>>>,
 }
 
 impl Broker {
@@ -93,7 +93,8 @@ impl Broker {
             .ack_timeout(REQUEST_TIMEOUT)
             .backpressure_on_inflight(true)
             .build(client);
-        Ok(Self { context, config: Arc::new(config), link, objects: Arc::default() })
+        let objects = Arc::new(watch::Sender::new(None));
+        Ok(Self { context, config: Arc::new(config), link, objects })
     }
 
     /// Makes the objects that are missing, after every new connection and now and then, until told to stop.
@@ -118,14 +119,14 @@ impl Broker {
         loop {
             match topology::ensure(&self.context, &self.config).await {
                 Ok(objects) => {
-                    let had = self.objects.write().await.replace(Arc::new(objects));
+                    let had = self.objects.send_replace(Some(Arc::new(objects)));
                     if had.is_none() {
                         tracing::info!(server = %self.server(), "nats.ready");
                     }
                     return;
                 }
                 Err(error) => {
-                    *self.objects.write().await = None;
+                    self.objects.send_replace(None);
                     tracing::warn!(%error, "nats.not_ready");
                     tokio::time::sleep(TOPOLOGY_RETRY).await;
                 }
@@ -144,7 +145,7 @@ impl Broker {
         if !self.link.borrow().is_up {
             return Err(Unavailable::new(WHAT, format!("there is no connection to {}", self.server())));
         }
-        let objects = self.objects().await?;
+        let objects = self.objects()?;
         objects.events.get_info().await.during(WHAT)?;
         Ok(())
     }
@@ -163,9 +164,15 @@ impl Broker {
     }
 
     /// The objects, once they have been made on this connection.
-    pub(crate) async fn objects(&self) -> Result<Arc<Objects>, Unavailable> {
-        let objects = self.objects.read().await.clone();
+    pub(crate) fn objects(&self) -> Result<Arc<Objects>, Unavailable> {
+        let objects = self.objects.borrow().clone();
         objects.ok_or_else(|| Unavailable::new("NATS is not ready", "streams and buckets have not been made yet"))
+    }
+
+    /// Waits until every stream and bucket is there.
+    pub async fn until_ready(&self) {
+        // The sender lives as long as this.
+        let _ = self.objects.subscribe().wait_for(Option::is_some).await;
     }
 
     /// Waits for a connection, but not past the deadline.
@@ -174,9 +181,9 @@ impl Broker {
         matches!(timeout_at(deadline, link.wait_for(|link| link.is_up)).await, Ok(Ok(_)))
     }
 
-    /// Sends what was handed to the client, and waits until the server has it.
-    pub async fn flush(&self) -> Result<(), Unavailable> {
-        self.context.client().flush().await.during("flushing the connection to NATS")
+    /// Sends what was handed to the client, and closes the connection.
+    pub async fn close(&self) -> Result<(), Unavailable> {
+        self.context.client().drain().await.during("closing the connection to NATS")
     }
 }
 
@@ -186,7 +193,8 @@ fn note(link: &watch::Sender<Link>, event: &Event) {
             link.send_modify(|link| *link = Link { generation: link.generation + 1, is_up: true });
             tracing::info!("nats.connected");
         }
-        Event::Disconnected | Event::Closed => {
+        Event::Closed => tracing::info!("nats.closed"),
+        Event::Disconnected => {
             link.send_modify(|link| link.is_up = false);
             tracing::warn!("nats.disconnected");
         }

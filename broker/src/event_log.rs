@@ -159,7 +159,7 @@ impl EventLog {
     /// The sequence of the newest event, 0 for an empty log. Asked of the stream's leader: every event that was
     /// acknowledged before the call is at or below it.
     pub async fn last_sequence(&self) -> Result<u64, Unavailable> {
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         let info = objects.events.get_info().await.during("looking up the end of the log")?;
         Ok(info.state.last_sequence)
     }
@@ -182,7 +182,7 @@ impl EventLog {
     /// One event, if it is (still) there. Asked of the stream's leader.
     pub async fn get(&self, sequence: u64) -> Result<Option<Event>, Unavailable> {
         const WHAT: &str = "reading an event";
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         match objects.events.get_raw_message(sequence).await {
             Ok(m) => Ok(event_of(&m.subject, m.sequence, m.time.unix_timestamp_nanos(), Some(&m.headers), m.payload)),
             Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),

@@ -107,7 +107,7 @@ impl Feeds {
 
     /// How a lane's consumer stands, if there is one.
     pub async fn standing(&self, id: &SubscriptionId) -> Result<Option<Standing>, Unavailable> {
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         let info = find(&objects.events, id).await?;
         Ok(info.map(|info| Standing {
             epoch: info.config.metadata.get(EPOCH).cloned().unwrap_or_default(),
@@ -117,7 +117,7 @@ impl Feeds {
 
     /// Opens a feed that gives every message after the position that the filters let through, and goes on for ever.
     pub async fn open(&self, want: &Want<'_>) -> Result<Feed, Unavailable> {
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         let events = &objects.events;
         let found = find(events, want.id).await?;
         if let Some(info) = &found
@@ -144,14 +144,14 @@ impl Feeds {
 
     /// Whether there is nothing in the log, for now, that this feed lets through and has not given.
     pub async fn is_read_to_the_end(&self, id: &SubscriptionId, feed: &Feed) -> Result<bool, Unavailable> {
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         let info = find(&objects.events, id).await?;
         Ok(info.is_some_and(|info| info.num_pending == 0 && info.delivered.consumer_sequence + 1 == feed.next_number))
     }
 
     /// Removes a lane's consumer, if there is one.
     pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         match find(&objects.events, id).await? {
             Some(_) => remove(&objects.events, id).await,
             None => Ok(()),

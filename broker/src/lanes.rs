@@ -22,7 +22,7 @@ impl Lanes {
     /// What was written of a lane last, if anything was. Asked of the leader.
     pub async fn get(&self, id: &SubscriptionId) -> Result<Option<Lane>, Unavailable> {
         const WHAT: &str = "reading a lane's state";
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         let (_, value) = bucket::read(&objects.lanes, id.as_str(), WHAT).await?;
         value.map(|value| serde_json::from_slice(&value).during(WHAT)).transpose()
     }
@@ -31,21 +31,21 @@ impl Lanes {
     pub async fn put(&self, id: &SubscriptionId, lane: &Lane) -> Result<(), Unavailable> {
         const WHAT: &str = "writing a lane's state";
         let value = serde_json::to_vec(lane).during(WHAT)?;
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         objects.lanes.put(id.as_str(), value.into()).await.during(WHAT)?;
         Ok(())
     }
 
     /// Forgets a lane.
     pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         objects.lanes.purge(id.as_str()).await.during("removing a lane's state")
     }
 
     /// The ids of all lanes that something was written of.
     pub async fn ids(&self) -> Result<Vec<SubscriptionId>, Unavailable> {
         const WHAT: &str = "listing the lanes";
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         let keys: Vec<String> = objects.lanes.keys().await.during(WHAT)?.try_collect().await.during(WHAT)?;
         Ok(keys.iter().filter_map(|key| SubscriptionId::parse(key).ok()).collect())
     }

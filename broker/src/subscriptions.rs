@@ -1,14 +1,19 @@
 //! The bucket `SUBSCRIPTIONS`: read and written with compare-and-set, listed, and watched.
 
+use std::time::Duration;
+
 use async_nats::jetstream::kv;
 use async_nats::jetstream::kv::{Operation, UpdateErrorKind};
 use domain::{Subscription, SubscriptionId};
 use futures_util::StreamExt;
+use tokio::time::timeout;
 
 use crate::bucket;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
 
+/// How long the next entry of a listing may take to come.
+const ENTRY_DEADLINE: Duration = Duration::from_secs(4);
 /// What a message's headers may take, in bytes.
 const HEADER_ALLOWANCE: usize = 1024;
 
@@ -80,7 +85,7 @@ impl Subscriptions {
     /// What stands under an id. Asked of the leader, so that it is no older than any write that was acknowledged.
     pub async fn get(&self, id: &SubscriptionId) -> Result<Current, Unavailable> {
         const WHAT: &str = "reading a subscription";
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         let (revision, value) = bucket::read(&objects.subscriptions, id.as_str(), WHAT).await?;
         let subscription = value.map(|value| serde_json::from_slice(&value).during(WHAT)).transpose()?;
         Ok(Current { revision, subscription })
@@ -90,7 +95,7 @@ impl Subscriptions {
     pub async fn put(&self, id: &SubscriptionId, subscription: &Subscription, expected: u64) -> Result<(), WriteError> {
         const WHAT: &str = "writing a subscription";
         let value = serde_json::to_vec(subscription).during(WHAT)?;
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         let (bytes, limit) = (value.len(), self.broker.max_message_bytes().saturating_sub(HEADER_ALLOWANCE));
         if bytes > limit {
             return Err(WriteError::TooLarge { bytes, limit });
@@ -105,7 +110,7 @@ impl Subscriptions {
     /// Removes a subscription, if the key is still at the revision that was read.
     pub async fn remove(&self, id: &SubscriptionId, expected: u64) -> Result<(), WriteError> {
         const WHAT: &str = "removing a subscription";
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         match objects.subscriptions.delete_expect_revision(id.as_str(), Some(expected)).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == kv::DeleteErrorKind::WrongLastRevision => Err(WriteError::Conflict),
@@ -116,20 +121,28 @@ impl Subscriptions {
     /// Everything that is asked for now.
     pub async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
         const WHAT: &str = "listing the subscriptions";
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         let bucket = &objects.subscriptions;
-        let as_of = bucket.stream.get_info().await.during(WHAT)?.state.last_sequence;
-        let mut entries = bucket.history(">").await.during(WHAT)?;
+        let state = bucket.stream.get_info().await.during(WHAT)?.state;
         let mut subscriptions = Vec::new();
-        while let Some(entry) = entries.next().await {
-            subscriptions.extend(change_of(&entry.during(WHAT)?).filter(|change| change.subscription.is_some()));
+        if state.messages > 0 {
+            // A watch of an empty bucket never says that it is at the end.
+            let mut entries = bucket.watch_with_history(">").await.during(WHAT)?;
+            loop {
+                let entry = timeout(ENTRY_DEADLINE, entries.next()).await.during(WHAT)?;
+                let entry = entry.ok_or_else(|| Unavailable::new(WHAT, "the list broke off"))?.during(WHAT)?;
+                subscriptions.extend(change_of(&entry).filter(|change| change.subscription.is_some()));
+                if entry.delta == 0 {
+                    break;
+                }
+            }
         }
-        Ok(Snapshot { as_of, subscriptions })
+        Ok(Snapshot { as_of: state.last_sequence, subscriptions })
     }
 
     /// What the bucket holds, and then every change.
     pub async fn changes(&self) -> Result<Changes, Unavailable> {
-        let objects = self.broker.objects().await?;
+        let objects = self.broker.objects()?;
         let watch = objects.subscriptions.watch_with_history(">").await.during("watching the subscriptions")?;
         Ok(Changes { watch })
     }

@@ -89,7 +89,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     };
     while !shutdown.is_cancelled() {
         if let Err(error) = fleet.follow().await {
-            tracing::debug!(%error, "fleet.watch_ended");
+            tracing::warn!(%error, "fleet.watch_ended");
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = sleep(WATCH_RETRY) => {}
@@ -102,7 +102,12 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
 impl Fleet {
     /// Follows the bucket over one connection to NATS. Returns when it is lost, or at shutdown.
     async fn follow(&mut self) -> Result<(), Unavailable> {
-        let mut link = self.shared.broker.link();
+        let broker = self.shared.broker.clone();
+        tokio::select! {
+            () = self.shutdown.cancelled() => return Ok(()),
+            () = broker.until_ready() => {}
+        }
+        let mut link = broker.link();
         let generation = link.borrow_and_update().generation;
         let mut changes = self.subscriptions.changes().await?;
         let mut listing = interval_at(Instant::now(), LISTING_INTERVAL);

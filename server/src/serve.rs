@@ -57,7 +57,7 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
         run_roles(&options, broker.as_ref(), listener, roles_end.clone(), stop).await?;
         if let Some(broker) = broker {
             // The last acknowledgements are on their way.
-            let _ = tokio::time::timeout(Duration::from_secs(2), broker.flush()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), broker.close()).await;
         }
         broker_end.cancel();
         while tasks.join_next().await.is_some() {}

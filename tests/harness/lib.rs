@@ -1,1 +1,30 @@
-//! stub
+//! What end-to-end tests run on: the real thing, on this machine, on free ports of the loopback address.
+//!
+//! - [`nats`]: a nats-server of the test's own, to be killed and started again.
+//! - [`mer`]: the binary under test, as a process.
+//! - [`target`]: an HTTP target that records what it gets and answers as a test tells it to.
+//! - [`api`]: posting events and registering URLs, as a user does with curl.
+//! - [`wait`]: waiting for a condition, with a deadline.
+//!
+//! Everything stops when it is dropped, and when the test's process dies.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is how a failure is told")]
+#![allow(clippy::disallowed_methods, reason = "the harness talks to mer and to itself only")]
+
+pub mod api;
+pub mod mer;
+pub mod nats;
+mod process;
+pub mod target;
+pub mod wait;
+
+pub use api::{Api, Posted};
+pub use mer::Mer;
+pub use nats::Nats;
+pub use target::{Answer, Received, Target};
+pub use wait::{eventually, eventually_async};
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address").port()
+}

@@ -1,0 +1,128 @@
+//! `kill -9` in the middle of things: nothing that was acknowledged is lost, and order holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tests::target::first_deliveries;
+use tests::{Api, Mer, Nats, Posted, Target, eventually};
+use tokio::task::JoinSet;
+
+use crate::{LONG, MER, SOON, mer_on};
+
+/// Senders that post without a pause until told to stop, and remember what was acknowledged.
+struct Burst {
+    stop: Arc<AtomicBool>,
+    senders: JoinSet<Vec<Posted>>,
+}
+
+impl Burst {
+    fn start(api: &Api) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut senders = JoinSet::new();
+        for sender in 0..4 {
+            let (api, stop) = (api.clone(), stop.clone());
+            senders.spawn(async move {
+                let mut acknowledged = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    match api.try_post_event(["a", "b"][sender % 2], &json!({"sender": sender})).await {
+                        Some(posted) => acknowledged.push(posted),
+                        None => tokio::time::sleep(Duration::from_millis(5)).await,
+                    }
+                }
+                acknowledged
+            });
+        }
+        Self { stop, senders }
+    }
+
+    async fn stop(self) -> BTreeMap<u64, Posted> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.senders.join_all().await.into_iter().flatten().map(|posted| (posted.sequence, posted)).collect()
+    }
+}
+
+async fn two_targets(api: &Api) -> [Target; 2] {
+    let targets = [Target::start().await, Target::start().await];
+    for target in &targets {
+        api.register(&target.url("/"), &["a", "b"], &json!({})).await;
+    }
+    targets
+}
+
+/// Every acknowledged event is at the target, first deliveries are in order, and a repetition is the same event.
+fn check(target: &Target, acknowledged: &BTreeMap<u64, Posted>) {
+    let taken = target.taken();
+    let arrived: BTreeSet<u64> = taken.iter().copied().collect();
+    let lost: Vec<&u64> = acknowledged.keys().filter(|sequence| !arrived.contains(sequence)).collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    assert!(first_deliveries(&taken).is_sorted(), "first deliveries out of order");
+    let mut ids: BTreeMap<u64, String> = BTreeMap::new();
+    for received in target.received() {
+        let id = &received.headers["ce-id"];
+        assert_eq!(ids.entry(received.sequence).or_insert_with(|| id.clone()), id, "a repetition with another id");
+        if let Some(posted) = acknowledged.get(&received.sequence) {
+            assert_eq!(&posted.id, id);
+        }
+    }
+}
+
+async fn all_arrive(targets: &[Target; 2], acknowledged: &BTreeMap<u64, Posted>) {
+    let last = *acknowledged.keys().next_back().expect("an acknowledged event");
+    for target in targets {
+        eventually("the last acknowledged event arrives", LONG, || target.taken().contains(&last)).await;
+        check(target, acknowledged);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mer_that_is_killed_in_a_burst_loses_nothing_that_it_acknowledged() {
+    let nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    let targets = two_targets(&api).await;
+    let burst = Burst::start(&api);
+    for round in 1..=3 {
+        eventually("events flow", SOON, || targets.iter().all(|t| t.taken_count() > round * 200)).await;
+        mer.kill();
+        mer.launch();
+        mer.until_ready().await;
+    }
+    all_arrive(&targets, &burst.stop().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nats_server_that_is_killed_in_a_burst_makes_a_living_dispatcher_repeat_nothing() {
+    let mut nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let targets = two_targets(&api).await;
+    let burst = Burst::start(&api);
+    for round in 1..=3 {
+        eventually("events flow", SOON, || targets.iter().all(|t| t.taken_count() > round * 200)).await;
+        nats.kill();
+        nats.restart();
+    }
+    all_arrive(&targets, &burst.stop().await).await;
+    for target in &targets {
+        let taken = target.taken();
+        assert!(taken.is_sorted_by(|a, b| a < b), "something was pushed again that had been pushed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mer_with_its_embedded_server_that_is_killed_in_a_burst_loses_nothing_that_it_acknowledged() {
+    let mut mer = Mer::new(MER).start().await;
+    let api = mer.api();
+    let targets = two_targets(&api).await;
+    let burst = Burst::start(&api);
+    for round in 1..=3 {
+        eventually("events flow", SOON, || targets.iter().all(|t| t.taken_count() > round * 200)).await;
+        mer.kill();
+        mer.launch();
+        mer.until_ready().await;
+    }
+    all_arrive(&targets, &burst.stop().await).await;
+}

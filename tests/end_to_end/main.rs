@@ -1,0 +1,31 @@
+//! What a user relies on, seen from outside: real mer, real nats-server, real HTTP.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is how a failure is told")]
+#![allow(clippy::disallowed_methods, reason = "tests own their tasks and read answers of mer only")]
+
+mod bad_input;
+mod crashes;
+mod embedded;
+mod failing_targets;
+mod idempotency;
+mod nats_objects;
+mod order;
+mod registrations;
+mod transcript;
+mod without_nats;
+
+use std::time::Duration;
+
+use tests::{Mer, Nats};
+
+/// The binary that cargo built for these tests.
+const MER: &str = env!("CARGO_BIN_EXE_mer");
+/// How long something may take that takes a moment.
+const SOON: Duration = Duration::from_secs(15);
+/// How long something may take that takes a while.
+const LONG: Duration = Duration::from_secs(90);
+
+/// A mer with all roles but the sample listener, on that nats-server.
+async fn mer_on(nats: &Nats) -> Mer {
+    Mer::new(MER).set("MER_NATS_URL", nats.url()).start().await
+}

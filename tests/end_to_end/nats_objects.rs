@@ -1,0 +1,75 @@
+//! What the `nats` CLI shows, and a plain NATS client as a sender.
+
+use serde_json::json;
+use tests::{Nats, Target, eventually};
+
+use crate::{SOON, mer_on};
+
+#[tokio::test]
+async fn every_object_has_its_name_and_a_description() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let url = target.url("/orders/in?token=canary");
+    api.register(&url, &["order.created", "order.paid"], &json!({})).await;
+    api.post_event("order.paid", &json!({})).await;
+    eventually("it arrives", SOON, || target.taken_count() == 1).await;
+
+    let context = async_nats::jetstream::new(nats.client().await);
+    for name in ["EVENTS", "DEAD_LETTERS", "KV_SUBSCRIPTIONS", "KV_LANES"] {
+        let stream = context.get_stream(name).await.unwrap();
+        let config = &stream.cached_info().config;
+        assert!(config.description.as_ref().is_some_and(|text| text.len() > 20), "{name}: {:?}", config.description);
+    }
+    let events = context.get_stream("EVENTS").await.unwrap();
+    assert_eq!(events.cached_info().config.subjects, ["events.>"]);
+    let mut names = events.consumer_names();
+    let name = futures_util::StreamExt::next(&mut names).await.unwrap().unwrap();
+    assert!(name.starts_with("127-0-0-1-") && name.contains("-orders-in_"), "{name}");
+    let info = events.consumer_info(&name).await.unwrap();
+    assert_eq!(info.config.durable_name.as_deref(), Some(name.as_str()));
+    assert_eq!(info.config.filter_subjects, ["events.order.created", "events.order.paid"]);
+    let shown = target.url("/orders/in");
+    assert_eq!(info.config.metadata["mer.url"], shown);
+    assert_eq!(info.config.description, Some(format!("Pushes to {shown}")));
+
+    // Keys are subscription ids, which are the consumers' names; values are JSON, and what is, shows no secret.
+    for bucket in ["SUBSCRIPTIONS", "LANES"] {
+        let value = context.get_key_value(bucket).await.unwrap().get(name.as_str()).await.unwrap().unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&value).unwrap();
+        assert!(value["entries"]["order.paid"].is_object(), "{value}");
+        assert_eq!(value.to_string().contains("canary"), bucket == "SUBSCRIPTIONS");
+    }
+
+    // The stored form is a CloudEvent in the NATS binding's binary mode.
+    let stored = events.get_raw_message(1).await.unwrap();
+    assert_eq!(stored.subject.as_str(), "events.order.paid");
+    for name in ["ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "ce-transactionid", "content-type"] {
+        assert!(stored.headers.get(name).is_some(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_plain_nats_client_publishes_reaches_a_registered_url() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let target = Target::start().await;
+    mer.api().register(&target.url("/"), &[">"], &json!({})).await;
+    let client = nats.client().await;
+    client.publish("events.plain", r#"{"transaction_id":"T"}"#.into()).await.unwrap();
+    client.publish("events.text", "no json".into()).await.unwrap();
+    client.publish("events.mer.not_a_legal_type", "{}".into()).await.unwrap();
+    client.publish("events.plain", "{}".into()).await.unwrap();
+    client.flush().await.unwrap();
+    eventually("they arrive", SOON, || target.taken_count() == 3).await;
+    let received = target.received();
+    assert_eq!(target.taken(), [1, 2, 4]);
+    assert_eq!(received[0].headers["ce-id"], "EVENTS-1");
+    assert_eq!(received[0].headers["ce-type"], "plain");
+    assert_eq!(received[0].headers["ce-transactionid"], "T");
+    assert_eq!(received[0].headers["content-type"], "application/json");
+    assert_eq!(received[0].body, r#"{"transaction_id":"T"}"#);
+    assert_eq!(received[1].headers["content-type"], "application/octet-stream");
+    assert_eq!(received[1].body, "no json");
+}

@@ -1,0 +1,166 @@
+//! What a registration says, kept: whoever registers at the same time, and whatever is restarted.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tests::{Nats, Target, eventually, eventually_async};
+use tokio::task::JoinSet;
+
+use crate::{LONG, SOON, mer_on};
+
+const FROM_THE_BEGINNING: &str = "20200101000000.0";
+
+/// The state that the dispatcher has written of the only lane there is.
+async fn lane(nats: &Nats) -> Value {
+    let context = async_nats::jetstream::new(nats.client().await);
+    let bucket = context.get_key_value("LANES").await.unwrap();
+    let mut keys = bucket.keys().await.unwrap();
+    let key = futures_util::StreamExt::next(&mut keys).await;
+    match key {
+        Some(Ok(key)) => serde_json::from_slice(&bucket.get(key).await.unwrap().unwrap_or_default()).unwrap_or_default(),
+        _ => Value::Null,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_registrations_of_one_url_at_once_all_survive() {
+    let nats = Nats::start();
+    // Two processes, so that they meet only in the bucket.
+    let (one, other) = (mer_on(&nats).await, mer_on(&nats).await);
+    let target = Target::start().await;
+    let mut registering = JoinSet::new();
+    for i in 0..100 {
+        let api = if i % 2 == 0 { one.api() } else { other.api() };
+        let url = target.url("/");
+        registering.spawn(async move { api.register(&url, &[&format!("type.{i}")], &json!({})).await });
+    }
+    registering.join_all().await;
+    drop(other);
+    let context = async_nats::jetstream::new(nats.client().await);
+    let bucket = context.get_key_value("SUBSCRIPTIONS").await.unwrap();
+    let mut keys = bucket.keys().await.unwrap();
+    let key = futures_util::StreamExt::next(&mut keys).await.unwrap().unwrap();
+    let subscription: Value = serde_json::from_slice(&bucket.get(key).await.unwrap().unwrap()).unwrap();
+    assert_eq!(subscription["entries"].as_object().unwrap().len(), 100);
+
+    let mut expected = Vec::new();
+    for i in 0..100 {
+        expected.push(one.api().post_event(&format!("type.{i}"), &json!({})).await.sequence);
+    }
+    eventually("an event of each type arrives", LONG, || target.taken_count() >= 100).await;
+    assert_eq!(target.taken(), expected);
+}
+
+#[tokio::test]
+async fn a_count_is_exact_over_restarts() {
+    let nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let mut posted = Vec::new();
+    for n in 0..10 {
+        posted.push(api.post_event("a", &json!({"n": n})).await.sequence);
+    }
+    // Ten of the past and five of the present.
+    api.register(&target.url("/"), &["a"], &json!({"datetime_start": FROM_THE_BEGINNING, "count": 15})).await;
+    eventually("the past arrives", SOON, || target.taken_count() == 10).await;
+    for n in 10..20 {
+        if n % 3 == 0 {
+            mer.kill();
+            mer.launch();
+            mer.until_ready().await;
+        }
+        posted.push(api.post_event("a", &json!({"n": n})).await.sequence);
+    }
+    eventually_async("the lane is completed", SOON, async || lane(&nats).await["state"] == "completed").await;
+    let arrived: BTreeSet<u64> = target.taken().into_iter().collect();
+    assert_eq!(arrived, posted[..15].iter().copied().collect(), "exactly the first fifteen");
+    let context = async_nats::jetstream::new(nats.client().await);
+    let events = context.get_stream("EVENTS").await.unwrap();
+    let consumers = async || events.get_info().await.unwrap().state.consumer_count;
+    eventually_async("the consumer is gone", SOON, async || consumers().await == 0).await;
+
+    // Registered again, it starts anew.
+    api.register(&target.url("/"), &["a"], &json!({"count": 1})).await;
+    let next = api.post_event("a", &json!({})).await.sequence;
+    eventually("one more arrives", SOON, || target.taken().last() == Some(&next)).await;
+}
+
+#[tokio::test]
+async fn an_end_in_the_past_replays_up_to_it_inclusive_and_completes() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let mut posted = Vec::new();
+    for n in 0..5 {
+        posted.push(api.post_event("a", &json!({"n": n})).await);
+    }
+    let window = json!({"datetime_start": posted[1].stamp, "datetime_end": posted[3].stamp});
+    api.register(&target.url("/"), &["a"], &window).await;
+    eventually("the window arrives", SOON, || target.taken_count() >= 3).await;
+    eventually_async("the lane is completed", LONG, async || lane(&nats).await["state"] == "completed").await;
+    let expected: Vec<u64> = posted[1..=3].iter().map(|p| p.sequence).collect();
+    assert_eq!(target.taken(), expected);
+}
+
+#[tokio::test]
+async fn an_expiry_ends_a_live_registration() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let answer = api.register(&target.url("/"), &["a"], &json!({"expire_after": 1})).await;
+    let attributes = &answer["registered_for_events"]["a"][target.url("/")];
+    assert_eq!(attributes["expire_after"], 1);
+    assert!(attributes["datetime_end"].is_string(), "the end that it sets is told: {attributes}");
+    let before = api.post_event("a", &json!({})).await.sequence;
+    eventually("an event before the end arrives", SOON, || target.taken() == [before]).await;
+    eventually_async("the lane is completed", LONG, async || lane(&nats).await["state"] == "completed").await;
+    api.post_event("a", &json!({})).await;
+    assert_eq!(target.taken(), [before]);
+}
+
+#[tokio::test]
+async fn unregistering_the_last_event_leaves_nothing_behind() {
+    let nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    api.post_event("a", &json!({})).await;
+    eventually("it arrives", SOON, || target.taken_count() == 1).await;
+    api.unregister(&target.url("/"), "a").await;
+    eventually_async("the lane is gone", SOON, async || lane(&nats).await.is_null()).await;
+
+    // And so it is when the dispatcher was away at the time.
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    eventually_async("the lane is back", SOON, async || !lane(&nats).await.is_null()).await;
+    assert!(mer.stop());
+    let front = tests::Mer::new(crate::MER).set("MER_NATS_URL", nats.url()).roles("receiver,registrar").start().await;
+    front.api().unregister(&target.url("/"), "a").await;
+    mer.launch();
+    mer.until_ready().await;
+    eventually_async("the lane is gone again", SOON, async || lane(&nats).await.is_null()).await;
+    let context = async_nats::jetstream::new(nats.client().await);
+    assert_eq!(context.get_stream("EVENTS").await.unwrap().cached_info().state.consumer_count, 0);
+}
+
+#[tokio::test]
+async fn overlapping_patterns_on_one_url_deliver_each_event_once() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    api.register(&target.url("/"), &["order.*", "*.created", "order.created"], &json!({})).await;
+    let mut expected = Vec::new();
+    for event_type in ["order.created", "order.paid", "user.created", "user.deleted", "order.created.late"] {
+        let sequence = api.post_event(event_type, &json!({})).await.sequence;
+        if !matches!(event_type, "user.deleted" | "order.created.late") {
+            expected.push(sequence);
+        }
+    }
+    expected.push(api.post_event("order.paid", &json!({})).await.sequence);
+    eventually("the last arrives", SOON, || target.taken().last() == expected.last()).await;
+    assert_eq!(target.taken(), expected);
+}

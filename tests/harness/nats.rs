@@ -1,0 +1,77 @@
+//! A nats-server of the test's own.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::process::Process;
+
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running nats-server on a port that stays the same, with a store that stays until this is dropped.
+pub struct Nats {
+    folder: TempDir,
+    port: u16,
+    process: Process,
+}
+
+/// The nats-server binary to test with.
+pub fn binary() -> PathBuf {
+    match std::env::var_os("MER_NATS_SERVER") {
+        Some(path) => path.into(),
+        None => panic!("MER_NATS_SERVER does not name a nats-server: run ./tests/run, or set it to what ./deploy/nats-server prints"),
+    }
+}
+
+impl Nats {
+    /// Starts one.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = crate::free_port();
+        let process = launch(&folder, port);
+        Self { folder, port, process }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`Nats::kill`], on the same port and store.
+    pub fn restart(&mut self) {
+        self.process = launch(&self.folder, self.port);
+    }
+
+    /// A client of it.
+    pub async fn client(&self) -> async_nats::Client {
+        async_nats::connect(self.url()).await.expect("a connection to the test's nats-server")
+    }
+}
+
+fn launch(folder: &TempDir, port: u16) -> Process {
+    let path = folder.path();
+    let config = path.join("nats-server.conf");
+    let text = format!(
+        "listen: \"127.0.0.1:{port}\"\nlog_file: \"{0}/nats-server.log\"\nmax_payload: 8MB\n\
+         jetstream {{ store_dir: \"{0}/store\", sync_interval: always }}\n",
+        path.display()
+    );
+    std::fs::write(&config, text).expect("writing nats-server's configuration");
+    let mut command = Command::new(binary());
+    command.arg("--config").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut process = Process::spawn(&mut command);
+    let began = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(!process.has_ended(), "nats-server ended: see {}", path.join("nats-server.log").display());
+        assert!(began.elapsed() < START_DEADLINE, "nats-server does not listen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    process
+}

@@ -1,0 +1,149 @@
+//! An HTTP target that records what it gets and answers as a test tells it to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The largest event that a target takes.
+const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// What a target does with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Answers with this status; a 2xx means that it took the event.
+    Status(u16),
+    /// Takes the request and never answers.
+    Hang,
+}
+
+/// One request that a target answered with a 2xx, or refused.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The path it was posted to.
+    pub path: String,
+    /// `ce-sequence`.
+    pub sequence: u64,
+    /// All headers.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: String,
+    /// When.
+    pub at: Instant,
+    /// Whether the answer was a 2xx.
+    pub was_taken: bool,
+}
+
+/// A target on a port that stays the same.
+pub struct Target {
+    port: u16,
+    state: Arc<Mutex<Record>>,
+    server: Option<(CancellationToken, JoinHandle<()>)>,
+}
+
+struct Record {
+    answer: Answer,
+    received: Vec<Received>,
+}
+
+impl Target {
+    /// Starts one that answers 200.
+    pub async fn start() -> Self {
+        let state = Arc::new(Mutex::new(Record { answer: Answer::Status(200), received: Vec::new() }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let mut target = Self { port, state, server: None };
+        target.serve(listener);
+        target
+    }
+
+    /// Its URL, with this path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Answers like this from now on.
+    pub fn answer(&self, answer: Answer) {
+        self.state.lock().unwrap().answer = answer;
+    }
+
+    /// Refuses connections, and cuts those there are.
+    pub async fn refuse(&mut self) {
+        if let Some((stop, task)) = self.server.take() {
+            stop.cancel();
+            task.await.expect("the target's server");
+        }
+    }
+
+    /// Listens again after [`Target::refuse`].
+    pub async fn listen(&mut self) {
+        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("the target's port");
+        self.serve(listener);
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        let stop = CancellationToken::new();
+        let router = Router::new().fallback(receive).with_state(self.state.clone());
+        let server = web::serve(listener, router, stop.clone(), Duration::ZERO);
+        let task = tokio::spawn(server);
+        self.server = Some((stop, task));
+    }
+
+    /// Everything that came, in the order in which it was answered.
+    pub fn received(&self) -> Vec<Received> {
+        self.state.lock().unwrap().received.clone()
+    }
+
+    /// The sequences that it took, in order, repetitions included.
+    pub fn taken(&self) -> Vec<u64> {
+        self.state.lock().unwrap().received.iter().filter(|r| r.was_taken).map(|r| r.sequence).collect()
+    }
+
+    /// How many it took, repetitions included.
+    pub fn taken_count(&self) -> usize {
+        self.state.lock().unwrap().received.iter().filter(|r| r.was_taken).count()
+    }
+
+    /// The bodies of what it took, in order.
+    pub fn bodies(&self) -> Vec<Value> {
+        let parse = |r: &Received| serde_json::from_str(&r.body).unwrap_or(Value::Null);
+        self.state.lock().unwrap().received.iter().filter(|r| r.was_taken).map(parse).collect()
+    }
+}
+
+/// The sequences in the order in which each came first.
+pub fn first_deliveries(taken: &[u64]) -> Vec<u64> {
+    let mut seen = std::collections::HashSet::new();
+    taken.iter().copied().filter(|sequence| seen.insert(*sequence)).collect()
+}
+
+async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let answer = state.lock().unwrap().answer;
+    let status = match answer {
+        Answer::Hang => std::future::pending().await,
+        Answer::Status(status) => StatusCode::from_u16(status).expect("a status"),
+    };
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return StatusCode::BAD_REQUEST.into_response() };
+    let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers: BTreeMap<String, String> =
+        head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let received = Received {
+        path: head.uri.path().to_owned(),
+        sequence: headers.get("ce-sequence").and_then(|digits| digits.parse().ok()).unwrap_or(0),
+        headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+        at: Instant::now(),
+        was_taken: status.is_success(),
+    };
+    state.lock().unwrap().received.push(received);
+    status.into_response()
+}
