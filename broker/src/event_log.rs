@@ -135,7 +135,12 @@ impl EventLog {
         }
     }
 
-    async fn attempt(&self, event: &NewEvent, headers: HeaderMap, deadline: Instant) -> Result<PublishAck, PublishError> {
+    async fn attempt(
+        &self,
+        event: &NewEvent,
+        headers: HeaderMap,
+        deadline: Instant,
+    ) -> Result<PublishAck, PublishError> {
         let deadline = match event.idempotency_key {
             Some(_) => deadline.min(Instant::now() + IDEMPOTENT_ATTEMPT),
             None => deadline,

@@ -26,9 +26,9 @@ const PULL_BATCH: usize = 128;
 const MAX_OUT: i64 = 256;
 /// After which an idle pull is renewed.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// After which the server sends again what was not acknowledged. Long, for nothing depends on it: what is lost is
-/// noticed by its number, and what waits behind a slow target should not be sent twice.
-const ACK_WAIT: Duration = Duration::from_secs(600);
+/// After which the server sends again what was not acknowledged. What is lost on the way is noticed by its number as soon
+/// as anything comes after it; this is for what is lost last. What comes twice because a target is slow is passed over.
+const ACK_WAIT: Duration = Duration::from_secs(60);
 /// The metadata key of the lane's epoch.
 const EPOCH: &str = "mer.epoch";
 /// The metadata key of the target, without user information and query.

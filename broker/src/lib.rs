@@ -8,8 +8,8 @@
 //!
 //! Nothing here knows HTTP, targets, or what is done with an event.
 
-pub mod connection;
 mod bucket;
+pub mod connection;
 mod error;
 pub mod event_log;
 pub mod feed;

@@ -81,7 +81,11 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
 }
 
 /// Gives a stream that exists what the services need of it, and leaves the rest as it is.
-async fn put_right(context: &Context, found: stream::Stream, wanted: &stream::Config) -> Result<stream::Stream, Unavailable> {
+async fn put_right(
+    context: &Context,
+    found: stream::Stream,
+    wanted: &stream::Config,
+) -> Result<stream::Stream, Unavailable> {
     let has = &found.cached_info().config;
     let mut right = has.clone();
     for subject in &wanted.subjects {
@@ -106,7 +110,12 @@ async fn put_right(context: &Context, found: stream::Stream, wanted: &stream::Co
     context.get_stream(&wanted.name).await.during("looking for a stream")
 }
 
-async fn ensure_bucket(context: &Context, name: &str, description: &str, replicas: usize) -> Result<kv::Store, Unavailable> {
+async fn ensure_bucket(
+    context: &Context,
+    name: &str,
+    description: &str,
+    replicas: usize,
+) -> Result<kv::Store, Unavailable> {
     match context.get_key_value(name).await {
         Ok(found) => return Ok(found),
         Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {}

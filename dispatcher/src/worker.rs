@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Link, Unavailable};
 use broker::feed::{Delivery, Feed, FeedError, Want};
+use broker::{Link, Unavailable};
 use domain::lane::{Due, Failure, Lane, Phase, State};
 use domain::{Event, Stamp, Subscription, SubscriptionId};
 use tokio::sync::watch;

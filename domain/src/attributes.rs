@@ -67,7 +67,13 @@ impl Default for Attributes {
 impl Attributes {
     /// Reads the attributes out of an object that may also hold the keys of `others`; `pointer` is where it stands.
     /// Every fault is added to `faults`; the result counts only if none was.
-    pub fn parse(object: &Map<String, Value>, others: &[&str], now: Stamp, pointer: &str, faults: &mut Vec<FieldError>) -> Self {
+    pub fn parse(
+        object: &Map<String, Value>,
+        others: &[&str],
+        now: Stamp,
+        pointer: &str,
+        faults: &mut Vec<FieldError>,
+    ) -> Self {
         let mut attributes = Self::default();
         let mut expire_after = None;
         for (name, value) in object {
@@ -125,7 +131,9 @@ fn moment(value: &Value) -> Result<Stamp, String> {
 fn seconds_from(now: Stamp, value: &Value) -> Result<Stamp, String> {
     match value.as_f64() {
         #[expect(clippy::cast_possible_truncation, reason = "bounded by MAX_EXPIRE_AFTER_SECS")]
-        Some(seconds) if seconds > 0.0 && seconds <= MAX_EXPIRE_AFTER_SECS => Ok(now.plus_micros((seconds * 1e6) as i64)),
+        Some(seconds) if seconds > 0.0 && seconds <= MAX_EXPIRE_AFTER_SECS => {
+            Ok(now.plus_micros((seconds * 1e6) as i64))
+        }
         _ => Err("it must be a number of seconds above 0, and at most a hundred years".to_owned()),
     }
 }

@@ -121,7 +121,8 @@ impl Event {
 
 fn is_delivered(name: &str) -> bool {
     let known = [header::CONTENT_TYPE, header::TRACEPARENT, header::TRACESTATE];
-    let attribute = name.starts_with("ce-") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let attribute =
+        name.starts_with("ce-") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     known.contains(&name) || (attribute && !header::ADDED_ON_DELIVERY.contains(&name))
 }
 

@@ -58,8 +58,8 @@ impl EventData {
             let fault = FieldError::at("", "an event's data is a JSON object, like `{\"name\": \"cat\"}`");
             return Err(NotEventData::Unacceptable(vec![fault]));
         }
-        let known: KnownKeys<'_> = serde_json::from_str(text)
-            .map_err(|e| NotEventData::Unacceptable(vec![FieldError::at("", e)]))?;
+        let known: KnownKeys<'_> =
+            serde_json::from_str(text).map_err(|e| NotEventData::Unacceptable(vec![FieldError::at("", e)]))?;
 
         let mut faults = Vec::new();
         let transaction_id = known.transaction_id.and_then(|raw| parse_transaction_id(raw, &mut faults));
@@ -205,8 +205,15 @@ mod tests {
         let pointers: Vec<_> = named.iter().map(|f| format!("{:?}", f.place)).collect();
         assert_eq!(pointers, [r#"Pointer("/transaction_id")"#, r#"Pointer("/redirect_url")"#]);
         for body in [
-            "[]", "5", "null", "\"x\"", r#"{"transaction_id":null}"#, r#"{"transaction_id":""}"#,
-            r#"{"redirect_url":5}"#, r#"{"redirect_url":"/done"}"#, r#"{"transaction_id":"a","transaction_id":"b"}"#,
+            "[]",
+            "5",
+            "null",
+            "\"x\"",
+            r#"{"transaction_id":null}"#,
+            r#"{"transaction_id":""}"#,
+            r#"{"redirect_url":5}"#,
+            r#"{"redirect_url":"/done"}"#,
+            r#"{"transaction_id":"a","transaction_id":"b"}"#,
         ] {
             assert!(!faults(body).is_empty(), "{body}");
         }

@@ -32,7 +32,9 @@ mod tests {
 
     #[test]
     fn the_specifications_own_examples() {
-        for (text, value) in [("Euro € 😀", "Euro%20%E2%82%AC%20%F0%9F%98%80"), ("a\"b%", "a%22b%25"), ("plain/~", "plain/~")] {
+        for (text, value) in
+            [("Euro € 😀", "Euro%20%E2%82%AC%20%F0%9F%98%80"), ("a\"b%", "a%22b%25"), ("plain/~", "plain/~")]
+        {
             assert_eq!(encode(text), value);
             assert_eq!(decode(value), text);
         }

@@ -265,7 +265,11 @@ impl Lane {
         asked.entries.iter().filter(move |(pattern, _)| is_active(pattern))
     }
 
-    fn wanting<'a>(&'a self, asked: &'a Subscription, event: &'a Event) -> impl Iterator<Item = (&'a TypePattern, &'a Entry)> {
+    fn wanting<'a>(
+        &'a self,
+        asked: &'a Subscription,
+        event: &'a Event,
+    ) -> impl Iterator<Item = (&'a TypePattern, &'a Entry)> {
         self.active(asked).filter(move |(pattern, entry)| {
             self.entries.get(*pattern).is_some_and(|progress| event.sequence >= progress.from_sequence)
                 && pattern.matches(&event.event_type)

@@ -119,7 +119,10 @@ fn objects_of_list<'a>(
         return Vec::new();
     };
     for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
-        faults.push(FieldError::at(field_error::push(parent_at, name), format!("unknown; expected: {}", known.join(", "))));
+        faults.push(FieldError::at(
+            field_error::push(parent_at, name),
+            format!("unknown; expected: {}", known.join(", ")),
+        ));
     }
     let list_at = field_error::push(parent_at, key);
     let list = match object.get(key) {
@@ -212,18 +215,21 @@ mod tests {
             {"urls_to_register": [{"url": "http://h/"}, {"url": "http://h/"}], "extra": 1},
             {"event": "ok", "urls_to_register": [{"url": "http://h/"}, {"url": "http://H:80"}]},
         ]});
-        assert_eq!(pointers(&body), [
-            "/events_to_register/0/event",
-            "/events_to_register/0/urls_to_register/3",
-            "/events_to_register/0/urls_to_register/0/url",
-            "/events_to_register/0/urls_to_register/0/count",
-            "/events_to_register/0/urls_to_register/1/url",
-            "/events_to_register/0/urls_to_register/2/url",
-            "/events_to_register/1/urls_to_register",
-            "/events_to_register/2/event",
-            "/events_to_register/2/extra",
-            "/events_to_register/3/urls_to_register/1",
-        ]);
+        assert_eq!(
+            pointers(&body),
+            [
+                "/events_to_register/0/event",
+                "/events_to_register/0/urls_to_register/3",
+                "/events_to_register/0/urls_to_register/0/url",
+                "/events_to_register/0/urls_to_register/0/count",
+                "/events_to_register/0/urls_to_register/1/url",
+                "/events_to_register/0/urls_to_register/2/url",
+                "/events_to_register/1/urls_to_register",
+                "/events_to_register/2/event",
+                "/events_to_register/2/extra",
+                "/events_to_register/3/urls_to_register/1",
+            ]
+        );
     }
 
     #[test]
@@ -252,7 +258,8 @@ mod tests {
     fn an_unregistration_mirrors_it() {
         let body = json!({"events_to_unregister": [{"event": "a", "urls_to_unregister": [{"url": "http://h/"}]}]});
         assert_eq!(parse_unregistrations(&body).unwrap()[0].pattern.as_str(), "a");
-        let body = json!({"events_to_unregister": [{"event": "a", "urls_to_unregister": [{"url": "http://h/", "count": 1}]}]});
+        let body =
+            json!({"events_to_unregister": [{"event": "a", "urls_to_unregister": [{"url": "http://h/", "count": 1}]}]});
         assert_eq!(parse_unregistrations(&body).unwrap_err().len(), 1);
     }
 }

@@ -15,7 +15,9 @@ pub struct Stamp(i64);
 
 /// Why a text is not a moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a moment: write a stamp like `20260131093000.000000` (UTC) or RFC 3339 like `2026-01-31T09:30:00Z`")]
+#[error(
+    "`{0}` is not a moment: write a stamp like `20260131093000.000000` (UTC) or RFC 3339 like `2026-01-31T09:30:00Z`"
+)]
 pub struct NotAMoment(String);
 
 const STAMP_SECONDS: &str = "%Y%m%d%H%M%S";
@@ -49,9 +51,7 @@ impl Stamp {
     /// Reads a stamp (`YYYYmmddHHMMSS`, with an optional fraction of one to six digits) or RFC 3339, of which
     /// anything finer than a microsecond is cut off.
     pub fn parse(text: &str) -> Result<Self, NotAMoment> {
-        parse_stamp(text)
-            .or_else(|| parse_rfc3339(text))
-            .ok_or_else(|| NotAMoment(text.chars().take(64).collect()))
+        parse_stamp(text).or_else(|| parse_rfc3339(text)).ok_or_else(|| NotAMoment(text.chars().take(64).collect()))
     }
 
     /// RFC 3339 in UTC with microseconds, as `ce-time` carries it.
@@ -144,8 +144,18 @@ mod tests {
     #[test]
     fn what_is_no_moment_is_refused() {
         for text in [
-            "", "now", "2020", "20201301000000.0", "20200230000000.0", "20200101000000.", "20200101000000.0000001",
-            "20200101000000.-1", "2020-01-01", "2020-01-01T00:00:00", "+0200101000000.0", "20200101000000.０",
+            "",
+            "now",
+            "2020",
+            "20201301000000.0",
+            "20200230000000.0",
+            "20200101000000.",
+            "20200101000000.0000001",
+            "20200101000000.-1",
+            "2020-01-01",
+            "2020-01-01T00:00:00",
+            "+0200101000000.0",
+            "20200101000000.０",
             "20200101246060.0",
         ] {
             assert!(Stamp::parse(text).is_err(), "{text}");

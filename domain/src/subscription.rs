@@ -55,9 +55,8 @@ impl Entry {
         let Attributes { datetime_start, datetime_end, transaction_id, .. } = &self.attributes;
         // Everything accepted after a registration that reaches into the past is wanted, even from a receiver whose
         // clock is behind the one that the registrar read.
-        let is_after_start = |start: &Stamp| {
-            event.time >= *start || (*start <= self.registered_at && event.sequence >= self.live_from)
-        };
+        let is_after_start =
+            |start: &Stamp| event.time >= *start || (*start <= self.registered_at && event.sequence >= self.live_from);
         event.sequence >= self.from_sequence
             && datetime_start.as_ref().is_none_or(is_after_start)
             && datetime_end.is_none_or(|end| event.time <= end)

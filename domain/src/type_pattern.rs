@@ -22,9 +22,10 @@ impl TypePattern {
         event_type::check_characters(text, |_| false)?;
         let tokens: Vec<&str> = text.split('.').collect();
         let wild = |token: &str| token.contains(['*', '>']);
-        let legal = tokens.iter().enumerate().all(|(i, token)| {
-            !wild(token) || *token == ANY_TOKEN || (*token == THE_REST && i + 1 == tokens.len())
-        });
+        let legal = tokens
+            .iter()
+            .enumerate()
+            .all(|(i, token)| !wild(token) || *token == ANY_TOKEN || (*token == THE_REST && i + 1 == tokens.len()));
         if legal { Ok(Self(text.to_owned())) } else { Err(NotAType::BadWildcard(text.to_owned())) }
     }
 

@@ -39,7 +39,9 @@ impl Refusal {
         match self {
             Self::Body(problem) => problem,
             Self::Request(faults) | Self::Data(NotEventData::Unacceptable(faults)) => Problem::unacceptable(faults),
-            Self::Data(unreadable) => Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: {unreadable}")),
+            Self::Data(unreadable) => {
+                Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: {unreadable}"))
+            }
             Self::Store { error: error @ StoreError::TooLarge { .. }, .. } => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error)
             }

@@ -49,8 +49,9 @@ pub fn router(registrar: Registrar) -> Router {
 
 async fn read_json(registrar: &Registrar, headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
     let body = web::body::read_json(headers, body, registrar.max_body_bytes).await?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: the body is not JSON: {error}")))
+    serde_json::from_slice(&body).map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: the body is not JSON: {error}"))
+    })
 }
 
 /// 503: nothing of the request was stored, or what was may be stored again.

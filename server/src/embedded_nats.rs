@@ -49,7 +49,8 @@ impl EmbeddedNats {
     pub(crate) async fn start(binary: &Path, folder: &Path) -> anyhow::Result<Self> {
         check_version(binary).await?;
         std::fs::create_dir_all(folder).with_context(|| format!("making the data folder {}", folder.display()))?;
-        let folder = folder.canonicalize().with_context(|| format!("looking for the data folder {}", folder.display()))?;
+        let folder =
+            folder.canonicalize().with_context(|| format!("looking for the data folder {}", folder.display()))?;
         let lock = lock(&folder).await?;
         let (child, port) = launch(binary, &folder, &lock, None).await?;
         Ok(Self { binary: binary.to_owned(), folder, lock, port, child })
@@ -92,7 +93,8 @@ impl EmbeddedNats {
 
     async fn stop(mut self) {
         // SIGTERM makes it write what its consumers have acknowledged; a kill would have some of it sent again.
-        let told = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).map(|pid| kill_process(pid, Signal::TERM));
+        let told =
+            self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).map(|pid| kill_process(pid, Signal::TERM));
         let stopped = timeout(STOP_PATIENCE, self.child.wait()).await;
         if !matches!((told, stopped), (Some(Ok(())), Ok(Ok(_)))) {
             tracing::warn!("nats_server.killed");
@@ -119,7 +121,11 @@ async fn check_version(binary: &Path) -> anyhow::Result<()> {
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     match version_of(&text) {
         Some(version) if version >= MIN_VERSION => Ok(()),
-        _ => bail!("`{shown}` says `{text}`, and nats-server {}.{} or later is needed: {advice}", MIN_VERSION.0, MIN_VERSION.1),
+        _ => bail!(
+            "`{shown}` says `{text}`, and nats-server {}.{} or later is needed: {advice}",
+            MIN_VERSION.0,
+            MIN_VERSION.1
+        ),
     }
 }
 
@@ -149,7 +155,9 @@ async fn lock(folder: &Path) -> anyhow::Result<File> {
                 "the data folder {} is in use by another mer or its nats-server: stop it, or choose another folder with MER_DATA_DIR",
                 folder.display()
             ),
-            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("locking {}", path.display())),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
         }
     }
 }
@@ -159,7 +167,12 @@ async fn launch(binary: &Path, folder: &Path, lock: &File, port: Option<u16>) ->
     let config = folder.join("nats-server.conf");
     std::fs::write(&config, configuration(folder, port)).with_context(|| format!("writing {}", config.display()))?;
     let mut command = Command::new(binary);
-    command.arg("--config").arg(&config).stdin(Stdio::from(lock.try_clone()?)).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg("--config")
+        .arg(&config)
+        .stdin(Stdio::from(lock.try_clone()?))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     // Ctrl-C reaches the whole group of a terminal; nats-server has to outlive the roles that use it.
     command.process_group(0).kill_on_drop(true);
     die_with_parent(&mut command);

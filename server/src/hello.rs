@@ -1,9 +1,9 @@
 //! The sample listener: greets whoever an event names, and logs what it received.
 
+use axum::Router;
 use axum::body::Body;
 use axum::response::Json;
 use axum::routing::post;
-use axum::Router;
 use domain::FieldError;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};

@@ -32,7 +32,8 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let stop = stop_signal()?;
 
     // What stops first is told first: roles, then the connection, then the server that they all use.
-    let (roles_end, broker_end, nats_end) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let (roles_end, broker_end, nats_end) =
+        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let embedded = match (&options.nats_url, options.needs_nats()) {
         (None, true) => Some(EmbeddedNats::start(&options.nats_server, &options.data_dir).await?),
         _ => None,

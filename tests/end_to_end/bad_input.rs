@@ -103,7 +103,8 @@ async fn a_bad_registration_names_every_fault_and_stores_nothing() {
         let response = api.send(Method::POST, "/unregister_for_events", &[], body).await.unwrap();
         problem(response, status, body).await;
     }
-    let response = api.send(Method::POST, "/register_for_events/", &[("content-type", "text/plain")], "{}").await.unwrap();
+    let response =
+        api.send(Method::POST, "/register_for_events/", &[("content-type", "text/plain")], "{}").await.unwrap();
     problem(response, 415, "text/plain").await;
     let response = api.send(Method::GET, "/register_for_events/", &[], "").await.unwrap();
     problem(response, 405, "GET").await;

@@ -44,7 +44,10 @@ async fn events_wait_in_order_while_the_neighbour_gets_them(sickness: Sickness) 
     eventually("the healed one has everything", LONG, || sick.taken_count() >= expected.len()).await;
     assert_eq!(sick.taken(), expected, "in order, each once");
     let refused: Vec<u64> = sick.received().iter().filter(|r| !r.was_taken).map(|r| r.sequence).collect();
-    assert!(refused.iter().all(|sequence| *sequence == expected[1]), "only the first of those that wait is tried: {refused:?}");
+    assert!(
+        refused.iter().all(|sequence| *sequence == expected[1]),
+        "only the first of those that wait is tried: {refused:?}"
+    );
 }
 
 #[tokio::test]

@@ -29,14 +29,16 @@ async fn replicas_and_a_late_one_get_the_same_events_in_the_logs_order() {
         let (api, next) = (api.clone(), next.clone());
         senders.spawn(async move {
             while next.fetch_add(1, Ordering::Relaxed) < EVENTS {
-                let event_type = ["order.created", "order.paid", "order.noise"][if sender == 0 { 2 } else { sender % 2 }];
+                let event_type =
+                    ["order.created", "order.paid", "order.noise"][if sender == 0 { 2 } else { sender % 2 }];
                 api.post_event(event_type, &json!({"sender": sender})).await;
             }
         });
     }
     eventually("half of the events are posted", LONG, || next.load(Ordering::Relaxed) > EVENTS / 2).await;
     let late = Target::start().await;
-    api.register(&late.url("/"), &["order.created", "order.paid"], &json!({"datetime_start": FROM_THE_BEGINNING})).await;
+    api.register(&late.url("/"), &["order.created", "order.paid"], &json!({"datetime_start": FROM_THE_BEGINNING}))
+        .await;
     assert!(next.load(Ordering::Relaxed) < EVENTS, "events must still be posted when the late replica registers");
     senders.join_all().await;
     let last = [api.post_event("order.created", &json!({})).await, api.post_event("order.paid", &json!({})).await];
@@ -75,6 +77,31 @@ async fn every_event_accepted_after_a_registration_arrives_though_the_dispatcher
     assert_eq!(target.taken_count(), 0);
     let _back = Mer::new(MER).set("MER_NATS_URL", nats.url()).roles("dispatcher").start().await;
     eventually("all have arrived", SOON, || target.taken_count() >= expected.len()).await;
+    assert_eq!(target.taken(), expected);
+}
+
+#[tokio::test]
+async fn an_event_that_somebody_else_takes_from_a_lanes_consumer_still_arrives_in_order() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    let mut expected = vec![api.post_event("a", &json!({})).await.sequence];
+    eventually("the lane is live", SOON, || target.taken_count() == 1).await;
+
+    // As `nats consumer next` would: pulls that wait beside the lane's own, so that some events go to them.
+    let events = async_nats::jetstream::new(nats.client().await).get_stream("EVENTS").await.unwrap();
+    let name = futures_util::StreamExt::next(&mut events.consumer_names()).await.unwrap().unwrap();
+    let consumer: async_nats::jetstream::consumer::PullConsumer = events.get_consumer(&name).await.unwrap();
+    let thief = consumer.batch().max_messages(5).expires(SOON).messages().await.unwrap();
+    for _ in 0..30 {
+        expected.push(api.post_event("a", &json!({})).await.sequence);
+    }
+    let stolen = futures_util::StreamExt::count(thief).await;
+    assert!(stolen > 0, "nothing was taken away");
+    expected.push(api.post_event("a", &json!({})).await.sequence);
+    eventually("all have arrived", LONG, || target.taken_count() >= expected.len()).await;
     assert_eq!(target.taken(), expected);
 }
 

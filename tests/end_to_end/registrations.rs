@@ -17,7 +17,9 @@ async fn lane(nats: &Nats) -> Value {
     let mut keys = bucket.keys().await.unwrap();
     let key = futures_util::StreamExt::next(&mut keys).await;
     match key {
-        Some(Ok(key)) => serde_json::from_slice(&bucket.get(key).await.unwrap().unwrap_or_default()).unwrap_or_default(),
+        Some(Ok(key)) => {
+            serde_json::from_slice(&bucket.get(key).await.unwrap().unwrap_or_default()).unwrap_or_default()
+        }
         _ => Value::Null,
     }
 }

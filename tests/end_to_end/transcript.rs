@@ -22,7 +22,11 @@ fn stamp_of(answer: &str) -> String {
 /// What the sample listener has logged of this name: one line for each time it was greeted.
 fn greeted(mer: &Mer, name: &str) -> Vec<String> {
     let response = format!("response={{\"hello\":{{\"response\":\"Hello, {name}!\"}}}}");
-    mer.log().lines().filter(|line| line.contains("hello.received") && line.contains(&response)).map(str::to_owned).collect()
+    mer.log()
+        .lines()
+        .filter(|line| line.contains("hello.received") && line.contains(&response))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test]
@@ -85,7 +89,9 @@ async fn the_seeds_transcript_works_as_it_is_written() {
     curl(&api, "/receive_event/request_from_human", r#"{"name": "nobody asks for this one"}"#).await;
     curl(&api, "/receive_event/request_from_animal", r#"{"name": "bird"}"#).await;
     eventually("the next live event arrives", SOON, || greeted(&mer, "bird").len() == 1).await;
-    for (name, times) in [("tismoj while unregistered", 1), ("tismoj now registered", 1), ("cat", 1), ("nobody asks for this one", 0)] {
+    for (name, times) in
+        [("tismoj while unregistered", 1), ("tismoj now registered", 1), ("cat", 1), ("nobody asks for this one", 0)]
+    {
         assert_eq!(greeted(&mer, name).len(), times, "{name}");
     }
 }

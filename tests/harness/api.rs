@@ -38,7 +38,13 @@ impl Api {
     }
 
     /// A request with a body of JSON, whatever comes of it.
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Result<Response, reqwest::Error> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Response, reqwest::Error> {
         let mut request = self.client.request(method, format!("{}{path}", self.base)).body(body);
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
             request = request.header("content-type", "application/json");

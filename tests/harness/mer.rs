@@ -32,7 +32,9 @@ impl Mer {
         let mut mer =
             Self { binary: binary.into(), folder, settings: BTreeMap::new(), port: crate::free_port(), process: None };
         let server = crate::nats::binary().display().to_string();
-        for (name, value) in [("MER_NATS_SERVER", server.as_str()), ("MER_DATA_DIR", &data), ("MER_DELIVERY_TIMEOUT_MS", "2000")] {
+        for (name, value) in
+            [("MER_NATS_SERVER", server.as_str()), ("MER_DATA_DIR", &data), ("MER_DELIVERY_TIMEOUT_MS", "2000")]
+        {
             mer.settings.insert(name.to_owned(), value.to_owned());
         }
         mer

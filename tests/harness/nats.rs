@@ -21,7 +21,9 @@ pub struct Nats {
 pub fn binary() -> PathBuf {
     match std::env::var_os("MER_NATS_SERVER") {
         Some(path) => path.into(),
-        None => panic!("MER_NATS_SERVER does not name a nats-server: run ./tests/run, or set it to what ./deploy/nats-server prints"),
+        None => panic!(
+            "MER_NATS_SERVER does not name a nats-server: run ./tests/run, or set it to what ./deploy/nats-server prints"
+        ),
     }
 }
 

@@ -17,8 +17,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// caller's to see.
 pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
     check_is_json(headers)?;
-    let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over the limit of {limit} bytes"));
-    let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let too_large =
+        || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over the limit of {limit} bytes"));
+    let declared =
+        headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
@@ -39,7 +41,8 @@ fn check_is_json(headers: &HeaderMap) -> Result<(), Problem> {
     let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
     let mut parts = value.split(';').map(str::trim);
     let media_type = parts.next().unwrap_or_default();
-    let is_json = media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"));
+    let is_json =
+        media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"));
     let is_utf8 = parts
         .filter_map(|parameter| parameter.strip_prefix("charset="))
         .all(|charset| charset.trim_matches('"') == "utf-8");
@@ -60,11 +63,18 @@ mod tests {
 
     #[tokio::test]
     async fn json_by_any_of_its_names_is_read_and_nothing_else() {
-        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/ld+json", "application/json; charset=\"utf-8\""] {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/ld+json",
+            "application/json; charset=\"utf-8\"",
+        ] {
             assert!(read_json(&headers(good), Body::from("{}"), 10).await.is_ok(), "{good}");
         }
         assert!(read_json(&HeaderMap::new(), Body::from("{}"), 10).await.is_ok());
-        for bad in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "", "text/x+json"] {
+        for bad in
+            ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "", "text/x+json"]
+        {
             let problem = read_json(&headers(bad), Body::from("{}"), 10).await.unwrap_err();
             assert_eq!(problem.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{bad}");
         }
