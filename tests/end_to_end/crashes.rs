@@ -93,6 +93,37 @@ async fn a_mer_that_is_killed_in_a_burst_loses_nothing_that_it_acknowledged() {
     all_arrive(&targets, &burst.stop().await).await;
 }
 
+#[tokio::test]
+async fn a_change_that_was_written_and_not_carried_out_is_carried_out_after_a_crash() {
+    let nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    let mut posted = Vec::new();
+    for _ in 0..20 {
+        posted.push(api.post_event("a", &json!({})).await.sequence);
+    }
+    eventually("all have arrived", SOON, || target.taken_count() == 20).await;
+    assert!(mer.stop());
+
+    // What a dispatcher leaves that was killed right after it wrote that the lane goes back to the fifth event.
+    let context = async_nats::jetstream::new(nats.client().await);
+    let bucket = context.get_key_value("LANES").await.unwrap();
+    let key = futures_util::StreamExt::next(&mut bucket.keys().await.unwrap()).await.unwrap().unwrap();
+    let mut lane: serde_json::Value = serde_json::from_slice(&bucket.get(&key).await.unwrap().unwrap()).unwrap();
+    assert_eq!(lane["position"], posted[19], "an orderly stop writes the position");
+    (lane["position"], lane["epoch"]) = (json!(posted[4]), json!("another epoch"));
+    bucket.put(&key, lane.to_string().into()).await.unwrap();
+
+    mer.launch();
+    mer.until_ready().await;
+    posted.push(api.post_event("a", &json!({})).await.sequence);
+    eventually("the last has arrived", SOON, || target.taken().last() == posted.last()).await;
+    let expected: Vec<u64> = posted[..20].iter().chain(&posted[5..]).copied().collect();
+    assert_eq!(target.taken(), expected);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nats_server_that_is_killed_in_a_burst_makes_a_living_dispatcher_repeat_nothing() {
     let mut nats = Nats::start();

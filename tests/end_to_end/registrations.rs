@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tests::{Nats, Target, eventually, eventually_async};
+use tests::{Mer, Nats, Target, eventually, eventually_async};
 use tokio::task::JoinSet;
 
-use crate::{LONG, SOON, mer_on};
+use crate::{LONG, MER, SOON, mer_on};
 
 const FROM_THE_BEGINNING: &str = "20200101000000.0";
 
@@ -27,17 +27,21 @@ async fn lane(nats: &Nats) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_registrations_of_one_url_at_once_all_survive() {
     let nats = Nats::start();
-    // Two processes, so that they meet only in the bucket.
-    let (one, other) = (mer_on(&nats).await, mer_on(&nats).await);
+    // Four processes, so that they meet only in the bucket.
+    let one = mer_on(&nats).await;
+    let mut fronts = Vec::new();
+    for _ in 0..3 {
+        fronts.push(Mer::new(MER).set("MER_NATS_URL", nats.url()).roles("registrar").start().await);
+    }
+    let apis: Vec<_> = fronts.iter().chain([&one]).map(Mer::api).collect();
     let target = Target::start().await;
     let mut registering = JoinSet::new();
     for i in 0..100 {
-        let api = if i % 2 == 0 { one.api() } else { other.api() };
+        let api = apis[i % apis.len()].clone();
         let url = target.url("/");
         registering.spawn(async move { api.register(&url, &[&format!("type.{i}")], &json!({})).await });
     }
     registering.join_all().await;
-    drop(other);
     let context = async_nats::jetstream::new(nats.client().await);
     let bucket = context.get_key_value("SUBSCRIPTIONS").await.unwrap();
     let mut keys = bucket.keys().await.unwrap();
@@ -139,7 +143,7 @@ async fn unregistering_the_last_event_leaves_nothing_behind() {
     api.register(&target.url("/"), &["a"], &json!({})).await;
     eventually_async("the lane is back", SOON, async || !lane(&nats).await.is_null()).await;
     assert!(mer.stop());
-    let front = tests::Mer::new(crate::MER).set("MER_NATS_URL", nats.url()).roles("receiver,registrar").start().await;
+    let front = Mer::new(MER).set("MER_NATS_URL", nats.url()).roles("receiver,registrar").start().await;
     front.api().unregister(&target.url("/"), "a").await;
     mer.launch();
     mer.until_ready().await;
