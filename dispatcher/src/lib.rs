@@ -1,7 +1,7 @@
 //! From the log to the targets: a lane per URL, each event pushed in order until the target has it.
 //!
 //! - [`fleet`]: which lanes there are: one per subscription, started, told of changes, and ended.
-//! - [`worker`]: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
+//! - `worker`: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
 //! - [`push`]: one request to a target, and what came of it.
 //! - [`verdict`], [`backoff`]: what an answer means, and how long to wait: pure.
 //!

@@ -2,7 +2,7 @@
 //!
 //! - [`problem`]: every error as `application/problem+json` (RFC 9457).
 //! - [`body`]: a request's body, read up to a bound and a deadline, with its content type checked.
-//! - [`serve`]: the accept loop, with a header deadline and a graceful end.
+//! - [`mod@serve`]: the accept loop, with a header deadline and a graceful end.
 //!
 //! Nothing here knows events, registrations or NATS.
 
