@@ -19,6 +19,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// How often to look whether the objects are still there.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// The oldest nats-server that can reset a consumer.
+const OLDEST_SERVER: (i64, i64) = (2, 14);
 /// How long to wait before objects that could not be made are tried again.
 const TOPOLOGY_RETRY: Duration = Duration::from_millis(250);
 
@@ -64,7 +66,7 @@ pub struct Broker {
 impl Broker {
     /// Starts to connect, and returns at once whether or not there is a server yet. Run [`Broker::keep`] beside it.
     pub async fn connect(config: Config) -> Result<Self, BadAddress> {
-        let bad = |why: String| BadAddress { url: config.url.clone(), why };
+        let bad = |why: String| BadAddress { url: redacted(&config.url), why };
         let addresses: Vec<ServerAddr> = config
             .url
             .split(',')
@@ -126,7 +128,7 @@ impl Broker {
                     return;
                 }
                 Err(error) => {
-                    self.objects.send_replace(None);
+                    // Handles that were good stay so: what is missing says so itself when it is used.
                     tracing::warn!(%error, "nats.not_ready");
                     tokio::time::sleep(TOPOLOGY_RETRY).await;
                 }
@@ -144,6 +146,10 @@ impl Broker {
         const WHAT: &str = "NATS is not ready";
         if !self.link.borrow().is_up {
             return Err(Unavailable::new(WHAT, format!("there is no connection to {}", self.server())));
+        }
+        let (major, minor) = OLDEST_SERVER;
+        if !self.context.client().is_server_compatible(major, minor, 0) {
+            return Err(Unavailable::new(WHAT, format!("{} is older than {major}.{minor}", self.server())));
         }
         let objects = self.objects()?;
         objects.events.get_info().await.during(WHAT)?;

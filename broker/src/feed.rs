@@ -22,8 +22,13 @@ use crate::event_log::event_of;
 
 /// How many messages are asked for at a time. Fewer than 100 make the client's stream stall (seen with 1).
 const PULL_BATCH: usize = 128;
-/// How many messages may be out at once: more than a pull, so that the next one overlaps.
-const MAX_OUT: i64 = 256;
+/// How many messages may be out at once, unacknowledged: several pulls.
+pub const MAX_OUT: u32 = 1024;
+/// How many bytes are asked for at a time, at least: what a lane that waits for its target may hold in memory. It must
+/// not be less than the largest message.
+const MIN_PULL_BYTES: usize = 4 * 1024 * 1024;
+/// What a message takes beside its payload and headers (subjects, sizes), in bytes.
+const MESSAGE_ALLOWANCE: usize = 4096;
 /// After which an idle pull is renewed.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 /// After which the server sends again what was not acknowledged. What is lost on the way is noticed by its number as soon
@@ -135,6 +140,7 @@ impl Feeds {
         let messages = consumer
             .stream()
             .max_messages_per_batch(PULL_BATCH)
+            .max_bytes_per_batch(MIN_PULL_BYTES.max(self.broker.max_message_bytes() + MESSAGE_ALLOWANCE))
             .expires(PULL_EXPIRES)
             .messages()
             .await
@@ -197,7 +203,7 @@ fn config(want: &Want<'_>) -> pull::Config {
         ack_policy: AckPolicy::All,
         ack_wait: ACK_WAIT,
         max_deliver: -1,
-        max_ack_pending: MAX_OUT,
+        max_ack_pending: i64::from(MAX_OUT),
         replay_policy: ReplayPolicy::Instant,
         filter_subjects: want.filters.iter().map(TypePattern::subject).collect(),
         metadata: HashMap::from([

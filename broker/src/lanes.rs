@@ -1,11 +1,17 @@
 //! The bucket `LANES`: how far each URL's deliveries have come.
 
+use std::time::Duration;
+
 use domain::{Lane, SubscriptionId};
 use futures_util::TryStreamExt;
+use tokio::time::timeout;
 
 use crate::bucket;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
+
+/// How long listing the keys may take.
+const LISTING_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The bucket.
 #[derive(Clone)]
@@ -46,7 +52,8 @@ impl Lanes {
     pub async fn ids(&self) -> Result<Vec<SubscriptionId>, Unavailable> {
         const WHAT: &str = "listing the lanes";
         let objects = self.broker.objects()?;
-        let keys: Vec<String> = objects.lanes.keys().await.during(WHAT)?.try_collect().await.during(WHAT)?;
+        let keys = objects.lanes.keys().await.during(WHAT)?.try_collect();
+        let keys: Vec<String> = timeout(LISTING_DEADLINE, keys).await.during(WHAT)?.during(WHAT)?;
         Ok(keys.iter().filter_map(|key| SubscriptionId::parse(key).ok()).collect())
     }
 }

@@ -94,17 +94,20 @@ impl Subscriptions {
     /// Writes a subscription, if the key is still at the revision that was read.
     pub async fn put(&self, id: &SubscriptionId, subscription: &Subscription, expected: u64) -> Result<(), WriteError> {
         const WHAT: &str = "writing a subscription";
-        let value = serde_json::to_vec(subscription).during(WHAT)?;
+        let value = self.serialise(subscription)?;
         let objects = self.broker.objects()?;
-        let (bytes, limit) = (value.len(), self.broker.max_message_bytes().saturating_sub(HEADER_ALLOWANCE));
-        if bytes > limit {
-            return Err(WriteError::TooLarge { bytes, limit });
-        }
         match objects.subscriptions.update(id.as_str(), value.into(), expected).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Err(WriteError::Conflict),
             Err(error) => Ok(Err(error).during(WHAT)?),
         }
+    }
+
+    /// The value that is written; an error where it is larger than the server takes.
+    pub fn serialise(&self, subscription: &Subscription) -> Result<Vec<u8>, WriteError> {
+        let value = serde_json::to_vec(subscription).during("writing a subscription")?;
+        let (bytes, limit) = (value.len(), self.broker.max_message_bytes().saturating_sub(HEADER_ALLOWANCE));
+        if bytes > limit { Err(WriteError::TooLarge { bytes, limit }) } else { Ok(value) }
     }
 
     /// Removes a subscription, if the key is still at the revision that was read.

@@ -21,6 +21,8 @@ use crate::worker::Worker;
 
 /// How often everything is listed, whatever the watch has told: so that a change that it missed is found.
 const LISTING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the listing may take.
+const LISTING_DEADLINE: Duration = Duration::from_secs(20);
 /// How long to wait before the bucket is watched again after a failure.
 const WATCH_RETRY: Duration = Duration::from_millis(250);
 /// How long to wait before a lane whose worker died is started again.
@@ -109,6 +111,10 @@ impl Fleet {
         }
         let mut link = broker.link();
         let generation = link.borrow_and_update().generation;
+        // The bucket may be another one than before: what was known is compared by value, not by revision.
+        for known in self.lanes.values_mut() {
+            known.revision = 0;
+        }
         let mut changes = self.subscriptions.changes().await?;
         let mut listing = interval_at(Instant::now(), LISTING_INTERVAL);
         loop {
@@ -120,7 +126,16 @@ impl Fleet {
                     }
                 }
                 change = next(&mut changes) => self.apply(change?),
-                _ = listing.tick() => self.reconcile().await?,
+                _ = listing.tick() => {
+                    let shutdown = self.shutdown.clone();
+                    tokio::select! {
+                        () = shutdown.cancelled() => return Ok(()),
+                        listed = timeout(LISTING_DEADLINE, self.reconcile()) => match listed {
+                            Ok(listed) => listed?,
+                            Err(_) => return Err(Unavailable::new("listing the subscriptions", "it took too long")),
+                        },
+                    }
+                }
                 Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
             }
         }
@@ -134,7 +149,7 @@ impl Fleet {
             Some(known) if known.revision >= revision => {}
             Some(known) => {
                 known.revision = revision;
-                known.asked.send_replace(asked);
+                known.asked.send_if_modified(|had| std::mem::replace(had, asked.clone()) != asked);
             }
             None if asked.is_some() => self.start(id, revision, asked),
             None => {}
@@ -149,15 +164,27 @@ impl Fleet {
         for change in subscriptions {
             self.apply(change);
         }
-        for (id, known) in &mut self.lanes {
-            if !asked_for.contains(id) && known.revision <= as_of && known.asked.borrow().is_some() {
-                known.revision = as_of;
-                known.asked.send_replace(None);
+        let is_running = |known: &Known| known.revision <= as_of && known.asked.borrow().is_some();
+        let running = self.lanes.iter().filter(|(_, known)| is_running(known)).map(|(id, _)| id.clone());
+        let idle = left_behind.into_iter().filter(|id| !self.lanes.contains_key(id));
+        let missing: HashSet<SubscriptionId> = running.chain(idle).filter(|id| !asked_for.contains(id)).collect();
+        for id in missing {
+            // A list may lack what is there: unreadable, or not yet on the replica that was asked. Only what the
+            // leader says is gone is cleared away.
+            match self.subscriptions.get(&id).await {
+                Ok(current) if current.subscription.is_none() => {}
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::warn!(%id, %error, "fleet.subscription_unreadable");
+                    continue;
+                }
             }
-        }
-        for id in left_behind {
-            if !asked_for.contains(&id) && !self.lanes.contains_key(&id) {
-                self.start(id, as_of, None);
+            match self.lanes.get_mut(&id) {
+                Some(known) => {
+                    known.revision = as_of;
+                    known.asked.send_replace(None);
+                }
+                None => self.start(id, as_of, None),
             }
         }
         Ok(())

@@ -30,15 +30,21 @@ impl Pusher {
     ///
     /// It follows no redirects, and reads no proxy from the environment.
     pub fn new(timeout: Duration) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .timeout(timeout)
-            .connect_timeout(timeout)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .redirect(Policy::none())
-            .no_proxy()
-            .user_agent(concat!("mer/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { client })
+        let builder = || {
+            Client::builder()
+                .timeout(timeout)
+                .connect_timeout(timeout)
+                .pool_idle_timeout(IDLE_CONNECTION)
+                .redirect(Policy::none())
+                .no_proxy()
+                .user_agent(concat!("mer/", env!("CARGO_PKG_VERSION")))
+        };
+        let client = builder().build().or_else(|error| {
+            // A machine without certificates of authorities still serves targets of plain http.
+            tracing::warn!(reason = reason(&error), "tls.no_authorities_known_https_targets_will_fail");
+            builder().tls_certs_only([]).build()
+        });
+        Ok(Self { client: client? })
     }
 
     /// Posts an event to its target. `previous` is the sequence that was delivered there before it, 0 for none.

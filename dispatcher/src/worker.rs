@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::feed::{Delivery, Feed, FeedError, Want};
+use broker::feed::{Delivery, Feed, FeedError, MAX_OUT, Want};
 use broker::{Link, Unavailable};
 use domain::lane::{Due, Failure, Lane, Phase, State};
 use domain::{Event, Stamp, Subscription, SubscriptionId};
@@ -24,9 +24,9 @@ use crate::verdict::Verdict;
 const SET_UP_RETRY: Duration = Duration::from_millis(250);
 /// How long a position may have moved before it is written.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
-/// How many events may be passed over before the position is written and they are acknowledged; well below what may be
-/// out at once.
-const MAX_PASSED_OVER: u32 = 500;
+/// How many events may be passed over before the position is written and they are acknowledged: half of what may be out
+/// at once, so that the server never waits for it.
+const MAX_PASSED_OVER: u32 = MAX_OUT / 2;
 /// A held lane writes its state at most this often.
 const HELD_WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait before looking again whether a feed has been read to its end.
@@ -103,7 +103,7 @@ impl Worker {
             },
         };
         let setting_up = self.shared.setting_up.clone();
-        let Ok(_permit) = setting_up.acquire().await else { return Ok(Next::End) };
+        let Ok(permit) = setting_up.acquire().await else { return Ok(Next::End) };
         let Some(asked) = self.asked.borrow_and_update().clone() else {
             self.clear_away().await?;
             return Ok(Next::End);
@@ -111,7 +111,7 @@ impl Worker {
         let lane = self.set_up(&asked).await?;
         if lane.state == State::Completed {
             self.shared.feeds.remove(&self.id).await?;
-            drop(_permit);
+            drop(permit);
             return Ok(self.rest().await);
         }
         let want = Want {
@@ -122,7 +122,7 @@ impl Worker {
             position: lane.position,
         };
         let feed = self.shared.feeds.open(&want).await?;
-        drop(_permit);
+        drop(permit);
         tracing::debug!(id = %self.id, position = lane.position, backlog = feed.backlog, "lane.reading");
         let mut run =
             Run { asked, feed, lane, generation, passed_over: None, passed_over_count: 0, checkpoint_at: None };
@@ -150,14 +150,17 @@ impl Worker {
 
     /// Goes on where an earlier worker left off.
     async fn load(&mut self) -> Result<(), Unavailable> {
-        self.written = self.shared.lanes.get(&self.id).await?;
-        self.lane.clone_from(&self.written);
+        let written = self.shared.lanes.get(&self.id).await?;
+        let mut lane = written.clone();
         let standing = self.shared.feeds.standing(&self.id).await?;
-        if let (Some(lane), Some(standing)) = (&mut self.lane, standing)
+        if let (Some(lane), Some(standing)) = (&mut lane, standing)
             && standing.epoch == lane.epoch
+            && standing.floor > lane.position
+            && self.shared.log.get(standing.floor).await?.is_some()
         {
             lane.adopt_floor(standing.floor);
         }
+        (self.written, self.lane) = (written, lane);
         Ok(())
     }
 

@@ -68,6 +68,8 @@ pub enum Phase {
 pub struct Progress {
     /// The act of registering that this belongs to.
     pub registration: String,
+    /// The line of registrations that it is in: see [`Entry::line`].
+    pub line: String,
     /// The first sequence that it still may want.
     pub from_sequence: u64,
     /// How many events it has had.
@@ -107,8 +109,17 @@ impl Lane {
         let known = |pattern: &TypePattern, entry: &Entry| {
             previous?.entries.get(pattern).filter(|progress| progress.registration == entry.registration)
         };
-        let newcomers = asked.entries.iter().filter(|(pattern, entry)| known(pattern, entry).is_none());
-        let newcomers_want = newcomers.map(|(_, entry)| entry.from_sequence.saturating_sub(1)).min();
+        // Replaced without asking for the past: goes on where the earlier registration is, if that is not done.
+        let continued = |pattern: &TypePattern, entry: &Entry| {
+            previous?.entries.get(pattern).filter(|progress| progress.line == entry.line())
+        };
+        let starts_at = |entry: &Entry, earlier: Option<&Progress>| match (&entry.continues, earlier) {
+            (Some(_), Some(earlier)) if !earlier.completed => earlier.from_sequence,
+            (Some(continued), None) => continued.from_sequence,
+            _ => entry.from_sequence,
+        };
+        let newcomers = asked.entries.iter().filter(|(pattern, entry)| continued(pattern, entry).is_none());
+        let newcomers_want = newcomers.map(|(_, entry)| starts_at(entry, None).saturating_sub(1)).min();
         let had = previous.map(|lane| lane.position);
         let mut position = had.into_iter().chain(newcomers_want).min().unwrap_or(0);
         let moved_back = had.is_some_and(|had| position < had);
@@ -119,12 +130,18 @@ impl Lane {
                     Progress { from_sequence: progress.from_sequence.max(had.unwrap_or(0) + 1), ..progress.clone() }
                 }
                 Some(progress) => progress.clone(),
-                None => Progress {
-                    registration: entry.registration.clone(),
-                    from_sequence: entry.from_sequence,
-                    delivered: 0,
-                    completed: false,
-                },
+                None => {
+                    let earlier = continued(pattern, entry);
+                    let from_sequence = starts_at(entry, earlier);
+                    let already_had = if moved_back && earlier.is_some() { had.unwrap_or(0) + 1 } else { 0 };
+                    Progress {
+                        registration: entry.registration.clone(),
+                        line: entry.line().to_owned(),
+                        from_sequence: from_sequence.max(already_had),
+                        delivered: 0,
+                        completed: false,
+                    }
+                }
             };
             (pattern.clone(), progress)
         };
@@ -138,7 +155,8 @@ impl Lane {
         let same_consumer = previous.is_some_and(|lane| lane.filters == filters && !moved_back);
         let epoch = previous.filter(|_| same_consumer).map_or(fresh_epoch, |lane| &lane.epoch).to_owned();
         let completed = entries.values().all(|progress| progress.completed);
-        let failure = previous.and_then(|lane| lane.failure.clone()).filter(|_| !completed);
+        // With other filters, or further back, another event may be the next one: it is tried at once.
+        let failure = previous.and_then(|lane| lane.failure.clone()).filter(|_| same_consumer);
         Self {
             url: asked.url.to_string(),
             state: match (completed, &failure) {
@@ -157,9 +175,10 @@ impl Lane {
         }
     }
 
-    /// Takes in the acknowledgement floor of the consumer of the same epoch. Beyond the written position it can only
-    /// be an event that was delivered: what is passed over is acknowledged after the position has been written, or
-    /// together with a later delivery.
+    /// Takes in the acknowledgement floor of the consumer of the same epoch, which must be that of a message that is
+    /// still in the log: one that is removed while it is out moves the floor without having been delivered. Beyond the
+    /// written position it is then an event that was delivered: what is passed over is acknowledged after the position
+    /// has been written, or together with a later delivery.
     pub fn adopt_floor(&mut self, floor: u64) {
         if floor > self.position {
             self.position = floor;
@@ -174,7 +193,7 @@ impl Lane {
         }
         let mut wanting = self.wanting(asked, event).peekable();
         wanting.peek()?;
-        Some(Due { is_replay: wanting.all(|(_, entry)| event.sequence < entry.live_from) })
+        Some(Due { is_replay: wanting.all(|(_, entry)| !entry.is_live_at(event.sequence)) })
     }
 
     /// Records that an event was delivered. Answers whether that must be written before the next one: a count has to
@@ -235,7 +254,7 @@ impl Lane {
     /// The first sequence that is live for every entry: before it there is something to replay.
     pub fn live_from(&self, asked: &Subscription) -> u64 {
         let reaches_back = |(pattern, entry): &(&TypePattern, &Entry)| {
-            self.entries.get(*pattern).is_some_and(|progress| progress.from_sequence < entry.live_from)
+            self.entries.get(*pattern).is_some_and(|progress| !entry.is_live_at(progress.from_sequence))
         };
         self.active(asked).filter(reaches_back).map(|(_, entry)| entry.live_from).max().unwrap_or(0)
     }
@@ -300,6 +319,7 @@ mod tests {
                 registered_at: Stamp::from_micros(0),
                 from_sequence: *from_sequence,
                 live_from: *live_from,
+                continues: None,
                 attributes: Attributes { count: *count, ..Attributes::default() },
             };
             subscription.entries.insert(TypePattern::parse(pattern).unwrap(), entry);
@@ -373,6 +393,35 @@ mod tests {
     }
 
     #[test]
+    fn registering_again_without_a_past_start_still_brings_what_is_owed() {
+        let log = ["a", "a", "a", "a", "b"];
+        let again = |earlier: &Subscription, name: &str, from: u64| {
+            let mut now = asked(&[("a", name, from, from, None)]);
+            let before = &earlier.entries[&TypePattern::parse("a").unwrap()];
+            for entry in now.entries.values_mut() {
+                *entry = entry.clone().replacing(before);
+            }
+            now
+        };
+        let first = asked(&[("a", "1", 1, 1, Some(2))]);
+        let mut lane = Lane::reconcile(None, &first, "e1");
+        assert_eq!(run(&mut lane, &first, &log, 1), [1]);
+        // Replaced twice while 2 to 4 wait; the lane hears of the last one only.
+        let third = again(&again(&first, "2", 4), "3", 5);
+        let mut lane = Lane::reconcile(Some(&lane), &third, "e2");
+        assert_eq!(lane.position, 1);
+        assert_eq!(lane.due(&third, &event(2, "a")), Some(Due { is_replay: false }));
+        assert_eq!(run(&mut lane, &third, &log, 5), [2, 3, 4]);
+        // A lane that never saw the first one owes what that was promised.
+        assert_eq!(Lane::reconcile(None, &third, "e3").position, 0);
+        // One that was completed owes nothing: it starts anew.
+        let mut lane = Lane::reconcile(None, &first, "e4");
+        assert_eq!(run(&mut lane, &first, &log, 2), [1, 2]);
+        let mut lane = Lane::reconcile(Some(&lane), &third, "e5");
+        assert_eq!(run(&mut lane, &third, &log, 5), [0u64; 0]);
+    }
+
+    #[test]
     fn a_count_must_be_written_and_completes_the_entry() {
         let both = asked(&[("a", "1", 1, 1, Some(2)), (">", "2", 1, 1, None)]);
         let mut lane = Lane::reconcile(None, &both, "e1");
@@ -404,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_log_that_was_rolled_back_is_followed() {
-        let one = asked(&[("a", "1", 1, 1, None)]);
+        let one = asked(&[("a", "1", 9, 9, None)]);
         let mut lane = Lane::reconcile(None, &one, "e1");
         lane.delivered(&one, &event(9, "a"));
         assert!(!lane.follow_log_back(9, "e2"));

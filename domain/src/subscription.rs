@@ -36,9 +36,24 @@ pub struct Entry {
     pub from_sequence: u64,
     /// The first sequence that came after acceptance; what lies before is replayed.
     pub live_from: u64,
+    /// The registration that this one replaced without asking for the past: what that one was promised and has not
+    /// had is still owed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Continued>,
     /// What else it says.
     #[serde(default)]
     pub attributes: Attributes,
+}
+
+/// The first of an unbroken line of registrations of one pair, each of which replaced the one before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continued {
+    /// Its name.
+    pub registration: String,
+    /// Where its start was resolved to.
+    pub from_sequence: u64,
+    /// The first sequence that came after its acceptance.
+    pub live_from: u64,
 }
 
 impl Subscription {
@@ -49,16 +64,38 @@ impl Subscription {
 }
 
 impl Entry {
-    /// Whether an event is within what this entry asks for: its start, its end and its transaction. The type and how
-    /// many have been delivered are the caller's to look at.
+    /// The same entry as the replacement of an earlier one: where it does not reach into the past itself, it goes on
+    /// with what the earlier one is owed.
+    pub fn replacing(mut self, earlier: &Self) -> Self {
+        if self.from_sequence >= self.live_from {
+            self.continues = Some(earlier.continues.clone().unwrap_or_else(|| Continued {
+                registration: earlier.registration.clone(),
+                from_sequence: earlier.from_sequence,
+                live_from: earlier.live_from,
+            }));
+        }
+        self
+    }
+
+    /// The name by which progress is known: it stays when a registration is replaced without asking for the past.
+    pub fn line(&self) -> &str {
+        self.continues.as_ref().map_or(&self.registration, |continued| &continued.registration)
+    }
+
+    /// Whether a sequence was accepted after the pair was first registered; what lies before is replayed.
+    pub fn is_live_at(&self, sequence: u64) -> bool {
+        sequence >= self.continues.as_ref().map_or(self.live_from, |continued| continued.live_from)
+    }
+
+    /// Whether an event is within what this entry asks for: its start, its end and its transaction. The type, the
+    /// sequence it begins with and how many have been delivered are the lane's to look at.
     pub fn asks_for(&self, event: &Event) -> bool {
         let Attributes { datetime_start, datetime_end, transaction_id, .. } = &self.attributes;
         // Everything accepted after a registration that reaches into the past is wanted, even from a receiver whose
         // clock is behind the one that the registrar read.
         let is_after_start =
             |start: &Stamp| event.time >= *start || (*start <= self.registered_at && event.sequence >= self.live_from);
-        event.sequence >= self.from_sequence
-            && datetime_start.as_ref().is_none_or(is_after_start)
+        datetime_start.as_ref().is_none_or(is_after_start)
             && datetime_end.is_none_or(|end| event.time <= end)
             && transaction_id.as_ref().is_none_or(|id| *id == event.transaction_id)
     }
@@ -86,6 +123,7 @@ mod tests {
             registered_at: Stamp::from_micros(1_000_000_000),
             from_sequence: 10,
             live_from: 20,
+            continues: None,
             attributes,
         }
     }
@@ -97,15 +135,9 @@ mod tests {
     #[test]
     fn start_and_end_are_inclusive() {
         let entry = entry(Attributes { datetime_start: at(500), datetime_end: at(2000), ..Attributes::default() });
-        for (sequence, seconds, wanted) in [
-            (9, 600, false),
-            (10, 500, true),
-            (10, 499, false),
-            (25, 2000, true),
-            (25, 2001, false),
-            (20, 499, true),
-            (19, 499, false),
-        ] {
+        for (sequence, seconds, wanted) in
+            [(10, 500, true), (10, 499, false), (25, 2000, true), (25, 2001, false), (20, 499, true), (19, 499, false)]
+        {
             assert_eq!(entry.asks_for(&event(sequence, seconds, "t")), wanted, "{sequence} at {seconds}");
         }
     }

@@ -127,11 +127,11 @@ fn event_type_of(path: Result<Path<String>, PathRejection>) -> Result<EventType,
 }
 
 /// The key under which JetStream recognises a repetition. It is the sender's within its type: two types may use the
-/// same one.
+/// same one, and no type holds the `/` that stands between.
 fn idempotency_key_of(headers: &HeaderMap, event_type: &EventType) -> Result<Option<String>, Refusal> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     match value.to_str() {
-        Ok(key) if !key.is_empty() && key.len() <= MAX_KEY_BYTES => Ok(Some(format!("key:{event_type}:{key}"))),
+        Ok(key) if !key.is_empty() && key.len() <= MAX_KEY_BYTES => Ok(Some(format!("{event_type}/{key}"))),
         _ => {
             let detail = format!("an idempotency key has 1 to {MAX_KEY_BYTES} printable ASCII characters");
             Err(Refusal::Request(vec![FieldError::header(IDEMPOTENCY_KEY, detail)]))

@@ -26,6 +26,16 @@ impl Desk {
         Self { subscriptions, queues: std::array::from_fn(|_| Mutex::new(())) }
     }
 
+    /// What stands under an id now.
+    pub async fn look(&self, id: &SubscriptionId) -> Result<Option<Subscription>, Unavailable> {
+        Ok(self.subscriptions.get(id).await?.subscription)
+    }
+
+    /// Whether a subscription is small enough to be written.
+    pub fn check(&self, subscription: &Subscription) -> Result<(), WriteError> {
+        self.subscriptions.serialise(subscription).map(drop)
+    }
+
     /// Reads a subscription, lets `change` have it, and writes what it answers (`None`: nothing is left, the key goes).
     /// `change` may be called several times; the last one counts.
     pub async fn change(

@@ -8,14 +8,14 @@ use axum::extract::State;
 use axum::response::Json;
 use broker::subscriptions::WriteError;
 use domain::registration::{Registration, parse_registrations};
-use domain::{Entry, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
+use domain::{Entry, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use web::Problem;
 
 use crate::start::Starts;
-use crate::{Registrar, put, read_json, unavailable};
+use crate::{RETRY_AFTER_SECS, Registrar, put, read_json, unavailable};
 
 /// The most types and patterns that one URL may be registered for.
 const MAX_ENTRIES: usize = 1000;
@@ -39,9 +39,10 @@ pub async fn register_for_events(
     let now = Stamp::now();
     let registrations = parse_registrations(&body, now).map_err(Problem::unacceptable)?;
     let additions = resolve(&registrar, &registrations, now).await?;
+    check(&registrar, &additions).await?;
     let mut stored: Vec<String> = Vec::new();
     for (id, addition) in &additions {
-        add(&registrar, id, addition).await.map_err(|problem| name_stored(problem, &stored))?;
+        add(&registrar, id, addition).await.map_err(|refusal| refusal.into_problem(&stored))?;
         tracing::info!(%id, target = %addition.url, entries = addition.entries.len(), "subscription.registered");
         stored.push(addition.url.to_string());
     }
@@ -63,6 +64,7 @@ async fn resolve(
             registered_at: now,
             from_sequence,
             live_from: starts.live_from,
+            continues: None,
             attributes: registration.attributes.clone(),
         };
         additions
@@ -74,35 +76,91 @@ async fn resolve(
     Ok(additions)
 }
 
-async fn add(registrar: &Registrar, id: &SubscriptionId, addition: &Addition) -> Result<(), Problem> {
-    let mut too_many = false;
-    let changed = registrar.desk.change(id, |subscription| {
-        let had = subscription.clone();
-        let mut subscription = subscription.unwrap_or_else(|| Subscription::new(addition.url.clone()));
-        subscription.entries.extend(addition.entries.iter().cloned());
-        too_many = subscription.entries.len() > MAX_ENTRIES;
-        if too_many { had } else { Some(subscription) }
+/// Refuses what cannot be stored before anything is.
+async fn check(registrar: &Registrar, additions: &BTreeMap<SubscriptionId, Addition>) -> Result<(), Problem> {
+    for (id, addition) in additions {
+        let checked = match registrar.desk.look(id).await {
+            Ok(current) => addition.to(current).and_then(|subscription| Ok(registrar.desk.check(&subscription)?)),
+            Err(error) => Err(Refusal::Write(error.into())),
+        };
+        checked.map_err(|refusal| refusal.into_problem(&[]))?;
+    }
+    Ok(())
+}
+
+async fn add(registrar: &Registrar, id: &SubscriptionId, addition: &Addition) -> Result<(), Refusal> {
+    let mut refusal = None;
+    let changed = registrar.desk.change(id, |current| match addition.to(current.clone()) {
+        Ok(subscription) => {
+            refusal = None;
+            Some(subscription)
+        }
+        Err(refused) => {
+            refusal = Some(refused);
+            current
+        }
     });
-    match changed.await {
-        Ok(()) if too_many => {
-            let detail = format!("{} would be registered for more than {MAX_ENTRIES} types and patterns", addition.url);
-            Err(Problem::unacceptable(vec![FieldError::at("/events_to_register", detail)]))
+    changed.await?;
+    refusal.map_or(Ok(()), Err)
+}
+
+impl Addition {
+    /// The subscription with this added to it.
+    fn to(&self, current: Option<Subscription>) -> Result<Subscription, Refusal> {
+        let mut subscription = current.unwrap_or_else(|| Subscription::new(self.url.clone()));
+        for (pattern, entry) in &self.entries {
+            let entry = match subscription.entries.get(pattern) {
+                Some(earlier) => entry.clone().replacing(earlier),
+                None => entry.clone(),
+            };
+            subscription.entries.insert(pattern.clone(), entry);
         }
-        Ok(()) => Ok(()),
-        Err(error @ WriteError::TooLarge { .. }) => {
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("{}: {error}", addition.url)))
+        match subscription.entries.len() {
+            0..=MAX_ENTRIES => Ok(subscription),
+            _ => Err(Refusal::TooMany(self.url.to_string())),
         }
-        Err(WriteError::Unavailable(error)) => Err(unavailable(&error)),
-        Err(error @ WriteError::Conflict) => Err(Problem::unavailable(error, crate::RETRY_AFTER_SECS)),
     }
 }
 
-/// Says which URLs of the request have been registered before it failed.
-fn name_stored(problem: Problem, stored: &[String]) -> Problem {
-    if stored.is_empty() {
-        return problem;
+/// Why a URL was not registered.
+enum Refusal {
+    /// It would be registered for more than [`MAX_ENTRIES`].
+    TooMany(String),
+    /// It could not be written.
+    Write(WriteError),
+}
+
+impl From<WriteError> for Refusal {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
     }
-    problem.with_note(&format!("Already registered by this request: {}", stored.join(", ")))
+}
+
+impl Refusal {
+    /// What is answered, where these URLs of the request have been registered already.
+    fn into_problem(self, stored: &[String]) -> Problem {
+        let (status, detail) = match self {
+            Self::TooMany(url) => {
+                let detail = format!("{url} would be registered for more than {MAX_ENTRIES} types and patterns");
+                (StatusCode::UNPROCESSABLE_ENTITY, detail)
+            }
+            Self::Write(error @ WriteError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            Self::Write(error @ (WriteError::Conflict | WriteError::Unavailable(_))) => {
+                (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
+        };
+        let note = match stored {
+            [] => "Nothing was registered, and it is safe to send the request again".to_owned(),
+            urls => format!(
+                "Registered before that by this request: {}. Sent again, it registers them anew, and replays what has a start in the past",
+                urls.join(", ")
+            ),
+        };
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => Problem::unavailable(format!("{detail}. {note}"), RETRY_AFTER_SECS),
+            _ => Problem::new(status, format!("{detail}. {note}")),
+        }
+    }
 }
 
 /// The seed's answer: pairs grouped by whether they reach into the past, each with its attributes as they were given.

@@ -51,13 +51,15 @@ impl<'a> Starts<'a> {
     }
 }
 
-/// A transaction without a start is looked for from its own beginning where its id is a stamp, as the receiver makes
-/// them, and otherwise in the whole log.
+/// A transaction without a start is looked for from its own beginning where its id is a stamp exactly as the receiver
+/// makes them, and otherwise in the whole log: a sender's own id may look like a date and mean something else.
 fn begin(attributes: &Attributes, now: Stamp) -> Begin {
     if !attributes.is_retroactive(now) {
         return Begin::Live;
     }
-    let transaction_began = || attributes.transaction_id.as_deref().and_then(|id| Stamp::parse(id).ok());
+    let made_here = |id: &&str| Stamp::parse(id).is_ok_and(|stamp| stamp.to_string() == **id);
+    let transaction_began =
+        || attributes.transaction_id.as_deref().filter(made_here).and_then(|id| Stamp::parse(id).ok());
     match attributes.datetime_start.or_else(transaction_began) {
         Some(start) => Begin::StoredFrom(start.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)),
         None => Begin::Oldest,
@@ -79,6 +81,7 @@ mod tests {
         assert_eq!(begin(&with_start(NOW.plus_micros(1)), NOW), Begin::Live);
         assert_eq!(begin(&with_start(past), NOW), Begin::StoredFrom(past.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)));
         assert_eq!(begin(&of("my order"), NOW), Begin::Oldest);
+        assert_eq!(begin(&of("20260131093000"), NOW), Begin::Oldest);
         assert_eq!(begin(&of(&past.to_string()), NOW), Begin::StoredFrom(past.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)));
     }
 }

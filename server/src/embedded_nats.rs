@@ -17,8 +17,8 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long a nats-server may take to listen. It reads its streams first.
-const START_DEADLINE: Duration = Duration::from_secs(30);
+/// How often to say that a nats-server does not listen yet: it reads its streams first, however long that takes.
+const PATIENCE_NOTE: Duration = Duration::from_secs(10);
 /// How long to wait for a mer before this one, and its nats-server, to let go of the data folder.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
@@ -76,7 +76,11 @@ impl EmbeddedNats {
                     () = shutdown.cancelled() => return,
                     () = sleep(pause) => {}
                 }
-                match launch(&self.binary, &self.folder, &self.lock, Some(self.port)).await {
+                let launched = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    launched = launch(&self.binary, &self.folder, &self.lock, Some(self.port)) => launched,
+                };
+                match launched {
                     Ok((child, _)) => {
                         self.child = child;
                         tracing::warn!(url = self.url(), "nats_server.restarted");
@@ -166,6 +170,7 @@ async fn lock(folder: &Path) -> anyhow::Result<File> {
 async fn launch(binary: &Path, folder: &Path, lock: &File, port: Option<u16>) -> anyhow::Result<(Child, u16)> {
     let config = folder.join("nats-server.conf");
     std::fs::write(&config, configuration(folder, port)).with_context(|| format!("writing {}", config.display()))?;
+    remove_ports_files(folder)?;
     let mut command = Command::new(binary);
     command
         .arg("--config")
@@ -179,7 +184,7 @@ async fn launch(binary: &Path, folder: &Path, lock: &File, port: Option<u16>) ->
     let mut child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
     let id = child.id().context("nats-server ended at once")?;
     let ports = folder.join(format!("{}_{id}.ports", name_of(binary)));
-    let deadline = Instant::now() + START_DEADLINE;
+    let mut next_note = Instant::now() + PATIENCE_NOTE;
     loop {
         if let Some(status) = child.try_wait()? {
             bail!("nats-server ended with {status} before it listened: see {}", log_of(folder).display());
@@ -187,11 +192,23 @@ async fn launch(binary: &Path, folder: &Path, lock: &File, port: Option<u16>) ->
         if let Some(port) = read_port(&ports) {
             return Ok((child, port));
         }
-        if Instant::now() > deadline {
-            bail!("nats-server did not listen within {} s: see {}", START_DEADLINE.as_secs(), log_of(folder).display());
+        if Instant::now() > next_note {
+            tracing::info!(log = %log_of(folder).display(), "nats_server.still_starting");
+            next_note += PATIENCE_NOTE;
         }
         sleep(POLL).await;
     }
+}
+
+/// One that an earlier server left, which was killed, may name the same process id and another port.
+fn remove_ports_files(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "ports") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 fn name_of(binary: &Path) -> String {

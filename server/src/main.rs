@@ -2,6 +2,7 @@
 //!
 //! - [`config`]: flags and environment variables.
 //! - [`serve`]: the roles of one process, started, watched and stopped together.
+//! - [`door`]: the way in, before and after the roles are there.
 //! - [`ops`]: `/healthz` and `/readyz`.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
 //! - [`hello`]: the sample listener.
@@ -9,6 +10,7 @@
 //! Everything that serves events lives in the other crates; this one puts them together.
 
 mod config;
+mod door;
 mod embedded_nats;
 mod hello;
 mod ops;

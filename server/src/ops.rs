@@ -11,13 +11,13 @@ use web::Problem;
 /// How long whoever asks should wait before asking again, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
 
-/// `/healthz` and `/readyz`. Without a broker (the sample listener alone) there is nothing to wait for.
+/// `/readyz`. Without a broker (the sample listener alone) there is nothing to wait for.
 pub(crate) fn router(broker: Option<Broker>) -> Router {
-    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(broker)
+    Router::new().route("/readyz", get(readyz)).with_state(broker)
 }
 
 /// Alive, whatever becomes of NATS.
-async fn healthz() -> Json<Value> {
+pub(crate) async fn healthz() -> Json<Value> {
     Json(json!({"status": "alive", "version": env!("CARGO_PKG_VERSION")}))
 }
 

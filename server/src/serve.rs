@@ -1,5 +1,8 @@
 //! `mer serve`: the roles of one process, started, watched and stopped together.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::Context;
 use axum::Router;
 use broker::event_log::EventLog;
@@ -16,9 +19,12 @@ use tokio_util::sync::CancellationToken;
 use web::problem;
 
 use crate::config::{Options, Role};
+use crate::door::{self, Door};
 use crate::embedded_nats::EmbeddedNats;
 use crate::{hello, ops};
-use std::time::Duration;
+
+/// How long the connection to NATS may take to close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Runs the roles until SIGINT or SIGTERM.
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
@@ -29,14 +35,30 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let listener = listener.with_context(|| {
         format!("listening on {}: choose another address with MER_LISTEN or --listen", options.listen)
     })?;
-    let stop = stop_signal()?;
+    let address = listener.local_addr()?;
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(cancel_on_signal(stop.clone())?);
 
     // What stops first is told first: roles, then the connection, then the server that they all use.
-    let (roles_end, broker_end, nats_end) =
-        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let embedded = match (&options.nats_url, options.needs_nats()) {
-        (None, true) => Some(EmbeddedNats::start(&options.nats_server, &options.data_dir).await?),
-        _ => None,
+    let nats_end = CancellationToken::new();
+    let embedded = async {
+        match (&options.nats_url, options.needs_nats()) {
+            (None, true) => EmbeddedNats::start(&options.nats_server, &options.data_dir).await.map(Some),
+            _ => Ok(None),
+        }
+    };
+    // HTTP is served from the start: whoever asks while nats-server reads its files is told to come back.
+    let door = Arc::new(Door::default());
+    let mut http = JoinSet::new();
+    let http_end = CancellationToken::new();
+    http.spawn(web::serve(listener, door::router(door.clone()), http_end.clone(), options.shutdown_grace()));
+    let _end_http = http_end.clone().drop_guard();
+    tracing::info!(%address, roles = ?options.roles, version = env!("CARGO_PKG_VERSION"), "mer.listening");
+
+    let embedded = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        embedded = embedded => embedded?,
     };
     let nats_url = options.nats_url.clone().or_else(|| embedded.as_ref().map(EmbeddedNats::url));
     let keep_nats = async {
@@ -44,28 +66,8 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
             embedded.keep(nats_end.clone()).await;
         }
     };
-
-    let roles = async {
-        let broker = match nats_url {
-            Some(url) => Some(connect(&options, url).await?),
-            None => None,
-        };
-        let mut tasks = JoinSet::new();
-        if let Some(broker) = broker.clone() {
-            let broker_end = broker_end.clone();
-            tasks.spawn(async move { broker.keep(broker_end).await });
-        }
-        run_roles(&options, broker.as_ref(), listener, roles_end.clone(), stop).await?;
-        if let Some(broker) = broker {
-            // The last acknowledgements are on their way.
-            let _ = tokio::time::timeout(Duration::from_secs(2), broker.close()).await;
-        }
-        broker_end.cancel();
-        while tasks.join_next().await.is_some() {}
-        anyhow::Ok(())
-    };
     let roles_then_nats = async {
-        let result = roles.await;
+        let result = run_roles(&options, nats_url, &door, &stop, http, http_end).await;
         nats_end.cancel();
         result
     };
@@ -92,42 +94,43 @@ async fn connect(options: &Options, url: String) -> anyhow::Result<Broker> {
 /// Runs until told to stop, or until a role ends by itself, which none should.
 async fn run_roles(
     options: &Options,
-    broker: Option<&Broker>,
-    listener: TcpListener,
-    end: CancellationToken,
-    stop: impl Future<Output = &'static str>,
+    nats_url: Option<String>,
+    door: &Door,
+    stop: &CancellationToken,
+    mut roles: JoinSet<()>,
+    roles_end: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut roles: JoinSet<&'static str> = JoinSet::new();
-    let address = listener.local_addr()?;
-    let router = router(options, broker);
-    let grace = options.shutdown_grace();
-    let http_end = end.clone();
-    roles.spawn(async move {
-        web::serve(listener, router, http_end, grace).await;
-        "http"
-    });
-    if let (true, Some(broker)) = (options.has(Role::Dispatcher), broker) {
-        let pusher = Pusher::new(options.delivery_timeout()).context("making the HTTP client")?;
-        let dispatcher = Dispatcher { broker: broker.clone(), pusher, grace };
-        let end = end.clone();
-        roles.spawn(async move {
-            dispatcher::run(dispatcher, end).await;
-            "dispatcher"
-        });
+    let broker = match nats_url {
+        Some(url) => Some(connect(options, url).await?),
+        None => None,
+    };
+    let (mut keeper, keeper_end) = (JoinSet::new(), CancellationToken::new());
+    if let Some(broker) = broker.clone() {
+        let end = keeper_end.clone();
+        keeper.spawn(async move { broker.keep(end).await });
     }
-    tracing::info!(%address, roles = ?options.roles, version = env!("CARGO_PKG_VERSION"), "mer.listening");
+    if let (true, Some(broker)) = (options.has(Role::Dispatcher), &broker) {
+        let pusher = Pusher::new(options.delivery_timeout()).context("making the HTTP client")?;
+        let dispatcher = Dispatcher { broker: broker.clone(), pusher, grace: options.shutdown_grace() };
+        roles.spawn(dispatcher::run(dispatcher, roles_end.clone()));
+    }
+    door.open(router(options, broker.as_ref()));
+
     let ended_early = tokio::select! {
-        signal = stop => {
-            tracing::info!(signal, "mer.stopping");
-            None
-        }
+        () = stop.cancelled() => None,
         ended = roles.join_next() => ended,
     };
-    end.cancel();
+    roles_end.cancel();
     while roles.join_next().await.is_some() {}
+    if let Some(broker) = broker {
+        // The last acknowledgements are on their way.
+        let _ = tokio::time::timeout(CLOSE_DEADLINE, broker.close()).await;
+    }
+    keeper_end.cancel();
+    while keeper.join_next().await.is_some() {}
     match ended_early {
         None => Ok(()),
-        Some(Ok(role)) => anyhow::bail!("the {role} ended by itself"),
+        Some(Ok(())) => anyhow::bail!("a role ended by itself"),
         Some(Err(error)) => Err(error).context("a role died"),
     }
 }
@@ -154,14 +157,16 @@ fn router(options: &Options, broker: Option<&Broker>) -> Router {
     router.fallback(problem::not_found).method_not_allowed_fallback(problem::method_not_allowed)
 }
 
-/// Resolves with the name of the signal that tells mer to stop.
-fn stop_signal() -> anyhow::Result<impl Future<Output = &'static str>> {
+/// A task that tells mer to stop when it is sent SIGINT or SIGTERM.
+fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {
-        tokio::select! {
+        let signal = tokio::select! {
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
-        }
+        };
+        tracing::info!(signal, "mer.stopping");
+        stop.cancel();
     })
 }

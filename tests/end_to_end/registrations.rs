@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use domain::TargetUrl;
 use serde_json::{Value, json};
 use tests::{Mer, Nats, Target, eventually, eventually_async};
 use tokio::task::JoinSet;
@@ -10,18 +11,12 @@ use crate::{LONG, MER, SOON, mer_on};
 
 const FROM_THE_BEGINNING: &str = "20200101000000.0";
 
-/// The state that the dispatcher has written of the only lane there is.
-async fn lane(nats: &Nats) -> Value {
+/// The state that the dispatcher has written of a target's lane; null where there is none.
+async fn lane(nats: &Nats, target: &Target) -> Value {
+    let id = TargetUrl::parse(&target.url("/")).unwrap().subscription_id();
     let context = async_nats::jetstream::new(nats.client().await);
-    let bucket = context.get_key_value("LANES").await.unwrap();
-    let mut keys = bucket.keys().await.unwrap();
-    let key = futures_util::StreamExt::next(&mut keys).await;
-    match key {
-        Some(Ok(key)) => {
-            serde_json::from_slice(&bucket.get(key).await.unwrap().unwrap_or_default()).unwrap_or_default()
-        }
-        _ => Value::Null,
-    }
+    let value = context.get_key_value("LANES").await.unwrap().get(id.as_str()).await.unwrap();
+    value.map_or(Value::Null, |value| serde_json::from_slice(&value).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,7 +73,7 @@ async fn a_count_is_exact_over_restarts() {
         }
         posted.push(api.post_event("a", &json!({"n": n})).await.sequence);
     }
-    eventually_async("the lane is completed", SOON, async || lane(&nats).await["state"] == "completed").await;
+    eventually_async("the lane is completed", SOON, async || lane(&nats, &target).await["state"] == "completed").await;
     let arrived: BTreeSet<u64> = target.taken().into_iter().collect();
     assert_eq!(arrived, posted[..15].iter().copied().collect(), "exactly the first fifteen");
     let context = async_nats::jetstream::new(nats.client().await);
@@ -90,6 +85,77 @@ async fn a_count_is_exact_over_restarts() {
     api.register(&target.url("/"), &["a"], &json!({"count": 1})).await;
     let next = api.post_event("a", &json!({})).await.sequence;
     eventually("one more arrives", SOON, || target.taken().last() == Some(&next)).await;
+}
+
+#[tokio::test]
+async fn registering_again_while_events_wait_still_brings_them() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let mut target = Target::start().await;
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    let mut expected = vec![api.post_event("a", &json!({})).await.sequence];
+    eventually("the lane is live", SOON, || target.taken_count() == 1).await;
+    target.refuse().await;
+    for _ in 0..20 {
+        expected.push(api.post_event("a", &json!({})).await.sequence);
+    }
+    // As a replica does when it comes up again; and again, because the answer of the first got lost.
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    api.register(&target.url("/"), &["a"], &json!({"priority": 5})).await;
+    target.listen().await;
+    expected.push(api.post_event("a", &json!({})).await.sequence);
+    eventually("all that waited has arrived", LONG, || target.taken_count() >= expected.len()).await;
+    assert_eq!(target.taken(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_events_that_nobody_wants_are_passed_over_without_a_pause() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let mut posting = JoinSet::new();
+    for _ in 0..8 {
+        let api = api.clone();
+        posting.spawn(async move {
+            for _ in 0..500 {
+                api.post_event("a", &json!({"transaction_id": "of others"})).await;
+            }
+        });
+    }
+    posting.join_all().await;
+    let wanted = api.post_event("a", &json!({"transaction_id": "wanted"})).await.sequence;
+    let mine = json!({"transaction_id": "wanted"});
+    api.register(&target.url("/"), &["a"], &mine).await;
+    // Four thousand in less than two of the intervals at which a position is written.
+    eventually("the one that is wanted arrives", std::time::Duration::from_secs(8), || target.taken() == [wanted])
+        .await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_cannot_be_read_keeps_its_lane() {
+    let nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    api.post_event("a", &json!({})).await;
+    eventually("the lane is live", SOON, || target.taken() == [1]).await;
+    let context = async_nats::jetstream::new(nats.client().await);
+    let bucket = context.get_key_value("SUBSCRIPTIONS").await.unwrap();
+    let key = futures_util::StreamExt::next(&mut bucket.keys().await.unwrap()).await.unwrap().unwrap();
+    let good = bucket.get(&key).await.unwrap().unwrap();
+    bucket.put(&key, "edited by hand".into()).await.unwrap();
+    // At the start everything is listed, and what is not asked for any more is cleared away.
+    assert!(mer.stop());
+    mer.launch();
+    mer.until_ready().await;
+    eventually("it is told", SOON, || mer.log().contains("fleet.subscription_unreadable")).await;
+    bucket.put(&key, good).await.unwrap();
+    api.post_event("a", &json!({})).await;
+    eventually("the lane goes on where it was", SOON, || target.taken_count() >= 2).await;
+    assert_eq!(target.taken(), [1, 2]);
 }
 
 #[tokio::test]
@@ -105,7 +171,7 @@ async fn an_end_in_the_past_replays_up_to_it_inclusive_and_completes() {
     let window = json!({"datetime_start": posted[1].stamp, "datetime_end": posted[3].stamp});
     api.register(&target.url("/"), &["a"], &window).await;
     eventually("the window arrives", SOON, || target.taken_count() >= 3).await;
-    eventually_async("the lane is completed", LONG, async || lane(&nats).await["state"] == "completed").await;
+    eventually_async("the lane is completed", LONG, async || lane(&nats, &target).await["state"] == "completed").await;
     let expected: Vec<u64> = posted[1..=3].iter().map(|p| p.sequence).collect();
     assert_eq!(target.taken(), expected);
 }
@@ -116,14 +182,17 @@ async fn an_expiry_ends_a_live_registration() {
     let mer = mer_on(&nats).await;
     let api = mer.api();
     let target = Target::start().await;
-    let answer = api.register(&target.url("/"), &["a"], &json!({"expire_after": 1})).await;
+    let witness = Target::start().await;
+    api.register(&witness.url("/"), &["a"], &json!({})).await;
+    let answer = api.register(&target.url("/"), &["a"], &json!({"expire_after": 4})).await;
     let attributes = &answer["registered_for_events"]["a"][target.url("/")];
-    assert_eq!(attributes["expire_after"], 1);
+    assert_eq!(attributes["expire_after"], 4);
     assert!(attributes["datetime_end"].is_string(), "the end that it sets is told: {attributes}");
     let before = api.post_event("a", &json!({})).await.sequence;
     eventually("an event before the end arrives", SOON, || target.taken() == [before]).await;
-    eventually_async("the lane is completed", LONG, async || lane(&nats).await["state"] == "completed").await;
-    api.post_event("a", &json!({})).await;
+    eventually_async("the lane is completed", LONG, async || lane(&nats, &target).await["state"] == "completed").await;
+    let after = api.post_event("a", &json!({})).await.sequence;
+    eventually("another URL gets what comes after the end", SOON, || witness.taken().last() == Some(&after)).await;
     assert_eq!(target.taken(), [before]);
 }
 
@@ -137,17 +206,17 @@ async fn unregistering_the_last_event_leaves_nothing_behind() {
     api.post_event("a", &json!({})).await;
     eventually("it arrives", SOON, || target.taken_count() == 1).await;
     api.unregister(&target.url("/"), "a").await;
-    eventually_async("the lane is gone", SOON, async || lane(&nats).await.is_null()).await;
+    eventually_async("the lane is gone", SOON, async || lane(&nats, &target).await.is_null()).await;
 
     // And so it is when the dispatcher was away at the time.
     api.register(&target.url("/"), &["a"], &json!({})).await;
-    eventually_async("the lane is back", SOON, async || !lane(&nats).await.is_null()).await;
+    eventually_async("the lane is back", SOON, async || !lane(&nats, &target).await.is_null()).await;
     assert!(mer.stop());
     let front = Mer::new(MER).set("MER_NATS_URL", nats.url()).roles("receiver,registrar").start().await;
     front.api().unregister(&target.url("/"), "a").await;
     mer.launch();
     mer.until_ready().await;
-    eventually_async("the lane is gone again", SOON, async || lane(&nats).await.is_null()).await;
+    eventually_async("the lane is gone again", SOON, async || lane(&nats, &target).await.is_null()).await;
     let context = async_nats::jetstream::new(nats.client().await);
     assert_eq!(context.get_stream("EVENTS").await.unwrap().cached_info().state.consumer_count, 0);
 }

@@ -62,18 +62,19 @@ async fn a_mer_that_starts_before_its_nats_answers_503_and_then_works() {
     assert_eq!(api.post_event("a", &json!({})).await.sequence, 1, "what was refused was not stored");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_post_bridges_a_short_restart_of_nats() {
     let mut nats = Nats::start();
     let mer = mer_on(&nats).await;
     let api = mer.api();
     nats.kill();
+    eventually("the loss is noticed", SOON, || mer.log().contains("nats.disconnected")).await;
     let data = json!({});
-    let post = api.post_event("a", &data);
-    let restart = async {
-        tokio::task::yield_now().await;
+    let restart = tokio::task::spawn_blocking(move || {
         nats.restart();
-    };
-    let (posted, ()) = tokio::join!(post, restart);
+        nats
+    });
+    let (posted, nats) = tokio::join!(api.post_event("a", &data), restart);
     assert_eq!(posted.sequence, 1);
+    drop(nats);
 }

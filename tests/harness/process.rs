@@ -1,8 +1,11 @@
 //! A child process that does not outlive the test.
 
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A child; killed on drop, and when the test's process dies.
 pub(crate) struct Process(Child);
@@ -36,7 +39,14 @@ impl Process {
     /// SIGTERM, and waits for the end. Answers whether it ended well.
     pub(crate) fn stop(&mut self) -> bool {
         self.signal(Signal::TERM);
-        self.0.wait().expect("waiting for a child").success()
+        let began = Instant::now();
+        loop {
+            match self.0.try_wait().expect("waiting for a child") {
+                Some(status) => return status.success(),
+                None => assert!(began.elapsed() < STOP_DEADLINE, "it does not stop"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -47,6 +57,7 @@ impl Drop for Process {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "prctl between fork and exec, which allocates nothing")]
 fn die_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt;
@@ -56,3 +67,6 @@ fn die_with_parent(command: &mut Command) {
         command.pre_exec(set);
     }
 }
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent(_: &mut Command) {}

@@ -1,15 +1,18 @@
 //! The accept loop of every service: deadlines for slow clients, and an end that drops nobody.
 //!
-//! `axum::serve` sets no deadline for reading a request's head, so this is built on hyper-util.
+//! `axum::serve` sets no deadline for reading a request's head, so this is built on hyper. HTTP/1.1 only: hyper-util's
+//! detection of the version waits without a deadline for a client that says nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -17,43 +20,56 @@ use tokio_util::sync::CancellationToken;
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// The most connections at a time; further ones wait to be accepted.
+const MAX_CONNECTIONS: usize = 8192;
 /// How long to wait before accepting again when the system gives no connection (no file descriptors left, say).
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Answers requests with `router` until `shutdown`; then takes no more, and gives those under way `grace` to end.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken, grace: Duration) {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD_BYTES);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(64 * 1024);
+    let mut builder = Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD_BYTES);
     let graceful = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, permit) = tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "http.accept_failed");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                    continue;
-                }
+            accepted = accept(&listener, &room) => match accepted {
+                Some(accepted) => accepted,
+                None => continue,
             },
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "http.nodelay_failed");
-        }
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         connections.spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "http.connection_failed");
+                tracing::debug!(%error, "http.connection_failed");
             }
+            drop(permit);
         });
     }
     drop(listener);
     if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "http.connections_cut_off");
+    }
+}
+
+/// The next connection, once there is room for it.
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = room.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "http.nodelay_failed");
+            }
+            Some((stream, permit))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "http.accept_failed");
+            tokio::time::sleep(ACCEPT_RETRY).await;
+            None
+        }
     }
 }

@@ -1,0 +1,44 @@
+//! The way in: answers from the first moment, and lets requests through once the roles are there.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tower::ServiceExt;
+use web::Problem;
+
+use crate::ops;
+
+/// How long whoever comes too early should wait, in seconds.
+const RETRY_AFTER_SECS: u32 = 1;
+
+/// Closed until it is opened, once.
+#[derive(Default)]
+pub(crate) struct Door(OnceLock<Router>);
+
+impl Door {
+    /// From now on requests go to these routes.
+    pub(crate) fn open(&self, router: Router) {
+        // Opened once: there is nothing to replace.
+        let _ = self.0.set(router);
+    }
+}
+
+/// `/healthz`, and whatever is behind the door.
+pub(crate) fn router(door: Arc<Door>) -> Router {
+    Router::new().route("/healthz", get(ops::healthz)).fallback(pass).with_state(door)
+}
+
+async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {
+    match door.0.get() {
+        Some(router) => match router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        None => {
+            Problem::unavailable("mer is starting: nats-server does not listen yet", RETRY_AFTER_SECS).into_response()
+        }
+    }
+}
