@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind, RequestErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{ErrorCode, context::RequestError};
+use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use domain::event::{self, header};
-use domain::{Event, EventType, Stamp, header_value};
+use domain::{Event, EventType, Stamp, TypePattern, header_value};
+use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
@@ -28,6 +29,14 @@ const RECONNECT_PATIENCE: Duration = Duration::from_secs(2);
 const IDEMPOTENT_ATTEMPT: Duration = Duration::from_millis(1500);
 /// Between attempts while the server has not loaded the stream yet.
 const STREAM_RETRY: Duration = Duration::from_millis(50);
+/// How long the next answer of a direct get may take to come.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(4);
+/// The most that one page may hold, in bytes, unless a single event is larger.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// What ends the answers of a direct get.
+const END_OF_BATCH: u16 = 204;
+/// What a direct get answers that finds nothing.
+const NOTHING_FOUND: u16 = 404;
 /// What a message's headers may take beside the values we count, in bytes.
 const HEADER_ALLOWANCE: usize = 1024;
 
@@ -86,6 +95,35 @@ pub enum StoreError {
 #[derive(Clone)]
 pub struct EventLog {
     broker: Broker,
+}
+
+/// Events in order, and where they stop.
+#[derive(Debug)]
+pub struct Page {
+    /// The events.
+    pub events: Vec<Event>,
+    /// Where reading ended.
+    pub end: End,
+}
+
+/// Where reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With the last event that there is.
+    OfLog,
+    /// There is more, from this sequence on.
+    Before(u64),
+}
+
+/// The extent of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The oldest event's sequence. Above 1 where anything has been removed.
+    pub first_sequence: u64,
+    /// When the oldest event was stored; `None` where there is none.
+    pub first_stored_at: Option<Stamp>,
+    /// The newest event's sequence, 0 where there has never been one.
+    pub last_sequence: u64,
 }
 
 #[derive(Deserialize)]
@@ -184,12 +222,66 @@ impl EventLog {
         }
     }
 
+    /// Some events from a sequence on, in order, that are of a type which `pattern` matches (all, for `None`): at most
+    /// `limit`, fewer where they are large or the log ends.
+    ///
+    /// Any replica may answer, and one that lags ends early: [`Page::end`] says how far it went.
+    pub async fn read(&self, from: u64, pattern: Option<&TypePattern>, limit: usize) -> Result<Page, Unavailable> {
+        const WHAT: &str = "reading the log";
+        let client = self.broker.context.client();
+        let inbox = client.new_inbox();
+        let mut answers = client.subscribe(inbox.clone()).await.during(WHAT)?;
+        let subject = pattern.map_or_else(|| format!("{}>", domain::event_type::SUBJECT_PREFIX), TypePattern::subject);
+        let request = json!({"seq": from.max(1), "next_by_subj": subject, "batch": limit, "max_bytes": PAGE_BYTES});
+        let body = request.to_string().into();
+        client.publish_with_reply(format!("$JS.API.DIRECT.GET.{EVENTS}"), inbox, body).await.during(WHAT)?;
+        let mut page = Page { events: Vec::new(), end: End::OfLog };
+        let mut next = from.max(1);
+        loop {
+            let answer = timeout(ANSWER_DEADLINE, answers.next()).await.during(WHAT)?;
+            let answer = answer.ok_or_else(|| Unavailable::new(WHAT, "the connection was lost"))?;
+            match answer.status.map(|status| status.as_u16()) {
+                None => {
+                    let (sequence, event) =
+                        found(answer).ok_or_else(|| Unavailable::new(WHAT, "an unreadable answer"))?;
+                    next = sequence + 1;
+                    page.events.extend(event);
+                }
+                Some(END_OF_BATCH) => {
+                    let pending = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Num-Pending"));
+                    if pending.is_some_and(|pending| pending.as_str() != "0") {
+                        page.end = End::Before(next);
+                    }
+                    return Ok(page);
+                }
+                Some(NOTHING_FOUND) => return Ok(page),
+                Some(status) => {
+                    return Err(Unavailable::new(WHAT, format!("{status} {}", answer.description.unwrap_or_default())));
+                }
+            }
+        }
+    }
+
+    /// Where the log begins and ends. Asked of the stream's leader.
+    pub async fn span(&self) -> Result<Span, Unavailable> {
+        let objects = self.broker.objects()?;
+        let state = objects.events.get_info().await.during("looking up the extent of the log")?.state;
+        Ok(Span {
+            first_sequence: state.first_sequence,
+            first_stored_at: (state.messages > 0).then(|| stamp_of(state.first_timestamp.unix_timestamp_nanos())),
+            last_sequence: state.last_sequence,
+        })
+    }
+
     /// One event, if it is (still) there. Asked of the stream's leader.
     pub async fn get(&self, sequence: u64) -> Result<Option<Event>, Unavailable> {
         const WHAT: &str = "reading an event";
         let objects = self.broker.objects()?;
         match objects.events.get_raw_message(sequence).await {
-            Ok(m) => Ok(event_of(&m.subject, m.sequence, m.time.unix_timestamp_nanos(), Some(&m.headers), m.payload)),
+            Ok(m) => {
+                let stored_at = stamp_of(m.time.unix_timestamp_nanos());
+                Ok(event_of(&m.subject, m.sequence, stored_at, Some(&m.headers), m.payload))
+            }
             Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
             Err(error) => Err(error).during(WHAT),
         }
@@ -215,15 +307,28 @@ fn headers_of(event: &NewEvent) -> HeaderMap {
     headers
 }
 
+/// One answer of a direct get: the sequence, and the event where its subject is that of a legal type.
+fn found(answer: async_nats::Message) -> Option<(u64, Option<Event>)> {
+    let headers = answer.headers.as_ref()?;
+    let text = |name: &str| headers.get(name).map(HeaderValue::as_str);
+    let sequence = text("Nats-Sequence")?.parse().ok()?;
+    let stored_at = Stamp::parse(text("Nats-Time-Stamp")?).ok()?;
+    Some((sequence, event_of(text("Nats-Subject")?, sequence, stored_at, Some(headers), answer.payload.clone())))
+}
+
+/// A moment out of nanoseconds since 1970.
+pub(crate) fn stamp_of(nanos: i128) -> Stamp {
+    Stamp::from_micros(i64::try_from(nanos / 1000).unwrap_or(i64::MAX))
+}
+
 /// An event of the domain out of a message of `EVENTS`.
 pub(crate) fn event_of(
     subject: &str,
     sequence: u64,
-    stored_at_nanos: i128,
+    stored_at: Stamp,
     headers: Option<&HeaderMap>,
     data: Bytes,
 ) -> Option<Event> {
-    let stored_at = Stamp::from_micros(i64::try_from(stored_at_nanos / 1000).unwrap_or(i64::MAX));
     let pairs = headers.into_iter().flat_map(HeaderMap::iter).filter_map(|(name, values)| {
         let value = values.first()?;
         Some((name.as_ref(), value.as_str()))

@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
-use crate::event_log::event_of;
+use crate::event_log::{event_of, stamp_of};
 
 /// How many messages are asked for at a time. Fewer than 100 make the client's stream stall (seen with 1).
 const PULL_BATCH: usize = 128;
@@ -180,7 +180,7 @@ impl Feed {
         }
         self.next_number += 1;
         let (sequence, backlog) = (info.stream_sequence, info.pending);
-        let stored_at = info.published.unix_timestamp_nanos();
+        let stored_at = stamp_of(info.published.unix_timestamp_nanos());
         let headers = message.headers.as_ref();
         let event = event_of(&message.subject, sequence, stored_at, headers, message.payload.clone());
         Ok(Delivery { sequence, event, backlog, message })

@@ -16,7 +16,9 @@ use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::permits::Permits;
 use crate::push::Pusher;
+use crate::transactions::Transactions;
 use crate::worker::Worker;
 
 /// How often everything is listed, whatever the watch has told: so that a change that it missed is found.
@@ -36,6 +38,8 @@ pub struct Dispatcher {
     pub broker: Broker,
     /// Who makes the requests.
     pub pusher: Pusher,
+    /// How many deliveries may begin at a time.
+    pub max_deliveries: usize,
     /// How long requests under way may take to end when the dispatcher stops.
     pub grace: Duration,
 }
@@ -49,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) feeds: Feeds,
     pub(crate) pusher: Pusher,
     pub(crate) backoff: Backoff,
+    pub(crate) permits: Permits,
+    pub(crate) transactions: Arc<Transactions>,
     pub(crate) setting_up: Arc<Semaphore>,
 }
 
@@ -71,9 +77,12 @@ struct Known {
 
 /// Runs a lane for every subscription until `shutdown`; then lets requests under way end.
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
-    let Dispatcher { broker, pusher, grace } = dispatcher;
+    let Dispatcher { broker, pusher, max_deliveries, grace } = dispatcher;
+    let log = EventLog::new(broker.clone());
     let shared = Shared {
-        log: EventLog::new(broker.clone()),
+        permits: Permits::new(max_deliveries),
+        transactions: Arc::new(Transactions::new(log.clone())),
+        log,
         lanes: Lanes::new(broker.clone()),
         feeds: Feeds::new(broker.clone()),
         pusher,

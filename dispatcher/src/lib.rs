@@ -3,6 +3,7 @@
 //! - [`fleet`]: which lanes there are: one per subscription, started, told of changes, and ended.
 //! - `worker`: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
 //! - [`push`]: one request to a target, and what came of it.
+//! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
 //! - [`verdict`], [`backoff`]: what an answer means, and how long to wait: pure.
 //!
 //! Only this crate writes `LANES`. It must not know the receiver, the registrar, or what an event means. What a target
@@ -10,7 +11,9 @@
 
 pub mod backoff;
 pub mod fleet;
+mod permits;
 pub mod push;
+mod transactions;
 pub mod verdict;
 mod worker;
 

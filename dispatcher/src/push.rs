@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::event::header;
 use domain::lane::Due;
-use domain::{Event, TargetUrl};
+use domain::{Event, TargetUrl, header_value};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
@@ -48,9 +48,9 @@ impl Pusher {
     }
 
     /// Posts an event to its target. `previous` is the sequence that was delivered there before it, 0 for none.
-    pub async fn push(&self, url: &TargetUrl, event: &Event, due: Due, previous: u64) -> Outcome {
+    pub async fn push(&self, url: &TargetUrl, event: &Event, due: &Due, previous: u64) -> Outcome {
         let headers = headers(event, due, previous);
-        let request = self.client.post(url.as_url().clone()).headers(headers).body(event.data.clone());
+        let request = self.client.post(url.as_url().clone()).headers(headers).body(due.data.clone());
         match request.send().await {
             Ok(response) => {
                 let status = response.status().as_u16();
@@ -63,7 +63,7 @@ impl Pusher {
 }
 
 /// CloudEvents binary mode: the event's own attributes, and what is true of this delivery.
-fn headers(event: &Event, due: Due, previous: u64) -> HeaderMap {
+fn headers(event: &Event, due: &Due, previous: u64) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(event.headers.len() + 3);
     for (name, value) in &event.headers {
         // Names and values were made safe when the event was read; one that a plain client made up and HTTP cannot
@@ -75,6 +75,12 @@ fn headers(event: &Event, due: Due, previous: u64) -> HeaderMap {
     headers.insert(header::SEQUENCE, twenty_digits(event.sequence));
     headers.insert(header::PREVIOUS_SEQUENCE, twenty_digits(previous));
     headers.insert(header::REPLAY, HeaderValue::from_static(if due.is_replay { "true" } else { "false" }));
+    if let Some(listener_data) = &due.listener_data {
+        let value = header_value::encode(&listener_data.to_string()).into_owned();
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(header::LISTENER_DATA, value);
+        }
+    }
     headers
 }
 
@@ -127,13 +133,16 @@ mod tests {
         let given = [("ce-id", "x"), ("ce-sequence", "9"), ("content-type", "application/json; charset=utf-8")];
         let at = Stamp::from_micros(0);
         let event = Event::from_message("EVENTS", "events.größe", 7, at, given, Bytes::from("{}")).unwrap();
-        let headers = headers(&event, Due { is_replay: true }, 5);
+        let listener_data = Some(serde_json::json!({"a": "ü"}));
+        let due = Due { is_replay: true, priority: 1.0, listener_data, data: event.data.clone() };
+        let headers = headers(&event, &due, 5);
         for (name, value) in [
             ("ce-id", "x"),
             ("ce-type", "gr%C3%B6%C3%9Fe"),
             ("ce-sequence", "00000000000000000007"),
             ("ce-previoussequence", "00000000000000000005"),
             ("ce-replay", "true"),
+            ("ce-listenerdata", "{%22a%22:%22%C3%BC%22}"),
             ("content-type", "application/json; charset=utf-8"),
         ] {
             assert_eq!(headers[name], value);

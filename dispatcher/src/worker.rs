@@ -231,16 +231,19 @@ impl Worker {
             return Ok(None);
         };
         let reached_end = run.lane.complete_over(&run.asked, event.stored_at);
-        let Some(due) = run.lane.due(&run.asked, event) else {
+        let lacks = run.lane.lacks(&run.asked, event);
+        let found = self.shared.transactions.find(event, &lacks).await?;
+        let Some(due) = run.lane.due(&run.asked, event, &found) else {
+            run.lane.skipped(&run.asked, event, &found);
             self.pass_over(run, delivery).await?;
             return Ok(reached_end.then_some(Next::SetUp));
         };
-        if let Some(next) = self.push(run, event, due).await {
+        if let Some(next) = self.push(run, event, &due).await {
             return Ok(Some(next));
         }
         let was_held = run.lane.state == State::Held;
         let active = run.lane.active_entries();
-        let must_write = run.lane.delivered(&run.asked, event);
+        let must_write = run.lane.delivered(&run.asked, event, &found);
         if delivery.backlog == 0 || event.sequence >= run.lane.live_from(&run.asked) {
             run.lane.phase = Phase::Live;
         }
@@ -266,7 +269,7 @@ impl Worker {
     }
 
     /// Has the target take an event, however often it must be tried. Answers what is next if it must be left before.
-    async fn push(&mut self, run: &mut Run, event: &Event, due: Due) -> Option<Next> {
+    async fn push(&mut self, run: &mut Run, event: &Event, due: &Due) -> Option<Next> {
         let earlier = run.lane.failure.clone().filter(|failure| failure.sequence == event.sequence);
         let mut attempts = earlier.as_ref().map_or(0, |failure| failure.attempts);
         if let Some(next) = self.hold(run, earlier.map(|failure| instant_of(failure.next_attempt))).await {
@@ -275,8 +278,10 @@ impl Worker {
         let mut last_write: Option<Instant> = None;
         loop {
             attempts = attempts.saturating_add(1);
+            let permit = self.shared.permits.get(due.priority).await;
             let began = Instant::now();
-            let outcome = self.shared.pusher.push(&run.asked.url, event, due, run.lane.last_delivered).await;
+            let push = self.shared.pusher.push(&run.asked.url, event, due, run.lane.last_delivered);
+            let outcome = permit.run(push).await;
             let (verdict, duration_ms) = (outcome.verdict(), began.elapsed().as_millis());
             if verdict == Verdict::Delivered {
                 tracing::debug!(id = %self.id, sequence = event.sequence, attempts, %outcome, duration_ms, "delivery.attempted");

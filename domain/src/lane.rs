@@ -3,11 +3,14 @@
 //! A lane is one position in the log: all that its entries wanted up to there has been acknowledged by the target.
 //! Everything that can happen to it is a function here; the dispatcher carries it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::event::Event;
+use crate::required_data::{self, Found};
 use crate::stamp::Stamp;
 use crate::subscription::{Entry, Subscription};
 use crate::type_pattern::{self, TypePattern};
@@ -74,6 +77,9 @@ pub struct Progress {
     pub from_sequence: u64,
     /// How many events it has had.
     pub delivered: u64,
+    /// How many it did not get because data that it requires was nowhere in their transactions.
+    #[serde(default)]
+    pub skipped: u64,
     /// Whether it has had all that it asked for.
     pub completed: bool,
 }
@@ -92,10 +98,16 @@ pub struct Failure {
 }
 
 /// An event that a lane has to deliver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Due {
     /// Whether it is from before the registrations of all entries that want it.
     pub is_replay: bool,
+    /// How urgent it is, by the most urgent entry that wants it: lower goes first.
+    pub priority: f64,
+    /// What the first entry that wants it and has any wants to be given back.
+    pub listener_data: Option<Value>,
+    /// The payload, with what an entry requires filled in.
+    pub data: Bytes,
 }
 
 impl Lane {
@@ -139,6 +151,7 @@ impl Lane {
                         line: entry.line().to_owned(),
                         from_sequence: from_sequence.max(already_had),
                         delivered: 0,
+                        skipped: 0,
                         completed: false,
                     }
                 }
@@ -186,24 +199,60 @@ impl Lane {
         }
     }
 
-    /// Whether an event is to be delivered, and how. At or below the position nothing is: it has been.
-    pub fn due(&self, asked: &Subscription, event: &Event) -> Option<Due> {
+    /// Which keys the event lacks that an entry which wants it requires: to be looked for in earlier events of its
+    /// transaction before [`Lane::due`] is asked.
+    pub fn lacks(&self, asked: &Subscription, event: &Event) -> BTreeSet<String> {
+        if event.sequence <= self.position {
+            return BTreeSet::new();
+        }
+        let required = self.wanting(asked, event).flat_map(|(_, entry)| &entry.attributes.required_data);
+        let mut required = required.map(String::as_str).peekable();
+        if required.peek().is_none() {
+            return BTreeSet::new();
+        }
+        required_data::missing(&event.data, required).into_iter().map(str::to_owned).collect()
+    }
+
+    /// Whether an event is to be delivered, and how, with what was `found` of the keys that it lacks. At or below the
+    /// position nothing is: it has been.
+    pub fn due(&self, asked: &Subscription, event: &Event, found: &Found) -> Option<Due> {
         if event.sequence <= self.position {
             return None;
         }
-        let mut wanting = self.wanting(asked, event).peekable();
-        wanting.peek()?;
-        Some(Due { is_replay: wanting.all(|(_, entry)| !entry.is_live_at(event.sequence)) })
+        let mut due: Option<Due> = None;
+        let mut required: BTreeSet<&str> = BTreeSet::new();
+        for (_, entry) in self.wanting(asked, event).filter(|(_, entry)| is_satisfied(entry, event, found)) {
+            let due = due.get_or_insert(Due {
+                is_replay: true,
+                priority: f64::INFINITY,
+                listener_data: None,
+                data: event.data.clone(),
+            });
+            due.is_replay &= !entry.is_live_at(event.sequence);
+            due.priority = due.priority.min(entry.attributes.priority);
+            if due.listener_data.is_none() {
+                due.listener_data.clone_from(&entry.attributes.listener_data);
+            }
+            required.extend(entry.attributes.required_data.iter().map(String::as_str));
+        }
+        let filled = found.iter().filter(|(key, _)| required.contains(key.as_str()));
+        let mut filled = filled.map(|(key, value)| (key.as_str(), value.as_str())).peekable();
+        if let (Some(due), Some(_)) = (&mut due, filled.peek()) {
+            due.data = required_data::fill(&event.data, filled);
+        }
+        due
     }
 
     /// Records that an event was delivered. Answers whether that must be written before the next one: a count has to
     /// survive a crash, and so has a change of what is wanted.
-    pub fn delivered(&mut self, asked: &Subscription, event: &Event) -> bool {
-        let wanting: Vec<(TypePattern, Option<u64>)> =
-            self.wanting(asked, event).map(|(pattern, entry)| (pattern.clone(), entry.attributes.count)).collect();
+    pub fn delivered(&mut self, asked: &Subscription, event: &Event, found: &Found) -> bool {
         let mut must_write = false;
-        for (pattern, count) in wanting {
+        for (pattern, count, satisfied) in self.wanting_by_name(asked, event, found) {
             let Some(progress) = self.entries.get_mut(&pattern) else { continue };
+            if !satisfied {
+                progress.skipped += 1;
+                continue;
+            }
             progress.delivered += 1;
             if let Some(count) = count {
                 must_write = true;
@@ -215,6 +264,18 @@ impl Lane {
         self.failure = None;
         self.state = State::Active;
         must_write
+    }
+
+    /// Records that an event is not delivered, to whoever wants it, because what they require was not found.
+    pub fn skipped(&mut self, asked: &Subscription, event: &Event, found: &Found) {
+        if event.sequence > self.position {
+            for (pattern, ..) in self.wanting_by_name(asked, event, found) {
+                if let Some(progress) = self.entries.get_mut(&pattern) {
+                    progress.skipped += 1;
+                }
+            }
+        }
+        self.passed_over(event.sequence);
     }
 
     /// Records that nobody wants what lies up to a sequence.
@@ -284,6 +345,19 @@ impl Lane {
         asked.entries.iter().filter(move |(pattern, _)| is_active(pattern))
     }
 
+    /// The entries that want an event: pattern, count, and whether what they require is there.
+    fn wanting_by_name(
+        &self,
+        asked: &Subscription,
+        event: &Event,
+        found: &Found,
+    ) -> Vec<(TypePattern, Option<u64>, bool)> {
+        let wanting = self.wanting(asked, event);
+        wanting
+            .map(|(pattern, entry)| (pattern.clone(), entry.attributes.count, is_satisfied(entry, event, found)))
+            .collect()
+    }
+
     fn wanting<'a>(
         &'a self,
         asked: &'a Subscription,
@@ -297,12 +371,18 @@ impl Lane {
     }
 }
 
+/// Whether an event has, with what was found, all that an entry requires.
+fn is_satisfied(entry: &Entry, event: &Event, found: &Found) -> bool {
+    let required = entry.attributes.required_data.iter().map(String::as_str);
+    entry.attributes.required_data.is_empty()
+        || required_data::missing(&event.data, required).iter().all(|key| found.contains_key(*key))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::attributes::Attributes;
     use crate::target_url::TargetUrl;
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     fn event(sequence: u64, event_type: &str) -> Event {
@@ -335,8 +415,8 @@ mod tests {
             if sequence <= lane.position || !lane.filters.iter().any(|filter| filter.matches(&event.event_type)) {
                 continue;
             }
-            if lane.due(asked, &event).is_some() {
-                lane.delivered(asked, &event);
+            if lane.due(asked, &event, &Found::new()).is_some() {
+                lane.delivered(asked, &event, &Found::new());
                 delivered.push(sequence);
             } else {
                 lane.passed_over(sequence);
@@ -387,7 +467,7 @@ mod tests {
 
         let again = asked(&[("a", "2", 1, 4, Some(1))]);
         let mut lane = Lane::reconcile(Some(&lane), &again, "e3");
-        assert!(lane.due(&again, &event(1, "a")).is_some_and(|due| due.is_replay));
+        assert!(lane.due(&again, &event(1, "a"), &Found::new()).is_some_and(|due| due.is_replay));
         assert_eq!(run(&mut lane, &again, &log, 3), [1]);
         assert_eq!(Lane::reconcile(Some(&lane), &again, "e4").state, State::Completed);
     }
@@ -410,7 +490,7 @@ mod tests {
         let third = again(&again(&first, "2", 4), "3", 5);
         let mut lane = Lane::reconcile(Some(&lane), &third, "e2");
         assert_eq!(lane.position, 1);
-        assert_eq!(lane.due(&third, &event(2, "a")), Some(Due { is_replay: false }));
+        assert_eq!(lane.due(&third, &event(2, "a"), &Found::new()).map(|due| due.is_replay), Some(false));
         assert_eq!(run(&mut lane, &third, &log, 5), [2, 3, 4]);
         // A lane that never saw the first one owes what that was promised.
         assert_eq!(Lane::reconcile(None, &third, "e3").position, 0);
@@ -425,41 +505,77 @@ mod tests {
     fn a_count_must_be_written_and_completes_the_entry() {
         let both = asked(&[("a", "1", 1, 1, Some(2)), (">", "2", 1, 1, None)]);
         let mut lane = Lane::reconcile(None, &both, "e1");
-        assert!(lane.delivered(&both, &event(1, "a")));
-        assert!(!lane.delivered(&both, &event(2, "b")));
-        assert!(lane.delivered(&both, &event(3, "a")));
+        assert!(lane.delivered(&both, &event(1, "a"), &Found::new()));
+        assert!(!lane.delivered(&both, &event(2, "b"), &Found::new()));
+        assert!(lane.delivered(&both, &event(3, "a"), &Found::new()));
         assert!(lane.entries.values().next_back().unwrap().completed);
-        assert!(!lane.delivered(&both, &event(4, "a")));
+        assert!(!lane.delivered(&both, &event(4, "a"), &Found::new()));
     }
 
     #[test]
     fn an_event_that_several_entries_want_is_due_once_and_live_if_it_is_for_one() {
         let both = asked(&[("a", "1", 1, 5, None), ("*", "2", 1, 3, None)]);
         let lane = Lane::reconcile(None, &both, "e1");
-        assert_eq!(lane.due(&both, &event(2, "a")), Some(Due { is_replay: true }));
-        assert_eq!(lane.due(&both, &event(4, "a")), Some(Due { is_replay: false }));
-        assert_eq!(lane.due(&both, &event(4, "b.c")), None);
+        assert_eq!(lane.due(&both, &event(2, "a"), &Found::new()).map(|due| due.is_replay), Some(true));
+        assert_eq!(lane.due(&both, &event(4, "a"), &Found::new()).map(|due| due.is_replay), Some(false));
+        assert_eq!(lane.due(&both, &event(4, "b.c"), &Found::new()), None);
+    }
+
+    #[test]
+    fn what_is_required_is_filled_in_or_the_event_is_skipped_for_who_requires_it() {
+        let mut both = asked(&[("a", "1", 1, 1, None), ("*", "2", 1, 1, None)]);
+        let requiring = both.entries.get_mut(&TypePattern::parse("a").unwrap()).unwrap();
+        requiring.attributes.required_data = vec!["k".into(), "l".into()];
+        requiring.attributes.listener_data = Some(Value::from(7));
+        requiring.attributes.priority = 3.0;
+        let at = Stamp::from_micros(0);
+        let event = |sequence, data: &'static str| {
+            Event::from_message("EVENTS", "events.a", sequence, at, [], Bytes::from(data)).unwrap()
+        };
+        let mut lane = Lane::reconcile(None, &both, "e1");
+        let first = event(1, r#"{"l":0}"#);
+        assert_eq!(lane.lacks(&both, &first), BTreeSet::from(["k".to_owned()]));
+
+        // Not found: the other entry gets it as it is.
+        let due = lane.due(&both, &first, &Found::new()).unwrap();
+        assert_eq!((due.priority, due.listener_data, &due.data[..]), (100.0, None, &br#"{"l":0}"#[..]));
+        lane.delivered(&both, &first, &Found::new());
+        let progress = |lane: &Lane| lane.entries.values().map(|p| (p.delivered, p.skipped)).collect::<Vec<_>>();
+        assert_eq!(progress(&lane), [(1, 0), (0, 1)]);
+
+        // Found: filled in.
+        let found = Found::from([("k".to_owned(), "[1]".to_owned())]);
+        let due = lane.due(&both, &event(2, r#"{"l":0}"#), &found).unwrap();
+        assert_eq!((due.priority, due.listener_data), (3.0, Some(Value::from(7))));
+        assert_eq!(&due.data[..], br#"{"l":0,"k":[1]}"#);
+
+        // Alone, and not found: not due at all.
+        both.entries.remove(&TypePattern::parse("*").unwrap());
+        let mut lane = Lane::reconcile(None, &both, "e2");
+        assert_eq!(lane.due(&both, &first, &Found::new()), None);
+        lane.skipped(&both, &first, &Found::new());
+        assert_eq!((progress(&lane), lane.position), (vec![(0, 1)], 1));
     }
 
     #[test]
     fn a_redelivery_at_or_below_the_position_is_not_due() {
         let one = asked(&[("a", "1", 1, 1, None)]);
         let mut lane = Lane::reconcile(None, &one, "e1");
-        lane.delivered(&one, &event(4, "a"));
-        assert_eq!(lane.due(&one, &event(4, "a")), None);
-        assert_eq!(lane.due(&one, &event(3, "a")), None);
-        assert!(lane.due(&one, &event(5, "a")).is_some());
+        lane.delivered(&one, &event(4, "a"), &Found::new());
+        assert_eq!(lane.due(&one, &event(4, "a"), &Found::new()), None);
+        assert_eq!(lane.due(&one, &event(3, "a"), &Found::new()), None);
+        assert!(lane.due(&one, &event(5, "a"), &Found::new()).is_some());
     }
 
     #[test]
     fn a_log_that_was_rolled_back_is_followed() {
         let one = asked(&[("a", "1", 9, 9, None)]);
         let mut lane = Lane::reconcile(None, &one, "e1");
-        lane.delivered(&one, &event(9, "a"));
+        lane.delivered(&one, &event(9, "a"), &Found::new());
         assert!(!lane.follow_log_back(9, "e2"));
         assert!(lane.follow_log_back(4, "e2"));
         assert_eq!(lane.epoch, "e2");
-        assert!(lane.due(&one, &event(5, "a")).is_some());
+        assert!(lane.due(&one, &event(5, "a"), &Found::new()).is_some());
     }
 
     #[test]

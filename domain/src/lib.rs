@@ -5,6 +5,7 @@
 //! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event
 //!   as it stands in the log.
 //! - [`target_url`], [`attributes`], [`registration`]: what a registration says, parsed with every fault named.
+//! - [`required_data`]: filling in what an event lacks and a registration requires.
 //! - [`subscription`], [`lane`]: what was asked for, and what is; [`lane::Lane::reconcile`] brings them together.
 //!
 //! This crate does no I/O and must not know tokio, NATS, HTTP servers or clients. Time comes in as a parameter.
@@ -17,6 +18,7 @@ pub mod field_error;
 pub mod header_value;
 pub mod lane;
 pub mod registration;
+pub mod required_data;
 pub mod stamp;
 pub mod subscription;
 pub mod target_url;

@@ -14,6 +14,8 @@ pub const MAX_PAIRS: usize = 1000;
 /// One (event, URL) pair of a registering request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
+    /// Where it stands in the request: a JSON pointer.
+    pub pointer: String,
     /// What is asked for.
     pub pattern: TypePattern,
     /// Where it is to be delivered.
@@ -47,7 +49,7 @@ pub fn parse_registrations(body: &Value, now: Stamp) -> Result<Vec<Registration>
             attributes_as_given.insert("datetime_end".to_owned(), end.to_string().into());
         }
         let Pair { pattern, url, url_as_given } = pair?;
-        Some(Registration { pattern, url, url_as_given, attributes, attributes_as_given })
+        Some(Registration { pointer: pointer.to_owned(), pattern, url, url_as_given, attributes, attributes_as_given })
     })
 }
 

@@ -7,8 +7,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Json;
 use broker::subscriptions::WriteError;
+use domain::field_error;
 use domain::registration::{Registration, parse_registrations};
-use domain::{Entry, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
+use domain::{Entry, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -56,6 +57,14 @@ async fn resolve(
     now: Stamp,
 ) -> Result<BTreeMap<SubscriptionId, Addition>, Problem> {
     let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
+    let gap = |registration: &Registration| {
+        let detail = starts.gap(&registration.attributes)?;
+        Some(FieldError::at(field_error::push(&registration.pointer, "datetime_start"), detail))
+    };
+    let gaps: Vec<FieldError> = registrations.iter().filter_map(gap).collect();
+    if !gaps.is_empty() {
+        return Err(Problem::unacceptable(gaps));
+    }
     let mut additions: BTreeMap<SubscriptionId, Addition> = BTreeMap::new();
     for registration in registrations {
         let from_sequence = starts.resolve(&registration.attributes).await.map_err(|error| unavailable(&error))?;

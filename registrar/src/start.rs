@@ -13,7 +13,19 @@ pub struct Starts<'a> {
     now: Stamp,
     /// The sequence that the next event will have, or less: everything acknowledged from now on is at or above it.
     pub live_from: u64,
+    begins: Begins,
     known: HashMap<Stamp, u64>,
+}
+
+/// How the log begins.
+#[derive(Debug, Clone, Copy)]
+enum Begins {
+    /// With the first event that was ever stored.
+    Whole,
+    /// With an event of this time: older ones have been removed.
+    CutTo(Stamp),
+    /// With nothing: all that there was has been removed.
+    Emptied,
 }
 
 /// Where to look for the first event that may be wanted.
@@ -30,8 +42,31 @@ enum Begin {
 impl<'a> Starts<'a> {
     /// Pins "now" to a sequence.
     pub async fn pin(log: &'a EventLog, now: Stamp) -> Result<Self, Unavailable> {
-        let live_from = log.last_sequence().await? + 1;
-        Ok(Self { log, now, live_from, known: HashMap::new() })
+        let span = log.span().await?;
+        let begins = match span.first_sequence {
+            0 | 1 => Begins::Whole,
+            cut => match (log.get(cut).await?, span.first_stored_at) {
+                (Some(oldest), _) => Begins::CutTo(oldest.time.min(oldest.stored_at)),
+                (None, Some(stored_at)) => Begins::CutTo(stored_at),
+                (None, None) => Begins::Emptied,
+            },
+        };
+        Ok(Self { log, now, live_from: span.last_sequence + 1, begins, known: HashMap::new() })
+    }
+
+    /// What is wrong with starting where these attributes say, if something may have been removed from the log that lay
+    /// there, and `allow_gap` does not say that it does not matter.
+    pub fn gap(&self, attributes: &Attributes) -> Option<String> {
+        let start = attributes.datetime_start.filter(|start| *start <= self.now && !attributes.allow_gap)?;
+        match self.begins {
+            Begins::CutTo(oldest) if start < oldest => Some(format!(
+                "the log has been cut: the oldest event there is is from {oldest}. Start there, or set `allow_gap` to true"
+            )),
+            Begins::Emptied => {
+                Some("the log has been emptied: set `allow_gap` to true to start with the next event".to_owned())
+            }
+            Begins::Whole | Begins::CutTo(_) => None,
+        }
     }
 
     /// The first sequence that a registration with these attributes may want.

@@ -75,6 +75,10 @@ pub(crate) struct Options {
     #[arg(long, env = "MER_DELIVERY_TIMEOUT_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub(crate) delivery_timeout_ms: u64,
 
+    /// How many deliveries may begin at a time; when more wait, the lowest `priority` goes first
+    #[arg(long, env = "MER_MAX_DELIVERIES", default_value_t = 256, value_parser = at_least_one)]
+    pub(crate) max_deliveries: usize,
+
     /// How long requests under way may take to end when mer stops, in milliseconds
     #[arg(long, env = "MER_SHUTDOWN_GRACE_MS", default_value_t = 10_000)]
     pub(crate) shutdown_grace_ms: u64,
@@ -104,6 +108,10 @@ fn non_empty(text: &str) -> Result<String, String> {
         "" => Err("it is empty; leave it out to have a nats-server started".to_owned()),
         url => Ok(url.to_owned()),
     }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "it must be a whole number of at least 1".to_owned())
 }
 
 fn replicas(text: &str) -> Result<usize, String> {

@@ -111,7 +111,12 @@ async fn run_roles(
     }
     if let (true, Some(broker)) = (options.has(Role::Dispatcher), &broker) {
         let pusher = Pusher::new(options.delivery_timeout()).context("making the HTTP client")?;
-        let dispatcher = Dispatcher { broker: broker.clone(), pusher, grace: options.shutdown_grace() };
+        let dispatcher = Dispatcher {
+            broker: broker.clone(),
+            pusher,
+            max_deliveries: options.max_deliveries,
+            grace: options.shutdown_grace(),
+        };
         roles.spawn(dispatcher::run(dispatcher, roles_end.clone()));
     }
     door.open(router(options, broker.as_ref()));

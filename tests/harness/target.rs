@@ -23,6 +23,8 @@ pub enum Answer {
     Status(u16),
     /// Takes the request and never answers.
     Hang,
+    /// Answers 200, after so long.
+    After(Duration),
 }
 
 /// One request that a target answered with a 2xx, or refused.
@@ -130,6 +132,10 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
     let answer = state.lock().unwrap().answer;
     let status = match answer {
         Answer::Hang => std::future::pending().await,
+        Answer::After(wait) => {
+            tokio::time::sleep(wait).await;
+            StatusCode::OK
+        }
         Answer::Status(status) => StatusCode::from_u16(status).expect("a status"),
     };
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return StatusCode::BAD_REQUEST.into_response() };
