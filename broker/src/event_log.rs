@@ -1,34 +1,27 @@
-//! The stream `EVENTS`: storing an event, and finding a place in the log.
+//! The stream `EVENTS`: reading it, and finding a place in it. Adding to it is in `store`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{PublishError, PublishErrorKind, RequestErrorKind};
-use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::context::RequestErrorKind;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{ErrorCode, context::RequestError};
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use domain::event::{self, header};
-use domain::{Event, EventType, Stamp, TypePattern, header_value};
+use domain::{Event, Stamp, TypePattern};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
 use crate::topology::EVENTS;
 
-/// How long storing one event may take, all told.
-const STORE_DEADLINE: Duration = Duration::from_secs(4);
-/// How long to wait for a connection that is gone: a server that is restarted is back within it.
-const RECONNECT_PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait for the acknowledgement of an event that may be sent again without being stored twice.
-const IDEMPOTENT_ATTEMPT: Duration = Duration::from_millis(1500);
-/// Between attempts while the server has not loaded the stream yet.
-const STREAM_RETRY: Duration = Duration::from_millis(50);
+/// How many atomic batches one process has under way at a time.
+const OPEN_BATCHES: usize = 16;
 /// How long the next answer of a direct get may take to come.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(4);
 /// The most that one page may hold, in bytes, unless a single event is larger.
@@ -37,64 +30,13 @@ const PAGE_BYTES: usize = 8 * 1024 * 1024;
 const END_OF_BATCH: u16 = 204;
 /// What a direct get answers that finds nothing.
 const NOTHING_FOUND: u16 = 404;
-/// What a message's headers may take beside the values we count, in bytes.
-const HEADER_ALLOWANCE: usize = 1024;
-
-/// An event to be stored.
-#[derive(Debug, Clone)]
-pub struct NewEvent {
-    /// Its type.
-    pub event_type: EventType,
-    /// Its id, unique for its source.
-    pub id: String,
-    /// Where it comes from, a URI reference.
-    pub source: String,
-    /// When it happened.
-    pub time: Stamp,
-    /// The transaction it belongs to.
-    pub transaction_id: String,
-    /// The data's media type.
-    pub content_type: String,
-    /// W3C trace context of the sender, as it was given.
-    pub traceparent: Option<String>,
-    /// Two events with the same key are one, within the duplicate window.
-    pub idempotency_key: Option<String>,
-    /// The payload.
-    pub data: Bytes,
-}
-
-/// Where an event was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    /// Its place in the log.
-    pub sequence: u64,
-    /// Whether it was there already, under the same idempotency key.
-    pub is_duplicate: bool,
-}
-
-/// Why an event was not acknowledged as stored.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It is certain that it was not stored: sending it again is safe.
-    #[error("the event was not stored: {0}")]
-    NotStored(Unavailable),
-    /// The acknowledgement did not come: it may have been stored.
-    #[error("the event may or may not have been stored: {0}")]
-    Unknown(Unavailable),
-    /// It can never be stored.
-    #[error("the event has {bytes} bytes with its headers; the NATS server takes at most {limit}")]
-    TooLarge {
-        /// Size of data and headers.
-        bytes: usize,
-        /// What the server takes.
-        limit: usize,
-    },
-}
 
 /// What can be looked up in, and added to, the log.
 #[derive(Clone)]
 pub struct EventLog {
-    broker: Broker,
+    pub(crate) broker: Broker,
+    /// How many batches may be under way: nats-server has room for 50 in a stream.
+    pub(crate) batches: Arc<Semaphore>,
 }
 
 /// Events in order, and where they stop.
@@ -139,64 +81,7 @@ struct FoundSequence {
 impl EventLog {
     /// The log behind a connection.
     pub fn new(broker: Broker) -> Self {
-        Self { broker }
-    }
-
-    /// Stores an event; returns when JetStream has acknowledged it. Within a few seconds it does, or fails.
-    pub async fn store(&self, event: &NewEvent) -> Result<Stored, StoreError> {
-        let headers = headers_of(event);
-        self.check_size(event, &headers)?;
-        let deadline = Instant::now() + STORE_DEADLINE;
-        let mut outcome: fn(Unavailable) -> StoreError = StoreError::NotStored;
-        loop {
-            if !self.broker.connected_by(deadline.min(Instant::now() + RECONNECT_PATIENCE)).await {
-                let server = self.broker.server();
-                return Err(outcome(Unavailable::new("NATS is out of reach", format!("no connection to {server}"))));
-            }
-            let error = match self.attempt(event, headers.clone(), deadline).await {
-                Ok(ack) => return Ok(Stored { sequence: ack.sequence, is_duplicate: ack.duplicate }),
-                Err(error) => error,
-            };
-            let (may_be_stored, may_work_now) = match error.kind() {
-                // Nobody listened: JetStream is starting, or its stream is not there yet.
-                PublishErrorKind::StreamNotFound => (false, true),
-                PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => (true, event.idempotency_key.is_some()),
-                _ => (false, false),
-            };
-            if may_be_stored {
-                outcome = StoreError::Unknown;
-            }
-            if !may_work_now || Instant::now() + STREAM_RETRY >= deadline {
-                return Err(error).during("JetStream did not acknowledge it").map_err(outcome);
-            }
-            sleep(STREAM_RETRY).await;
-        }
-    }
-
-    async fn attempt(
-        &self,
-        event: &NewEvent,
-        headers: HeaderMap,
-        deadline: Instant,
-    ) -> Result<PublishAck, PublishError> {
-        let deadline = match event.idempotency_key {
-            Some(_) => deadline.min(Instant::now() + IDEMPOTENT_ATTEMPT),
-            None => deadline,
-        };
-        let message = PublishMessage::build().payload(event.data.clone()).headers(headers);
-        let attempt = async {
-            let ack = self.broker.context.send_publish(event.event_type.subject(), message).await?;
-            ack.await
-        };
-        timeout_at(deadline, attempt).await.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::TimedOut)))
-    }
-
-    fn check_size(&self, event: &NewEvent, headers: &HeaderMap) -> Result<(), StoreError> {
-        let limit = self.broker.max_message_bytes();
-        let header_bytes: usize = headers.iter().flat_map(|(_, values)| values).map(|value| value.as_str().len()).sum();
-        let bytes = event.data.len() + header_bytes + HEADER_ALLOWANCE;
-        // Before the first connection the limit is not known, and nothing can be stored anyway.
-        if limit > 0 && bytes > limit { Err(StoreError::TooLarge { bytes, limit }) } else { Ok(()) }
+        Self { broker, batches: Arc::new(Semaphore::new(OPEN_BATCHES)) }
     }
 
     /// The sequence of the newest event, 0 for an empty log. Asked of the stream's leader: every event that was
@@ -286,25 +171,6 @@ impl EventLog {
             Err(error) => Err(error).during(WHAT),
         }
     }
-}
-
-/// The CloudEvents NATS protocol binding's binary mode.
-fn headers_of(event: &NewEvent) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::SPEC_VERSION, event::SPEC_VERSION);
-    headers.insert(header::ID, &*header_value::encode(&event.id));
-    headers.insert(header::SOURCE, &*header_value::encode(&event.source));
-    headers.insert(header::TYPE, &*header_value::encode(event.event_type.as_str()));
-    headers.insert(header::TIME, event.time.to_rfc3339().as_str());
-    headers.insert(header::TRANSACTION_ID, &*header_value::encode(&event.transaction_id));
-    headers.insert(header::CONTENT_TYPE, event.content_type.as_str());
-    if let Some(traceparent) = &event.traceparent {
-        headers.insert(header::TRACEPARENT, &*header_value::encode(traceparent));
-    }
-    if let Some(key) = &event.idempotency_key {
-        headers.insert(async_nats::header::NATS_MESSAGE_ID, &*header_value::encode(key));
-    }
-    headers
 }
 
 /// One answer of a direct get: the sequence, and the event where its subject is that of a legal type.

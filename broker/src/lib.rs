@@ -2,7 +2,7 @@
 //!
 //! - [`connection`]: one connection, kept up; whoever must know hears of each new one.
 //! - [`topology`]: which objects there are, and making them.
-//! - [`event_log`]: the stream `EVENTS`: publishing, and looking up by time and by sequence.
+//! - [`event_log`], [`store`]: the stream `EVENTS`: reading, looking up by time and by sequence; adding to it.
 //! - [`subscriptions`], [`lanes`]: the two buckets: what was asked for, and what is.
 //! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position.
 //!
@@ -14,6 +14,7 @@ mod error;
 pub mod event_log;
 pub mod feed;
 pub mod lanes;
+pub mod store;
 pub mod subscriptions;
 pub mod topology;
 

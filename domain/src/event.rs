@@ -119,6 +119,12 @@ impl Event {
     }
 }
 
+/// Whether a media type is that of JSON.
+pub fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == JSON || essence == "text/json" || essence.ends_with("+json")
+}
+
 fn is_delivered(name: &str) -> bool {
     let known = [header::CONTENT_TYPE, header::TRACEPARENT, header::TRACESTATE];
     let attribute =

@@ -2,6 +2,7 @@
 //!
 //! - [`stamp`]: a moment in microseconds; the seed's stamp and RFC 3339.
 //! - [`event_type`], [`type_pattern`]: an event's name, and what a registration may ask for.
+//! - [`cloud_event`]: an event as other systems send it.
 //! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event
 //!   as it stands in the log.
 //! - [`target_url`], [`attributes`], [`registration`]: what a registration says, parsed with every fault named.
@@ -11,6 +12,7 @@
 //! This crate does no I/O and must not know tokio, NATS, HTTP servers or clients. Time comes in as a parameter.
 
 pub mod attributes;
+pub mod cloud_event;
 pub mod event;
 pub mod event_data;
 pub mod event_type;
@@ -25,6 +27,7 @@ pub mod target_url;
 pub mod type_pattern;
 
 pub use attributes::Attributes;
+pub use cloud_event::CloudEvent;
 pub use event::Event;
 pub use event_data::EventData;
 pub use event_type::EventType;

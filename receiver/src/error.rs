@@ -1,14 +1,14 @@
 //! Why an event was not accepted.
 
 use axum::response::{IntoResponse, Response};
-use broker::event_log::StoreError;
+use broker::store::StoreError;
 use domain::FieldError;
 use domain::event_data::NotEventData;
 use http::StatusCode;
 use web::Problem;
 
 /// How long a sender should wait before it tries again, in seconds.
-const RETRY_AFTER_SECS: u32 = 1;
+pub(crate) const RETRY_AFTER_SECS: u32 = 1;
 
 /// Why an event was not accepted. What it becomes for the sender is [`Refusal::into_response`].
 #[derive(Debug)]
@@ -44,6 +44,9 @@ impl Refusal {
             }
             Self::Store { error: error @ StoreError::TooLarge { .. }, .. } => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+            }
+            Self::Store { error: error @ StoreError::WrongLast { .. }, .. } => {
+                Problem::new(StatusCode::PRECONDITION_FAILED, format!("nothing was stored: {error}"))
             }
             Self::Store { error: error @ StoreError::NotStored(_), .. } => {
                 Problem::unavailable(format!("{error}. It is safe to send it again"), RETRY_AFTER_SECS)

@@ -1,19 +1,27 @@
-//! HTTP in, events out to the log: the seed's `POST /receive_event/{type}`.
+//! HTTP in, events out to the log; and reading the log.
 //!
-//! - [`receive`]: the call, from body to answer.
+//! - [`receive`]: the seed's `POST /receive_event/{type}`.
+//! - [`publish`]: `POST /v1/events`: JSON, and CloudEvents in every mode.
+//! - [`query`], [`view`]: `GET /v1/events`: pages, NDJSON, and live; an event as JSON.
+//! - `request`: what they read out of a request alike.
 //! - [`error`]: what can go wrong, and whether it is safe to send again.
 //!
 //! It must not know the registrar, the dispatcher, or who gets an event.
 
 pub mod error;
+pub mod publish;
+pub mod query;
 pub mod receive;
+mod request;
+pub mod view;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::post;
+use axum::routing::{get, post};
 use broker::event_log::EventLog;
 use domain::StampClock;
+use tokio_util::sync::CancellationToken;
 
 /// What the receiver works with.
 pub struct Receiver {
@@ -23,6 +31,8 @@ pub struct Receiver {
     pub max_body_bytes: usize,
     /// Gives each event its own stamp.
     pub clock: StampClock,
+    /// Ends the tails when mer stops.
+    pub shutdown: CancellationToken,
 }
 
 /// The receiver's routes.
@@ -30,5 +40,7 @@ pub fn router(receiver: Receiver) -> Router {
     Router::new()
         .route("/receive_event/{type}", post(receive::receive_event))
         .route("/receive_event/{type}/", post(receive::receive_event))
+        .route("/v1/events", get(query::list).post(publish::post_cloud_events))
+        .route("/v1/events/{key}", get(query::get).post(publish::post_json))
         .with_state(Arc::new(receiver))
 }

@@ -6,10 +6,10 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use broker::event_log::NewEvent;
+use broker::store::NewEvent;
 use bytes::Bytes;
 use domain::event::{self, header};
-use domain::{Event, EventData, EventType, FieldError, Stamp, header_value};
+use domain::{EventData, Stamp, header_value};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
 use url::Url;
@@ -17,14 +17,10 @@ use uuid::Uuid;
 
 use crate::Receiver;
 use crate::error::Refusal;
+use crate::request::{event_type_of, idempotency_key_of, stored_event, traceparent_of};
 
 /// The source of the events that come in by this call.
 const SOURCE: &str = "/receive_event";
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// The longest idempotency key, in bytes.
-const MAX_KEY_BYTES: usize = 256;
-/// The longest `traceparent` that is kept, in bytes. Version 00 has 55.
-const MAX_TRACEPARENT_BYTES: usize = 128;
 const EVENT_ID: HeaderName = HeaderName::from_static("event-id");
 const EVENT_SEQUENCE: HeaderName = HeaderName::from_static("event-sequence");
 const EVENT_TIME: HeaderName = HeaderName::from_static("event-time");
@@ -61,6 +57,8 @@ pub async fn receive_event(
         transaction_id,
         content_type: event::JSON.to_owned(),
         traceparent: traceparent_of(&headers),
+        extensions: Vec::new(),
+        expected_last: None,
         idempotency_key,
         data,
     };
@@ -83,12 +81,8 @@ pub async fn receive_event(
 
 /// What was answered when the key was first used, as far as it is still in the log.
 async fn first_receipt(receiver: &Receiver, sequence: u64) -> Result<Option<Receipt>, Refusal> {
-    let found = receiver.log.get(sequence).await;
-    let found = found.map_err(|error| Refusal::Store {
-        error: broker::event_log::StoreError::Unknown(error),
-        is_idempotent: true,
-    })?;
-    Ok(found.map(|event: Event| Receipt {
+    let found = stored_event(receiver, sequence).await?;
+    Ok(found.map(|event| Receipt {
         event_type: event.event_type.to_string(),
         id: header_value::decode(event.header(header::ID).unwrap_or_default()).into_owned(),
         time: event.time,
@@ -116,32 +110,4 @@ fn answer(receipt: &Receipt, redirect_url: Option<&Url>) -> Response {
     }
     let status = if redirect_url.is_some() { StatusCode::FOUND } else { StatusCode::OK };
     (status, headers, body).into_response()
-}
-
-fn event_type_of(path: Result<Path<String>, PathRejection>) -> Result<EventType, Refusal> {
-    let parsed = match path {
-        Ok(Path(text)) => EventType::parse(&text).map_err(|error| error.to_string()),
-        Err(rejection) => Err(rejection.body_text()),
-    };
-    parsed.map_err(|detail| Refusal::Request(vec![FieldError::parameter("type", detail)]))
-}
-
-/// The key under which JetStream recognises a repetition. It is the sender's within its type: two types may use the
-/// same one, and no type holds the `/` that stands between.
-fn idempotency_key_of(headers: &HeaderMap, event_type: &EventType) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    match value.to_str() {
-        Ok(key) if !key.is_empty() && key.len() <= MAX_KEY_BYTES => Ok(Some(format!("{event_type}/{key}"))),
-        _ => {
-            let detail = format!("an idempotency key has 1 to {MAX_KEY_BYTES} printable ASCII characters");
-            Err(Refusal::Request(vec![FieldError::header(IDEMPOTENCY_KEY, detail)]))
-        }
-    }
-}
-
-/// The sender's trace context, where it can be one. One that cannot is left out, as the W3C recommendation says.
-fn traceparent_of(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::TRACEPARENT)?.to_str().ok()?;
-    let legal = value.len() <= MAX_TRACEPARENT_BYTES && value.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    legal.then(|| value.to_owned())
 }

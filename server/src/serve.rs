@@ -119,7 +119,7 @@ async fn run_roles(
         };
         roles.spawn(dispatcher::run(dispatcher, roles_end.clone()));
     }
-    door.open(router(options, broker.as_ref()));
+    door.open(router(options, broker.as_ref(), &roles_end));
 
     let ended_early = tokio::select! {
         () = stop.cancelled() => None,
@@ -140,13 +140,14 @@ async fn run_roles(
     }
 }
 
-fn router(options: &Options, broker: Option<&Broker>) -> Router {
+fn router(options: &Options, broker: Option<&Broker>, shutdown: &CancellationToken) -> Router {
     let mut router = ops::router(broker.cloned());
     if let (true, Some(broker)) = (options.has(Role::Receiver), broker) {
         router = router.merge(receiver::router(Receiver {
             log: EventLog::new(broker.clone()),
             max_body_bytes: options.max_body_bytes,
             clock: StampClock::default(),
+            shutdown: shutdown.clone(),
         }));
     }
     if let (true, Some(broker)) = (options.has(Role::Registrar), broker) {

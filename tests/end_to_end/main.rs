@@ -14,6 +14,7 @@ mod nats_objects;
 mod order;
 mod registrations;
 mod transcript;
+mod v1_events;
 mod without_nats;
 
 use std::time::Duration;

@@ -21,7 +21,12 @@ const MAX_DRAINED_BYTES: usize = 64 * 1024 * 1024;
 /// caller's to see.
 pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
     check_is_json(headers)?;
-    match timeout(DEADLINE, read(body, limit)).await {
+    read(body, limit).await
+}
+
+/// Reads a body of at most `limit` bytes. 413, 408 or 400 where that cannot be.
+pub async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    match timeout(DEADLINE, read_up_to(body, limit)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
             let detail = format!("the body is over the limit of {limit} bytes");
@@ -37,7 +42,7 @@ pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<
 
 /// The whole body, or `None` where it is over the limit. Then the rest of it is taken in and thrown away, within bounds:
 /// a connection that is closed with something unread is reset, and the sender would not see the answer.
-async fn read(mut body: Body, limit: usize) -> Result<Option<Bytes>, axum::Error> {
+async fn read_up_to(mut body: Body, limit: usize) -> Result<Option<Bytes>, axum::Error> {
     let mut bytes = BytesMut::with_capacity(body.size_hint().lower().min(limit as u64) as usize);
     while let Some(frame) = body.frame().await.transpose()? {
         let Ok(data) = frame.into_data() else { continue };

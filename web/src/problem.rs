@@ -43,6 +43,11 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
+    /// 400: the request cannot be read as what it says it is. Names every fault.
+    pub fn malformed(errors: Vec<FieldError>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, ..Self::unacceptable(errors) }
+    }
+
     /// 503, to be tried again after so many seconds.
     pub fn unavailable(detail: impl ToString, retry_after_secs: u32) -> Self {
         Self { retry_after_secs: Some(retry_after_secs), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }

@@ -1,0 +1,327 @@
+//! A CloudEvent 1.0 as a sender gives it: structured (the JSON event format) or binary (attributes in headers).
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::event;
+use crate::event_data;
+use crate::event_type::EventType;
+use crate::field_error::{self, FieldError};
+use crate::header_value;
+use crate::stamp::Stamp;
+
+/// How the names of attributes begin in headers.
+const PREFIX: &str = "ce-";
+/// The longest id or source, in bytes.
+const MAX_IDENTITY_BYTES: usize = 1024;
+/// The most attributes beside the required ones.
+const MAX_EXTENSIONS: usize = 64;
+/// The most that they may have together, in bytes.
+const MAX_EXTENSION_BYTES: usize = 16 * 1024;
+
+/// An event as a sender gives it, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudEvent {
+    /// With the source, what makes it one and the same event.
+    pub id: String,
+    /// A URI reference.
+    pub source: String,
+    /// Its type, legal here.
+    pub event_type: EventType,
+    /// When it happened, if the sender says so.
+    pub time: Option<Stamp>,
+    /// The transaction that the attribute `transactionid`, or else the data, names.
+    pub transaction_id: Option<String>,
+    /// The data's media type.
+    pub content_type: String,
+    /// `traceparent`, if given.
+    pub traceparent: Option<String>,
+    /// Every other attribute, in header form: name with `ce-`, and percent-encoded value.
+    pub extensions: Vec<(String, String)>,
+    /// The data.
+    pub data: Bytes,
+}
+
+/// Why something is not an event that can be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotACloudEvent {
+    /// It breaks the CloudEvents specification.
+    Malformed(Vec<FieldError>),
+    /// It is a CloudEvent, and its type is none that can be stored here.
+    Unacceptable(Vec<FieldError>),
+}
+
+/// Collects attributes from either mode.
+struct Builder<'a> {
+    /// Where faults are: makes a fault out of an attribute's name and what is wrong.
+    fault_at: &'a dyn Fn(&str, &str) -> FieldError,
+    attributes: BTreeMap<String, String>,
+    faults: Vec<FieldError>,
+}
+
+impl CloudEvent {
+    /// Reads one event in the JSON event format; `pointer` is where it stands in the body.
+    pub fn from_structured(json: &RawValue, pointer: &str) -> Result<Self, NotACloudEvent> {
+        let fault_at = |name: &str, detail: &str| FieldError::at(field_error::push(pointer, name), detail);
+        let whole = |detail: String| NotACloudEvent::Malformed(vec![FieldError::at(pointer, detail)]);
+        if !json.get().starts_with('{') {
+            return Err(whole("a CloudEvent in JSON is an object".to_owned()));
+        }
+        let mut members: BTreeMap<String, &RawValue> =
+            serde_json::from_str(json.get()).map_err(|error| whole(error.to_string()))?;
+        let (data, data_base64) = (members.remove("data"), members.remove("data_base64"));
+        let mut builder = Builder { fault_at: &fault_at, attributes: BTreeMap::new(), faults: Vec::new() };
+        for (name, value) in members {
+            match serde_json::from_str::<Value>(value.get()) {
+                // What has no value may be written as null.
+                Ok(Value::Null) => {}
+                Ok(Value::String(text)) => builder.add(name, text),
+                Ok(Value::Bool(flag)) => builder.add(name, flag.to_string()),
+                Ok(Value::Number(number)) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
+                    builder.add(name, number.to_string());
+                }
+                _ => builder.fault(&name, "an attribute is a string, a boolean or a 32-bit integer"),
+            }
+        }
+        let content_type = builder.attributes.get("datacontenttype").cloned().unwrap_or_else(|| event::JSON.to_owned());
+        let data = match (data, data_base64) {
+            (Some(_), Some(_)) => {
+                builder.fault("data_base64", "`data` and `data_base64` cannot both be there");
+                Bytes::new()
+            }
+            (Some(data), None) => data_of(data, &content_type),
+            (None, Some(text)) => {
+                let text = serde_json::from_str::<String>(text.get()).ok();
+                match text.and_then(|text| STANDARD.decode(text).ok()) {
+                    Some(bytes) => bytes.into(),
+                    None => {
+                        builder.fault("data_base64", "it must be a string in base64");
+                        Bytes::new()
+                    }
+                }
+            }
+            (None, None) => Bytes::new(),
+        };
+        builder.build(content_type, data)
+    }
+
+    /// Reads an event whose attributes are in headers (those that begin with `ce-`, percent-encoded) and whose data is
+    /// the body.
+    pub fn from_binary<'a>(
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<Self, NotACloudEvent> {
+        let fault_at = |name: &str, detail: &str| FieldError::header(&format!("{PREFIX}{name}"), detail);
+        let mut builder = Builder { fault_at: &fault_at, attributes: BTreeMap::new(), faults: Vec::new() };
+        for (name, value) in headers {
+            if let Some(name) = name.to_ascii_lowercase().strip_prefix(PREFIX) {
+                builder.add(name.to_owned(), header_value::decode(value).into_owned());
+            } else if name.eq_ignore_ascii_case(event::header::TRACEPARENT) {
+                builder.add(event::header::TRACEPARENT.to_owned(), value.to_owned());
+            }
+        }
+        if builder.attributes.contains_key("datacontenttype") {
+            builder.fault("datacontenttype", "in binary mode it is the header `content-type`");
+        }
+        let content_type = content_type.map_or_else(|| event::JSON.to_owned(), str::to_owned);
+        builder.build(content_type, body)
+    }
+
+    /// The key by which JetStream recognises the same event: two events with the same source and id are one.
+    pub fn identity(&self) -> String {
+        format!("ce {} {}", header_value::encode(&self.source), header_value::encode(&self.id))
+    }
+}
+
+impl Builder<'_> {
+    fn fault(&mut self, name: &str, detail: &str) {
+        self.faults.push((self.fault_at)(name, detail));
+    }
+
+    fn add(&mut self, name: String, value: String) {
+        let is_legal = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if !is_legal || name == "data" {
+            self.fault(&name, "the name of an attribute has lower-case letters and digits only");
+        } else if value.chars().any(|c| c.is_control()) {
+            self.fault(&name, "an attribute holds no control characters");
+        } else {
+            self.attributes.insert(name, value);
+        }
+    }
+
+    /// Takes out an attribute that must be there.
+    fn required(&mut self, name: &str, max_bytes: usize) -> String {
+        match self.attributes.remove(name) {
+            Some(text) if (1..=max_bytes).contains(&text.len()) => return text,
+            Some(text) => self.fault(name, &format!("it has {} bytes; it must have 1 to {max_bytes}", text.len())),
+            None => self.fault(name, "it is missing, and a CloudEvent must have it"),
+        }
+        String::new()
+    }
+
+    /// Takes out an attribute that, if it is there, must not be empty.
+    fn optional(&mut self, name: &str) -> Option<String> {
+        let text = self.attributes.remove(name)?;
+        if text.is_empty() {
+            self.fault(name, "it is empty; leave it out instead");
+        }
+        Some(text)
+    }
+
+    fn build(mut self, content_type: String, data: Bytes) -> Result<CloudEvent, NotACloudEvent> {
+        if self.required("specversion", 16) != event::SPEC_VERSION && !self.has_fault_of("specversion") {
+            self.fault("specversion", "only 1.0 is spoken here");
+        }
+        let id = self.required("id", MAX_IDENTITY_BYTES);
+        let source = self.required("source", MAX_IDENTITY_BYTES);
+        let type_text = self.required("type", usize::MAX);
+        let time = self.optional("time").and_then(|text| match chrono::DateTime::parse_from_rfc3339(&text) {
+            Ok(_) => Stamp::parse(&text).ok(),
+            Err(_) => {
+                self.fault("time", "it must be RFC 3339, like `2026-01-31T09:30:00Z`");
+                None
+            }
+        });
+        let traceparent = self.optional(event::header::TRACEPARENT);
+        let transaction_id = self.optional("transactionid");
+        if transaction_id.as_ref().is_some_and(|id| id.len() > event_data::MAX_TRANSACTION_ID_BYTES) {
+            self.fault("transactionid", "it is too long: 256 bytes at most");
+        }
+        self.attributes.remove("datacontenttype");
+        for name in ["subject", "dataschema"] {
+            if self.attributes.get(name).is_some_and(String::is_empty) {
+                self.fault(name, "it is empty; leave it out instead");
+            }
+        }
+        if content_type.is_empty() || !content_type.is_ascii() || !content_type.contains('/') {
+            self.fault("datacontenttype", "it must be a media type, like `application/json`");
+        }
+        let to_header =
+            |(name, value): (String, String)| (format!("{PREFIX}{name}"), header_value::encode(&value).into_owned());
+        let extensions: Vec<(String, String)> =
+            std::mem::take(&mut self.attributes).into_iter().map(to_header).collect();
+        let bytes: usize = extensions.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if extensions.len() > MAX_EXTENSIONS || bytes > MAX_EXTENSION_BYTES {
+            let detail =
+                format!("more than {MAX_EXTENSIONS} extension attributes, or {MAX_EXTENSION_BYTES} bytes of them");
+            self.fault("", &detail);
+        }
+        if !self.faults.is_empty() {
+            return Err(NotACloudEvent::Malformed(self.faults));
+        }
+        let event_type = EventType::parse(&type_text)
+            .map_err(|error| NotACloudEvent::Unacceptable(vec![(self.fault_at)("type", &error.to_string())]))?;
+        let transaction_id = transaction_id.or_else(|| event_data::transaction_id_of(&data));
+        Ok(CloudEvent { id, source, event_type, time, transaction_id, content_type, traceparent, extensions, data })
+    }
+
+    fn has_fault_of(&self, name: &str) -> bool {
+        let of_name = (self.fault_at)(name, "").place;
+        self.faults.iter().any(|fault| fault.place == of_name)
+    }
+}
+
+/// The data of the JSON format: JSON stays as it is written; a string that is said to be of another media type is that
+/// text.
+fn data_of(data: &RawValue, content_type: &str) -> Bytes {
+    let is_json = event::is_json(content_type);
+    match serde_json::from_str::<String>(data.get()) {
+        Ok(text) if !is_json => text.into_bytes().into(),
+        _ => data.get().as_bytes().to_vec().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn structured(json: &str) -> Result<CloudEvent, NotACloudEvent> {
+        CloudEvent::from_structured(serde_json::from_str(json).unwrap(), "/0")
+    }
+
+    fn pointers(json: &str) -> Vec<String> {
+        match structured(json) {
+            Err(NotACloudEvent::Malformed(faults)) => faults
+                .iter()
+                .map(|fault| serde_json::to_value(fault).unwrap()["pointer"].as_str().unwrap().to_owned())
+                .collect(),
+            other => panic!("{json}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_json_formats_examples_are_read() {
+        // Written after the examples of the CloudEvents JSON event format 1.0.2, section 3.2.
+        let text = structured(
+            r#"{"specversion":"1.0","type":"com.example.someevent","source":"/mycontext","subject":null,"id":"C234-1234-1234",
+                "time":"2018-04-05T17:31:00Z","comexampleextension1":"value","comexampleothervalue":5,
+                "datacontenttype":"application/vnd.apache.thrift.binary","data_base64":"AAEC"}"#,
+        )
+        .unwrap();
+        assert_eq!(&text.data[..], [0, 1, 2]);
+        assert_eq!(
+            text.extensions,
+            [
+                ("ce-comexampleextension1".to_owned(), "value".to_owned()),
+                ("ce-comexampleothervalue".to_owned(), "5".to_owned()),
+            ]
+        );
+        let core = r#""specversion":"1.0","type":"t","source":"/s","id":"1""#;
+        let data = |rest: &str| structured(&format!("{{{core},{rest}}}")).unwrap().data;
+        assert_eq!(&data(r#""data":{"a": 1.50}"#)[..], br#"{"a": 1.50}"#);
+        assert_eq!(&data(r#""data":"text""#)[..], br#""text""#);
+        assert_eq!(&data(r#""datacontenttype":"text/xml","data":"<much wow=\"xml\"/>""#)[..], br#"<much wow="xml"/>"#);
+        assert_eq!(&data(r#""datacontenttype":"application/ld+json","data":"text""#)[..], br#""text""#);
+        assert!(data(r#""subject":"x""#).is_empty());
+    }
+
+    #[test]
+    fn what_breaks_the_specification_is_named_all_at_once() {
+        assert_eq!(pointers("[]"), ["/0"]);
+        assert_eq!(pointers("{}"), ["/0/specversion", "/0/id", "/0/source", "/0/type"]);
+        let core = r#""specversion":"1.0","type":"t","source":"/s","id":"1""#;
+        for (rest, pointer) in [
+            (r#""time":"yesterday""#, "/0/time"),
+            (r#""time":"20260131093000.0""#, "/0/time"),
+            (r#""Upper":"x""#, "/0/Upper"),
+            (r#""with_underscore":"x""#, "/0/with_underscore"),
+            (r#""list":[1]"#, "/0/list"),
+            (r#""number":1.5"#, "/0/number"),
+            (r#""large":4294967296"#, "/0/large"),
+            (r#""subject":"""#, "/0/subject"),
+            (r#""data":1,"data_base64":"AA==""#, "/0/data_base64"),
+            (r#""data_base64":"not base64!""#, "/0/data_base64"),
+            (r#""datacontenttype":"json""#, "/0/datacontenttype"),
+        ] {
+            assert_eq!(pointers(&format!("{{{core},{rest}}}")), [pointer], "{rest}");
+        }
+        assert_eq!(pointers(r#"{"specversion":"0.3","type":"t","source":"/s","id":""}"#), ["/0/specversion", "/0/id"]);
+        let illegal = r#"{"specversion":"1.0","type":"a/b","source":"/s","id":"1"}"#;
+        assert!(matches!(structured(illegal), Err(NotACloudEvent::Unacceptable(_))));
+    }
+
+    #[test]
+    fn binary_mode_is_read_from_headers() {
+        let headers = [
+            ("Ce-Specversion", "1.0"),
+            ("ce-type", "t"),
+            ("ce-source", "/s"),
+            ("ce-id", "Euro%20%E2%82%AC"),
+            ("ce-shop", "%C3%BC"),
+            ("ce-transactionid", "T"),
+            ("authorization", "secret"),
+        ];
+        let event = CloudEvent::from_binary(headers, Some("text/plain"), "hello".into()).unwrap();
+        assert_eq!((event.id.as_str(), event.content_type.as_str()), ("Euro €", "text/plain"));
+        assert_eq!(event.transaction_id.as_deref(), Some("T"));
+        assert_eq!(event.extensions, [("ce-shop".to_owned(), "%C3%BC".to_owned())]);
+        assert_eq!(event.identity(), "ce /s Euro%20%E2%82%AC");
+        assert!(CloudEvent::from_binary([("ce-id", "1")], None, Bytes::new()).is_err());
+    }
+}

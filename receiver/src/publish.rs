@@ -1,0 +1,218 @@
+//! `POST /v1/events/{type}` and `POST /v1/events`: JSON, and CloudEvents in every mode.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use broker::store::{MAX_BATCH, NewEvent, Stored};
+use bytes::Bytes;
+use domain::cloud_event::NotACloudEvent;
+use domain::event::{self, header};
+use domain::{CloudEvent, FieldError, Stamp, event_data, field_error, header_value};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use uuid::Uuid;
+use web::Problem;
+
+use crate::Receiver;
+use crate::error::Refusal;
+use crate::request::{event_type_of, idempotency_key_of, traceparent_of};
+
+/// The source of the events that come in as plain JSON.
+const SOURCE: &str = "/v1/events";
+const STRUCTURED: &str = "application/cloudevents+json";
+const BATCH: &str = "application/cloudevents-batch+json";
+const NDJSON: &str = "application/x-ndjson";
+const EXPECTED_LAST: &str = "expected-last-sequence";
+/// How many times the limit of one event a batch may have.
+const BATCH_BODIES: usize = 16;
+
+/// Stores JSON of any kind as an event of the type in the path.
+pub async fn post_json(
+    State(receiver): State<Arc<Receiver>>,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let event_type = event_type_of(path)?;
+    let idempotency_key = idempotency_key_of(&headers, &event_type)?;
+    let expected_last = expected_last_of(&headers)?;
+    let body = web::body::read_json(&headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
+    let data = json_of(&body)?;
+    let time = receiver.clock.next(Stamp::now());
+    let event = NewEvent {
+        event_type,
+        id: Uuid::now_v7().to_string(),
+        source: SOURCE.to_owned(),
+        time,
+        transaction_id: event_data::transaction_id_of(&data).unwrap_or_else(|| time.to_string()),
+        content_type: event::JSON.to_owned(),
+        traceparent: traceparent_of(&headers),
+        extensions: Vec::new(),
+        expected_last,
+        idempotency_key,
+        data,
+    };
+    store(&receiver, vec![event]).await
+}
+
+/// Stores one CloudEvent (binary or structured mode), or several (a batch, or one a line).
+pub async fn post_cloud_events(
+    State(receiver): State<Arc<Receiver>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let expected_last = expected_last_of(&headers)?;
+    let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let media_type = content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default();
+    let media_type = media_type.trim().to_ascii_lowercase();
+    let is_batch = matches!(media_type.as_str(), BATCH | NDJSON);
+    if media_type.starts_with("application/cloudevents") && !matches!(media_type.as_str(), BATCH | STRUCTURED) {
+        let detail =
+            format!("CloudEvents come as {STRUCTURED}, {BATCH}, {NDJSON} or in binary mode, not as `{media_type}`");
+        return Err(Refusal::Body(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)));
+    }
+    let limit = if is_batch { receiver.max_body_bytes.saturating_mul(BATCH_BODIES) } else { receiver.max_body_bytes };
+    let body = web::body::read(body, limit).await.map_err(Refusal::Body)?;
+    let events = match media_type.as_str() {
+        STRUCTURED => structured(&[raw_of(&body)?], |_| String::new())?,
+        BATCH => structured(&list_of(&body)?, |i| field_error::push("", i))?,
+        NDJSON => structured(&lines_of(&body)?, |i| field_error::push("", i))?,
+        _ => vec![binary(&headers, content_type.as_deref(), body.clone())?],
+    };
+    if events.len() > MAX_BATCH {
+        let detail = format!("the batch has {} events; at most {MAX_BATCH} are stored as one", events.len());
+        return Err(Refusal::Body(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
+    }
+    if expected_last.is_some() && is_batch {
+        let fault = FieldError::header(EXPECTED_LAST, "it is for single events, not for batches");
+        return Err(Refusal::Request(vec![fault]));
+    }
+    let traceparent = traceparent_of(&headers);
+    let new = events.into_iter().map(|event| {
+        let now = receiver.clock.next(Stamp::now());
+        NewEvent {
+            idempotency_key: Some(event.identity()),
+            event_type: event.event_type,
+            id: event.id,
+            source: event.source,
+            time: event.time.unwrap_or(now),
+            transaction_id: event.transaction_id.unwrap_or_else(|| now.to_string()),
+            content_type: event.content_type,
+            traceparent: event.traceparent.or_else(|| traceparent.clone()),
+            extensions: event.extensions,
+            expected_last,
+            data: event.data,
+        }
+    });
+    let new = new.collect();
+    store(&receiver, new).await
+}
+
+async fn store(receiver: &Receiver, events: Vec<NewEvent>) -> Result<Response, Refusal> {
+    let is_idempotent = events.iter().all(|event| event.idempotency_key.is_some());
+    let stored = match events.as_slice() {
+        [only] => receiver.log.store(only).await.map(|stored| vec![stored]),
+        several => receiver.log.store_batch(several).await,
+    };
+    let stored = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
+    let mut receipts = Vec::with_capacity(events.len());
+    for (event, stored) in events.iter().zip(stored) {
+        tracing::debug!(
+            event_type = %event.event_type, id = event.id, sequence = stored.sequence, duplicate = stored.is_duplicate,
+            "event.stored"
+        );
+        receipts.push(receipt(receiver, event, stored).await?);
+    }
+    Ok((StatusCode::CREATED, axum::Json(json!({ "events": receipts }))).into_response())
+}
+
+/// What is answered of one event: of one that was there already, as it was stored.
+async fn receipt(receiver: &Receiver, event: &NewEvent, stored: Stored) -> Result<Value, Refusal> {
+    let first = if stored.is_duplicate { crate::request::stored_event(receiver, stored.sequence).await? } else { None };
+    let (id, event_type, time) = match &first {
+        Some(first) => {
+            let id = header_value::decode(first.header(header::ID).unwrap_or_default()).into_owned();
+            (id, first.event_type.to_string(), first.time)
+        }
+        None => (event.id.clone(), event.event_type.to_string(), event.time),
+    };
+    Ok(json!({"id": id, "type": event_type, "sequence": stored.sequence, "time": time.to_rfc3339()}))
+}
+
+fn expected_last_of(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    let Some(value) = headers.get(EXPECTED_LAST) else { return Ok(None) };
+    match value.to_str().ok().and_then(|text| text.parse().ok()) {
+        Some(sequence) => Ok(Some(sequence)),
+        None => {
+            let detail = "it must be a sequence: a whole number, 0 for `none yet`";
+            Err(Refusal::Request(vec![FieldError::header(EXPECTED_LAST, detail)]))
+        }
+    }
+}
+
+fn unreadable(detail: impl std::fmt::Display) -> Refusal {
+    Refusal::Body(Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: {detail}")))
+}
+
+fn text_of(body: &Bytes) -> Result<&str, Refusal> {
+    std::str::from_utf8(body).map_err(|error| unreadable(format!("the body is not UTF-8: {error}")))
+}
+
+fn raw_of(body: &Bytes) -> Result<&RawValue, Refusal> {
+    serde_json::from_str(text_of(body)?).map_err(|error| unreadable(format!("the body is not JSON: {error}")))
+}
+
+/// The JSON in a body, without the white space around it.
+fn json_of(body: &Bytes) -> Result<Bytes, Refusal> {
+    Ok(body.slice_ref(raw_of(body)?.get().as_bytes()))
+}
+
+fn list_of(body: &Bytes) -> Result<Vec<&RawValue>, Refusal> {
+    if !raw_of(body)?.get().starts_with('[') {
+        let fault = FieldError::at("", "a batch is a JSON array of CloudEvents");
+        return Err(Refusal::Body(Problem::malformed(vec![fault])));
+    }
+    serde_json::from_str(text_of(body)?).map_err(unreadable)
+}
+
+fn lines_of(body: &Bytes) -> Result<Vec<&RawValue>, Refusal> {
+    let lines = text_of(body)?.lines().filter(|line| !line.trim().is_empty()).enumerate();
+    let parse =
+        |(i, line)| serde_json::from_str(line).map_err(|e| unreadable(format!("line {} is not JSON: {e}", i + 1)));
+    lines.map(parse).collect()
+}
+
+/// Reads events in the JSON format; names every fault of every one of them.
+fn structured(events: &[&RawValue], pointer: impl Fn(usize) -> String) -> Result<Vec<CloudEvent>, Refusal> {
+    let (mut good, mut malformed, mut unacceptable) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, event) in events.iter().enumerate() {
+        match CloudEvent::from_structured(event, &pointer(i)) {
+            Ok(event) => good.push(event),
+            Err(NotACloudEvent::Malformed(faults)) => malformed.extend(faults),
+            Err(NotACloudEvent::Unacceptable(faults)) => unacceptable.extend(faults),
+        }
+    }
+    if !malformed.is_empty() {
+        return Err(Refusal::Body(Problem::malformed(malformed)));
+    }
+    if unacceptable.is_empty() { Ok(good) } else { Err(Refusal::Request(unacceptable)) }
+}
+
+fn binary(headers: &HeaderMap, content_type: Option<&str>, body: Bytes) -> Result<CloudEvent, Refusal> {
+    let pairs = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    if !headers.keys().any(|name| name.as_str().starts_with("ce-")) {
+        let detail = format!(
+            "no CloudEvent: give its attributes in `ce-` headers, or send {STRUCTURED}, {BATCH} or {NDJSON}; plain JSON goes to /v1/events/TYPE"
+        );
+        return Err(Refusal::Body(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)));
+    }
+    CloudEvent::from_binary(pairs, content_type, body).map_err(|error| match error {
+        NotACloudEvent::Malformed(faults) => Refusal::Body(Problem::malformed(faults)),
+        NotACloudEvent::Unacceptable(faults) => Refusal::Request(faults),
+    })
+}

@@ -1,0 +1,248 @@
+//! `GET /v1/events` and `GET /v1/events/{sequence}`: reading the log, in pages, as a stream, or live.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::sse::{KeepAlive, Sse};
+use axum::response::{IntoResponse, Response, sse};
+use broker::Unavailable;
+use broker::event_log::{End, EventLog};
+use bytes::{Bytes, BytesMut};
+use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
+use domain::{Event, FieldError, Stamp, TypePattern};
+use futures_util::stream::{self, Stream};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use url::form_urlencoded;
+use web::Problem;
+
+use crate::Receiver;
+use crate::view::EventView;
+
+const NDJSON: &str = "application/x-ndjson";
+const EVENT_STREAM: &str = "text/event-stream";
+const LAST_EVENT_ID: &str = "last-event-id";
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+/// How many events are read from the log at a time.
+const READ_AT_A_TIME: usize = 1000;
+/// How many events a page may look at. A page that matches little ends early, with where to go on.
+const LOOKED_AT_PER_PAGE: usize = 100_000;
+/// How often a tail looks for more.
+const TAIL_INTERVAL: Duration = Duration::from_millis(100);
+/// How often an idle tail says that it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What is asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Query {
+    pattern: Option<TypePattern>,
+    from: Option<Stamp>,
+    to: Option<Stamp>,
+    transaction_id: Option<String>,
+    after_sequence: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// Reads on from a place in the log.
+struct Scan {
+    log: EventLog,
+    query: Query,
+    next: u64,
+    is_over: bool,
+}
+
+/// Answers events in order: a page of JSON, all as NDJSON, or live as server-sent events, by `Accept`.
+pub async fn list(
+    State(receiver): State<Arc<Receiver>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut query = Query::parse(query.as_deref().unwrap_or_default()).map_err(Problem::unacceptable)?;
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains(EVENT_STREAM) {
+        if let Some(id) = headers.get(LAST_EVENT_ID) {
+            let id = id.to_str().ok().and_then(|id| id.parse().ok());
+            let fault = || Problem::unacceptable(vec![FieldError::header(LAST_EVENT_ID, "it must be a sequence")]);
+            query.after_sequence = Some(id.ok_or_else(fault)?);
+        } else if query.after_sequence.is_none() && query.from.is_none() {
+            query.after_sequence = Some(receiver.log.last_sequence().await.map_err(unavailable)?);
+        }
+        let scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
+        let tail = Sse::new(tail(scan, receiver.shutdown.clone()));
+        return Ok(tail.keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response());
+    }
+    let scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
+    if accept.contains(NDJSON) {
+        return Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines(scan))).into_response());
+    }
+    page(scan).await.map(|page| axum::Json(page).into_response()).map_err(unavailable)
+}
+
+/// Answers one event.
+pub async fn get(
+    State(receiver): State<Arc<Receiver>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let sequence = path.ok().and_then(|Path(text)| text.parse::<u64>().ok()).filter(|sequence| *sequence > 0);
+    let Some(sequence) = sequence else {
+        let detail = "a sequence is a whole number of at least 1";
+        return Err(Problem::unacceptable(vec![FieldError::parameter("sequence", detail)]));
+    };
+    match receiver.log.get(sequence).await.map_err(unavailable)? {
+        Some(event) => Ok(axum::Json(EventView::of(&event)).into_response()),
+        None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no event with sequence {sequence}"))),
+    }
+}
+
+fn unavailable(error: Unavailable) -> Problem {
+    Problem::unavailable(error, crate::error::RETRY_AFTER_SECS)
+}
+
+async fn page(mut scan: Scan) -> Result<Value, Unavailable> {
+    let limit = scan.query.limit.unwrap_or(DEFAULT_LIMIT);
+    let mut events: Vec<Event> = Vec::new();
+    let began = scan.next;
+    while events.len() < limit && !scan.is_over && scan.next - began < LOOKED_AT_PER_PAGE as u64 {
+        events.extend(scan.read().await?);
+    }
+    let next = if events.len() > limit {
+        events.truncate(limit);
+        events.last().map(|event| event.sequence)
+    } else {
+        (!scan.is_over).then(|| scan.next - 1)
+    };
+    let events: Vec<EventView> = events.iter().map(EventView::of).collect();
+    Ok(json!({"events": events, "next": next}))
+}
+
+/// All events, one a line. Where the log cannot be read on, the stream breaks off.
+fn lines(scan: Scan) -> impl Stream<Item = Result<Bytes, Unavailable>> {
+    stream::try_unfold(scan, async |mut scan| {
+        if scan.is_over {
+            return Ok(None);
+        }
+        let mut lines = BytesMut::new();
+        for event in scan.read().await? {
+            lines.extend_from_slice(&EventView::of(&event).to_json());
+            lines.extend_from_slice(b"\n");
+        }
+        Ok(Some((lines.freeze(), scan)))
+    })
+}
+
+/// All events, and then every new one, until mer stops. A failure to read is bridged: the client's place is kept.
+fn tail(scan: Scan, shutdown: CancellationToken) -> impl Stream<Item = Result<sse::Event, Infallible>> {
+    let state = (scan, Vec::new().into_iter(), shutdown);
+    stream::unfold(state, async |(mut scan, mut events, shutdown)| {
+        loop {
+            if let Some(event) = events.next() {
+                let event: Event = event;
+                let json = String::from_utf8(EventView::of(&event).to_json()).unwrap_or_default();
+                let message = sse::Event::default().id(event.sequence.to_string()).data(json);
+                return Some((Ok(message), (scan, events, shutdown)));
+            }
+            scan.is_over = false;
+            events = scan.read().await.unwrap_or_default().into_iter();
+            if events.len() == 0 {
+                tokio::select! {
+                    () = shutdown.cancelled() => return None,
+                    () = tokio::time::sleep(TAIL_INTERVAL) => {}
+                }
+            }
+        }
+    })
+}
+
+impl Scan {
+    async fn start(log: EventLog, query: Query) -> Result<Self, Unavailable> {
+        let after = query.after_sequence.unwrap_or(0);
+        let mut scan = Self { next: after.saturating_add(1), is_over: false, log, query };
+        if let Some(from) = scan.query.from {
+            match scan.log.first_sequence_from(from.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)).await? {
+                Some(first) => scan.next = scan.next.max(first),
+                None => scan.is_over = true,
+            }
+        }
+        Ok(scan)
+    }
+
+    /// The next events that are asked for; none does not mean that it is over.
+    async fn read(&mut self) -> Result<Vec<Event>, Unavailable> {
+        let page = self.log.read(self.next, self.query.pattern.as_ref(), READ_AT_A_TIME).await?;
+        self.is_over = page.end == End::OfLog;
+        self.next = match (page.end, page.events.last()) {
+            (End::Before(next), _) => next,
+            (End::OfLog, Some(last)) => last.sequence + 1,
+            (End::OfLog, None) => self.next,
+        };
+        let too_late = self.query.to.map(|to| to.plus_micros(CLOCK_SKEW_MARGIN_MICROS));
+        self.is_over |=
+            page.events.last().is_some_and(|last| too_late.is_some_and(|too_late| last.stored_at > too_late));
+        Ok(page.events.into_iter().filter(|event| self.query.asks_for(event)).collect())
+    }
+}
+
+impl Query {
+    fn parse(text: &str) -> Result<Self, Vec<FieldError>> {
+        let (mut query, mut faults) = (Self::default(), Vec::new());
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            let result = match &*name {
+                "type" => TypePattern::parse(&value).map(|p| query.pattern = Some(p)).map_err(|e| e.to_string()),
+                "from" => Stamp::parse(&value).map(|at| query.from = Some(at)).map_err(|e| e.to_string()),
+                "to" => Stamp::parse(&value).map(|at| query.to = Some(at)).map_err(|e| e.to_string()),
+                "transaction_id" => {
+                    query.transaction_id = Some(value.into_owned());
+                    Ok(())
+                }
+                "after_sequence" => match value.parse() {
+                    Ok(sequence) => {
+                        query.after_sequence = Some(sequence);
+                        Ok(())
+                    }
+                    Err(_) => Err("it must be a sequence: a whole number".to_owned()),
+                },
+                "limit" => match value.parse() {
+                    Ok(limit @ 1..=MAX_LIMIT) => {
+                        query.limit = Some(limit);
+                        Ok(())
+                    }
+                    _ => Err(format!("it must be a whole number from 1 to {MAX_LIMIT}")),
+                },
+                _ => Err("there is no such parameter".to_owned()),
+            };
+            if let Err(detail) = result {
+                faults.push(FieldError::parameter(&name, detail));
+            }
+        }
+        if faults.is_empty() { Ok(query) } else { Err(faults) }
+    }
+
+    fn asks_for(&self, event: &Event) -> bool {
+        self.from.is_none_or(|from| event.time >= from)
+            && self.to.is_none_or(|to| event.time <= to)
+            && self.transaction_id.as_ref().is_none_or(|id| *id == event.transaction_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_and_every_fault_is_named() {
+        let query =
+            Query::parse("type=order.*&from=2026-01-31T09:30:00Z&transaction_id=a%20b&after_sequence=7&limit=5")
+                .unwrap();
+        assert_eq!(query.transaction_id.as_deref(), Some("a b"));
+        assert_eq!((query.after_sequence, query.limit), (Some(7), Some(5)));
+        let faults = Query::parse("type=a..b&from=x&to=y&after_sequence=-1&limit=1001&nonsense=1").unwrap_err();
+        assert_eq!(faults.len(), 6, "{faults:?}");
+    }
+}

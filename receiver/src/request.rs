@@ -1,0 +1,51 @@
+//! What the calls that store events read out of a request alike.
+
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use broker::store::StoreError;
+use domain::event::header;
+use domain::{Event, EventType, FieldError};
+use http::HeaderMap;
+
+use crate::Receiver;
+use crate::error::Refusal;
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The longest idempotency key, in bytes.
+const MAX_KEY_BYTES: usize = 256;
+/// The longest `traceparent` that is kept, in bytes. Version 00 has 55.
+const MAX_TRACEPARENT_BYTES: usize = 128;
+
+/// An event that is in the log already, as far as it still is.
+pub(crate) async fn stored_event(receiver: &Receiver, sequence: u64) -> Result<Option<Event>, Refusal> {
+    let found = receiver.log.get(sequence).await;
+    found.map_err(|error| Refusal::Store { error: StoreError::Unknown(error), is_idempotent: true })
+}
+
+pub(crate) fn event_type_of(path: Result<Path<String>, PathRejection>) -> Result<EventType, Refusal> {
+    let parsed = match path {
+        Ok(Path(text)) => EventType::parse(&text).map_err(|error| error.to_string()),
+        Err(rejection) => Err(rejection.body_text()),
+    };
+    parsed.map_err(|detail| Refusal::Request(vec![FieldError::parameter("type", detail)]))
+}
+
+/// The key under which JetStream recognises a repetition. It is the sender's within its type: two types may use the
+/// same one, and no type holds the `/` that stands between.
+pub(crate) fn idempotency_key_of(headers: &HeaderMap, event_type: &EventType) -> Result<Option<String>, Refusal> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= MAX_KEY_BYTES => Ok(Some(format!("{event_type}/{key}"))),
+        _ => {
+            let detail = format!("an idempotency key has 1 to {MAX_KEY_BYTES} printable ASCII characters");
+            Err(Refusal::Request(vec![FieldError::header(IDEMPOTENCY_KEY, detail)]))
+        }
+    }
+}
+
+/// The sender's trace context, where it can be one. One that cannot is left out, as the W3C recommendation says.
+pub(crate) fn traceparent_of(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::TRACEPARENT)?.to_str().ok()?;
+    let legal = value.len() <= MAX_TRACEPARENT_BYTES && value.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    legal.then(|| value.to_owned())
+}
