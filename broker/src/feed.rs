@@ -67,6 +67,8 @@ pub struct Standing {
     pub epoch: String,
     /// All up to here is acknowledged.
     pub floor: u64,
+    /// Messages that it lets through and that are not acknowledged.
+    pub undelivered: u64,
 }
 
 /// Messages of one consumer, in order.
@@ -117,6 +119,7 @@ impl Feeds {
         Ok(info.map(|info| Standing {
             epoch: info.config.metadata.get(EPOCH).cloned().unwrap_or_default(),
             floor: info.ack_floor.stream_sequence,
+            undelivered: info.num_pending + info.num_ack_pending as u64,
         }))
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::event::header;
 use domain::lane::Due;
-use domain::{Event, TargetUrl, header_value};
+use domain::{Event, Subscription, header_value};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
@@ -47,10 +47,15 @@ impl Pusher {
         Ok(Self { client: client? })
     }
 
-    /// Posts an event to its target. `previous` is the sequence that was delivered there before it, 0 for none.
-    pub async fn push(&self, url: &TargetUrl, event: &Event, due: &Due, previous: u64) -> Outcome {
+    /// Posts an event to a subscription's target. `previous` is the sequence that was delivered there before it, 0 for
+    /// none.
+    pub async fn push(&self, subscription: &Subscription, event: &Event, due: &Due, previous: u64) -> Outcome {
         let headers = headers(event, due, previous);
-        let request = self.client.post(url.as_url().clone()).headers(headers).body(due.data.clone());
+        let url = subscription.url.as_url().clone();
+        let mut request = self.client.post(url).headers(headers).body(due.data.clone());
+        if let Some(timeout_ms) = subscription.timeout_ms {
+            request = request.timeout(Duration::from_millis(timeout_ms));
+        }
         match request.send().await {
             Ok(response) => {
                 let status = response.status().as_u16();

@@ -19,6 +19,14 @@ pub enum Verdict {
 }
 
 impl Outcome {
+    /// The status that the target answered with, if it did.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Answered(status) => Some(*status),
+            Self::Failed(_) => None,
+        }
+    }
+
     /// Any 2xx means that the target has the event. Nothing else does: a redirect is not followed, and an event that
     /// a target refuses is held, for the ones after it may only come once it has been taken.
     pub fn verdict(&self) -> Verdict {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use broker::feed::{Delivery, Feed, FeedError, MAX_OUT, Want};
 use broker::{Link, Unavailable};
-use domain::lane::{Due, Failure, Lane, Phase, State};
+use domain::lane::{Attempt, Due, Failure, Lane, Phase, State};
 use domain::{Event, Stamp, Subscription, SubscriptionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -114,6 +114,10 @@ impl Worker {
             drop(permit);
             return Ok(self.rest().await);
         }
+        if lane.state == State::Paused {
+            drop(permit);
+            return Ok(self.rest().await);
+        }
         let want = Want {
             id: &self.id,
             target: &lane.url,
@@ -164,7 +168,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Everything is delivered that was asked for: waits for something else to be asked.
+    /// Nothing is to be delivered for now: waits for something else to be asked.
     async fn rest(&mut self) -> Next {
         tokio::select! {
             () = self.shutdown.cancelled() => Next::End,
@@ -280,9 +284,17 @@ impl Worker {
             attempts = attempts.saturating_add(1);
             let permit = self.shared.permits.get(due.priority).await;
             let began = Instant::now();
-            let push = self.shared.pusher.push(&run.asked.url, event, due, run.lane.last_delivered);
+            let push = self.shared.pusher.push(&run.asked, event, due, run.lane.last_delivered);
             let outcome = permit.run(push).await;
-            let (verdict, duration_ms) = (outcome.verdict(), began.elapsed().as_millis());
+            let (verdict, duration_ms) =
+                (outcome.verdict(), u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+            run.lane.last_attempt = Some(Attempt {
+                sequence: event.sequence,
+                at: Stamp::now(),
+                code: outcome.code(),
+                duration_ms,
+                error: (verdict != Verdict::Delivered).then(|| outcome.to_string()),
+            });
             if verdict == Verdict::Delivered {
                 tracing::debug!(id = %self.id, sequence = event.sequence, attempts, %outcome, duration_ms, "delivery.attempted");
                 return None;

@@ -40,6 +40,12 @@ pub struct Lane {
     /// Why the lane is held, while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// The last attempt to deliver anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<Attempt>,
+    /// The name of the replay that was taken up last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<String>,
     /// When this was written.
     pub updated: Stamp,
 }
@@ -52,6 +58,8 @@ pub enum State {
     Active,
     /// Its target does not take an event; it tries again and again.
     Held,
+    /// It waits until it is resumed.
+    Paused,
     /// Every entry has had all that it asked for.
     Completed,
 }
@@ -84,6 +92,23 @@ pub struct Progress {
     pub completed: bool,
 }
 
+/// One attempt to deliver an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The event.
+    pub sequence: u64,
+    /// When it was tried.
+    pub at: Stamp,
+    /// The status that the target answered with, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// What went wrong, if anything did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// A delivery that does not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -110,6 +135,15 @@ pub struct Due {
     pub data: Bytes,
 }
 
+impl Due {
+    fn take_in(&mut self, entry: &Entry) {
+        self.priority = self.priority.min(entry.attributes.priority);
+        if self.listener_data.is_none() {
+            self.listener_data.clone_from(&entry.attributes.listener_data);
+        }
+    }
+}
+
 impl Lane {
     /// The lane that delivers what is `asked` for, going on from a `previous` state where there is one.
     ///
@@ -132,8 +166,13 @@ impl Lane {
         };
         let newcomers = asked.entries.iter().filter(|(pattern, entry)| continued(pattern, entry).is_none());
         let newcomers_want = newcomers.map(|(_, entry)| starts_at(entry, None).saturating_sub(1)).min();
+        let replay_wants = asked
+            .replay
+            .as_ref()
+            .filter(|replay| previous.is_none_or(|lane| lane.replay.as_deref() != Some(replay.id.as_str())));
+        let replay_wants = replay_wants.map(|replay| replay.from_sequence.saturating_sub(1));
         let had = previous.map(|lane| lane.position);
-        let mut position = had.into_iter().chain(newcomers_want).min().unwrap_or(0);
+        let mut position = had.into_iter().chain(newcomers_want).chain(replay_wants).min().unwrap_or(0);
         let moved_back = had.is_some_and(|had| position < had);
 
         let progress = |(pattern, entry): (&TypePattern, &Entry)| {
@@ -161,7 +200,8 @@ impl Lane {
         let entries: BTreeMap<TypePattern, Progress> = asked.entries.iter().map(progress).collect();
 
         let active = || entries.iter().filter(|(_, progress)| !progress.completed);
-        if let Some(first_wanted) = active().map(|(_, progress)| progress.from_sequence).min() {
+        let replays = asked.replay.as_ref().is_some_and(|replay| position < replay.to_sequence);
+        if let (Some(first_wanted), false) = (active().map(|(_, progress)| progress.from_sequence).min(), replays) {
             position = position.max(first_wanted.saturating_sub(1));
         }
         let filters = type_pattern::disjoint(active().map(|(pattern, _)| pattern));
@@ -172,10 +212,11 @@ impl Lane {
         let failure = previous.and_then(|lane| lane.failure.clone()).filter(|_| same_consumer);
         Self {
             url: asked.url.to_string(),
-            state: match (completed, &failure) {
-                (true, _) => State::Completed,
-                (false, Some(_)) => State::Held,
-                (false, None) => State::Active,
+            state: match (completed, asked.paused, &failure) {
+                (true, ..) => State::Completed,
+                (false, true, _) => State::Paused,
+                (false, false, Some(_)) => State::Held,
+                (false, false, None) => State::Active,
             },
             phase: previous.filter(|_| !moved_back).map_or(Phase::Replaying, |lane| lane.phase),
             position,
@@ -184,6 +225,8 @@ impl Lane {
             filters,
             entries,
             failure,
+            last_attempt: previous.and_then(|lane| lane.last_attempt.clone()),
+            replay: asked.replay.as_ref().map(|replay| replay.id.clone()),
             updated: previous.map_or(Stamp::from_micros(0), |lane| lane.updated),
         }
     }
@@ -205,7 +248,8 @@ impl Lane {
         if event.sequence <= self.position {
             return BTreeSet::new();
         }
-        let required = self.wanting(asked, event).flat_map(|(_, entry)| &entry.attributes.required_data);
+        let wanting = self.wanting(asked, event).chain(self.replayed(asked, event));
+        let required = wanting.flat_map(|(_, entry)| &entry.attributes.required_data);
         let mut required = required.map(String::as_str).peekable();
         if required.peek().is_none() {
             return BTreeSet::new();
@@ -221,6 +265,17 @@ impl Lane {
         }
         let mut due: Option<Due> = None;
         let mut required: BTreeSet<&str> = BTreeSet::new();
+        let again = self.replayed(asked, event).filter(|(_, entry)| is_satisfied(entry, event, found));
+        for (_, entry) in again {
+            let due = due.get_or_insert(Due {
+                is_replay: true,
+                priority: f64::INFINITY,
+                listener_data: None,
+                data: event.data.clone(),
+            });
+            due.take_in(entry);
+            required.extend(entry.attributes.required_data.iter().map(String::as_str));
+        }
         for (_, entry) in self.wanting(asked, event).filter(|(_, entry)| is_satisfied(entry, event, found)) {
             let due = due.get_or_insert(Due {
                 is_replay: true,
@@ -229,10 +284,7 @@ impl Lane {
                 data: event.data.clone(),
             });
             due.is_replay &= !entry.is_live_at(event.sequence);
-            due.priority = due.priority.min(entry.attributes.priority);
-            if due.listener_data.is_none() {
-                due.listener_data.clone_from(&entry.attributes.listener_data);
-            }
+            due.take_in(entry);
             required.extend(entry.attributes.required_data.iter().map(String::as_str));
         }
         let filled = found.iter().filter(|(key, _)| required.contains(key.as_str()));
@@ -345,6 +397,22 @@ impl Lane {
         asked.entries.iter().filter(move |(pattern, _)| is_active(pattern))
     }
 
+    /// The entries that an event is delivered to again because it is in the part of the log that is to be replayed, and
+    /// from before where they are.
+    fn replayed<'a>(
+        &'a self,
+        asked: &'a Subscription,
+        event: &'a Event,
+    ) -> impl Iterator<Item = (&'a TypePattern, &'a Entry)> {
+        let holds = asked.replay.as_ref().is_some_and(|replay| replay.holds(event));
+        self.active(asked).filter(move |(pattern, entry)| {
+            holds
+                && self.entries.get(*pattern).is_some_and(|progress| event.sequence < progress.from_sequence)
+                && pattern.matches(&event.event_type)
+                && entry.asks_for(event)
+        })
+    }
+
     /// The entries that want an event: pattern, count, and whether what they require is there.
     fn wanting_by_name(
         &self,
@@ -382,6 +450,7 @@ fn is_satisfied(entry: &Entry, event: &Event, found: &Found) -> bool {
 mod tests {
     use super::*;
     use crate::attributes::Attributes;
+    use crate::subscription::Replay;
     use crate::target_url::TargetUrl;
     use proptest::prelude::*;
 
@@ -499,6 +568,33 @@ mod tests {
         assert_eq!(run(&mut lane, &first, &log, 2), [1, 2]);
         let mut lane = Lane::reconcile(Some(&lane), &third, "e5");
         assert_eq!(run(&mut lane, &third, &log, 5), [0u64; 0]);
+    }
+
+    #[test]
+    fn a_replay_brings_a_part_of_the_log_again_and_then_goes_on_where_it_was() {
+        let log = ["a", "b", "a", "b", "a", "a"];
+        let mut one = asked(&[("a", "1", 1, 1, Some(5))]);
+        let mut lane = Lane::reconcile(None, &one, "e1");
+        assert_eq!(run(&mut lane, &one, &log, 5), [1, 3, 5]);
+        let at = |seconds: i64| Stamp::from_micros(seconds * 1_000_000);
+        let replay =
+            Replay { id: "r".into(), asked_at: at(9), from_sequence: 2, to_sequence: 5, from: at(2), to: Some(at(4)) };
+        one.replay = Some(replay);
+        let mut lane = Lane::reconcile(Some(&lane), &one, "e2");
+        assert_eq!((lane.position, lane.epoch.as_str()), (1, "e2"));
+        assert!(lane.due(&one, &event(3, "a"), &Found::new()).unwrap().is_replay);
+        assert_eq!(run(&mut lane, &one, &log, 6), [3, 6]);
+        assert_eq!(lane.entries.values().next().unwrap().delivered, 4, "what is replayed is not counted again");
+        assert_eq!(Lane::reconcile(Some(&lane), &one, "e3").position, 6, "and the same replay is not taken up twice");
+    }
+
+    #[test]
+    fn a_paused_lane_stays_where_it_is() {
+        let mut one = asked(&[("a", "1", 1, 1, None)]);
+        let lane = Lane::reconcile(None, &one, "e1");
+        one.paused = true;
+        let paused = Lane::reconcile(Some(&lane), &one, "e2");
+        assert_eq!((paused.state, paused.position, paused.epoch.as_str()), (State::Paused, 0, "e1"));
     }
 
     #[test]

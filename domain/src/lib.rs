@@ -6,6 +6,7 @@
 //! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event
 //!   as it stands in the log.
 //! - [`target_url`], [`attributes`], [`registration`]: what a registration says, parsed with every fault named.
+//! - [`subscription_request`]: the bodies of `/v1/subscriptions`.
 //! - [`required_data`]: filling in what an event lacks and a registration requires.
 //! - [`subscription`], [`lane`]: what was asked for, and what is; [`lane::Lane::reconcile`] brings them together.
 //!
@@ -23,6 +24,7 @@ pub mod registration;
 pub mod required_data;
 pub mod stamp;
 pub mod subscription;
+pub mod subscription_request;
 pub mod target_url;
 pub mod type_pattern;
 

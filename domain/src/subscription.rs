@@ -23,6 +23,44 @@ pub struct Subscription {
     pub url: TargetUrl,
     /// What is wanted, by type or pattern.
     pub entries: BTreeMap<TypePattern, Entry>,
+    /// A label to find it by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Whether deliveries wait until they are resumed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// How long the target may take to answer, in milliseconds, if not as long as any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// The part of the log that was last asked to be delivered again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
+}
+
+/// A part of the log to be delivered again, to whichever entries want its events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// A name for this act of asking.
+    pub id: String,
+    /// When it was asked for.
+    pub asked_at: Stamp,
+    /// Where it begins.
+    pub from_sequence: u64,
+    /// Where it ends, inclusive.
+    pub to_sequence: u64,
+    /// Events of an earlier time are left out.
+    pub from: Stamp,
+    /// Events of a later time are left out.
+    pub to: Option<Stamp>,
+}
+
+impl Replay {
+    /// Whether an event is in the part.
+    pub fn holds(&self, event: &Event) -> bool {
+        (self.from_sequence..=self.to_sequence).contains(&event.sequence)
+            && event.time >= self.from
+            && self.to.is_none_or(|to| event.time <= to)
+    }
 }
 
 /// One registered (event, URL) pair.
@@ -59,7 +97,7 @@ pub struct Continued {
 impl Subscription {
     /// Nothing registered yet.
     pub fn new(url: TargetUrl) -> Self {
-        Self { url, entries: BTreeMap::new() }
+        Self { url, entries: BTreeMap::new(), group: None, paused: false, timeout_ms: None, replay: None }
     }
 }
 

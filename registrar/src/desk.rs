@@ -31,6 +31,12 @@ impl Desk {
         Ok(self.subscriptions.get(id).await?.subscription)
     }
 
+    /// Everything that is asked for now.
+    pub async fn list(&self) -> Result<Vec<(SubscriptionId, Subscription)>, Unavailable> {
+        let all = self.subscriptions.snapshot().await?.subscriptions;
+        Ok(all.into_iter().filter_map(|change| Some((change.id, change.subscription?))).collect())
+    }
+
     /// Whether a subscription is small enough to be written.
     pub fn check(&self, subscription: &Subscription) -> Result<(), WriteError> {
         self.subscriptions.serialise(subscription).map(drop)

@@ -1,6 +1,7 @@
 //! HTTP in, subscriptions out to their bucket: the seed's `register_for_events` and its mirror.
 //!
 //! - [`register`], [`unregister`]: the two calls, from body to answer.
+//! - [`subscriptions`], [`view`]: `/v1/subscriptions`: the same as one thing per URL, with its state.
 //! - [`start`]: to which sequence a start is resolved.
 //! - [`desk`]: changing a subscription so that nobody's concurrent change is lost.
 //!
@@ -9,15 +10,19 @@
 pub mod desk;
 pub mod register;
 pub mod start;
+pub mod subscriptions;
 pub mod unregister;
+pub mod view;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::routing::post;
+use axum::routing::{get, post};
 use broker::Unavailable;
 use broker::event_log::EventLog;
+use broker::feed::Feeds;
+use broker::lanes::Lanes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use web::Problem;
@@ -33,6 +38,10 @@ pub struct Registrar {
     pub log: EventLog,
     /// Where subscriptions are kept.
     pub desk: Desk,
+    /// What the dispatcher has written; read only.
+    pub lanes: Lanes,
+    /// How far the consumers are; read only.
+    pub feeds: Feeds,
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
 }
@@ -44,6 +53,14 @@ pub fn router(registrar: Registrar) -> Router {
         .route("/register_for_events/", post(register::register_for_events))
         .route("/unregister_for_events", post(unregister::unregister_for_events))
         .route("/unregister_for_events/", post(unregister::unregister_for_events))
+        .route("/v1/subscriptions", get(subscriptions::list).put(subscriptions::put))
+        .route(
+            "/v1/subscriptions/{id}",
+            get(subscriptions::get).patch(subscriptions::patch).delete(subscriptions::delete),
+        )
+        .route("/v1/subscriptions/{id}/pause", post(subscriptions::pause))
+        .route("/v1/subscriptions/{id}/resume", post(subscriptions::resume))
+        .route("/v1/subscriptions/{id}/replay", post(subscriptions::replay))
         .with_state(Arc::new(registrar))
 }
 

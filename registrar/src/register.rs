@@ -12,14 +12,13 @@ use domain::registration::{Registration, parse_registrations};
 use domain::{Entry, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
-use uuid::Uuid;
 use web::Problem;
 
 use crate::start::Starts;
 use crate::{RETRY_AFTER_SECS, Registrar, put, read_json, unavailable};
 
 /// The most types and patterns that one URL may be registered for.
-const MAX_ENTRIES: usize = 1000;
+pub(crate) const MAX_ENTRIES: usize = 1000;
 
 const LIVE: &str = "registered_for_events";
 const RETROACTIVE: &str = "registered_for_retro_event_retrieval";
@@ -67,15 +66,7 @@ async fn resolve(
     }
     let mut additions: BTreeMap<SubscriptionId, Addition> = BTreeMap::new();
     for registration in registrations {
-        let from_sequence = starts.resolve(&registration.attributes).await.map_err(|error| unavailable(&error))?;
-        let entry = Entry {
-            registration: Uuid::now_v7().to_string(),
-            registered_at: now,
-            from_sequence,
-            live_from: starts.live_from,
-            continues: None,
-            attributes: registration.attributes.clone(),
-        };
+        let entry = starts.entry(&registration.attributes).await.map_err(|error| unavailable(&error))?;
         additions
             .entry(registration.url.subscription_id())
             .or_insert_with(|| Addition { url: registration.url.clone(), entries: Vec::new() })

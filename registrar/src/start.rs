@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use broker::Unavailable;
 use broker::event_log::EventLog;
 use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
-use domain::{Attributes, Stamp};
+use domain::{Attributes, Entry, Stamp};
+use uuid::Uuid;
 
 /// Resolves the starts of one request: each moment is looked up once.
 pub struct Starts<'a> {
@@ -67,6 +68,18 @@ impl<'a> Starts<'a> {
             }
             Begins::Whole | Begins::CutTo(_) => None,
         }
+    }
+
+    /// An entry with these attributes, its start pinned.
+    pub async fn entry(&mut self, attributes: &Attributes) -> Result<Entry, Unavailable> {
+        Ok(Entry {
+            registration: Uuid::now_v7().to_string(),
+            registered_at: self.now,
+            from_sequence: self.resolve(attributes).await?,
+            live_from: self.live_from,
+            continues: None,
+            attributes: attributes.clone(),
+        })
     }
 
     /// The first sequence that a registration with these attributes may want.

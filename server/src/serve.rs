@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use broker::event_log::EventLog;
+use broker::feed::Feeds;
+use broker::lanes::Lanes;
 use broker::subscriptions::Subscriptions;
 use broker::{Broker, Config};
 use dispatcher::{Dispatcher, Pusher};
@@ -154,6 +156,8 @@ fn router(options: &Options, broker: Option<&Broker>, shutdown: &CancellationTok
         router = router.merge(registrar::router(Registrar {
             log: EventLog::new(broker.clone()),
             desk: Desk::new(Subscriptions::new(broker.clone())),
+            lanes: Lanes::new(broker.clone()),
+            feeds: Feeds::new(broker.clone()),
             max_body_bytes: options.max_body_bytes,
         }));
     }

@@ -15,6 +15,7 @@ mod order;
 mod registrations;
 mod transcript;
 mod v1_events;
+mod v1_subscriptions;
 mod without_nats;
 
 use std::time::Duration;

@@ -1,0 +1,251 @@
+//! The bodies of `PUT` and `PATCH` on a subscription, and of its `replay`, read with every fault named.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::attributes::Attributes;
+use crate::field_error::{self, FieldError};
+use crate::stamp::Stamp;
+use crate::target_url::TargetUrl;
+use crate::type_pattern::TypePattern;
+
+/// The longest `group`, in bytes.
+pub const MAX_GROUP_BYTES: usize = 100;
+/// The longest that a target may be given to answer, in milliseconds.
+pub const MAX_TIMEOUT_MS: u64 = 600_000;
+
+/// What a subscription is to be. What is `None` stays as it is (`PATCH`) or is not set (`PUT`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SubscriptionRequest {
+    /// Where events go; `PUT` has it, `PATCH` does not.
+    pub url: Option<TargetUrl>,
+    /// All that is wanted, each with the JSON pointer of where it stands.
+    pub events: Option<BTreeMap<TypePattern, (Attributes, String)>>,
+    /// A label; `Some(None)` takes it away.
+    pub group: Option<Option<String>>,
+    /// How long the target may take; `Some(None)`: as long as any other.
+    pub timeout_ms: Option<Option<u64>>,
+}
+
+/// The part of the log that is to be delivered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayRequest {
+    /// Its first moment.
+    pub from: Stamp,
+    /// Its last moment; `None`: up to now.
+    pub to: Option<Stamp>,
+}
+
+impl SubscriptionRequest {
+    /// Reads `{"url","events":[{"type",…attributes}],"group","delivery":{"mode","timeout_ms"}}`, where `url` and
+    /// `events` must be there.
+    pub fn parse_put(body: &Value, now: Stamp) -> Result<Self, Vec<FieldError>> {
+        Self::parse(body, now, true)
+    }
+
+    /// Reads the same without `url`, where everything may be left out.
+    pub fn parse_patch(body: &Value, now: Stamp) -> Result<Self, Vec<FieldError>> {
+        Self::parse(body, now, false)
+    }
+
+    fn parse(body: &Value, now: Stamp, is_put: bool) -> Result<Self, Vec<FieldError>> {
+        let Value::Object(body) = body else {
+            return Err(vec![FieldError::at("", "a subscription is a JSON object")]);
+        };
+        let (mut request, mut faults) = (Self::default(), Vec::new());
+        for name in ["url", "events"] {
+            if is_put && !body.contains_key(name) {
+                faults.push(FieldError::at(format!("/{name}"), "it is missing"));
+            }
+        }
+        for (name, value) in body {
+            let result = match name.as_str() {
+                "url" if is_put => url_of(value).map(|url| request.url = Some(url)),
+                "url" => Err("the URL is what a subscription is: make another one with PUT".to_owned()),
+                "events" => {
+                    request.events = Some(events_of(value, now, &mut faults));
+                    Ok(())
+                }
+                "group" => group_of(value).map(|group| request.group = Some(group)),
+                "delivery" => {
+                    request.timeout_ms = Some(delivery_of(value, &mut faults));
+                    Ok(())
+                }
+                _ => Err("it is unknown; expected: url, events, group, delivery".to_owned()),
+            };
+            if let Err(detail) = result {
+                faults.push(FieldError::at(field_error::push("", name), detail));
+            }
+        }
+        if faults.is_empty() { Ok(request) } else { Err(faults) }
+    }
+}
+
+impl ReplayRequest {
+    /// Reads `{"from":…,"to":…}`; `to` may be left out.
+    pub fn parse(body: &Value, now: Stamp) -> Result<Self, Vec<FieldError>> {
+        let Value::Object(body) = body else {
+            return Err(vec![FieldError::at("", "it must be a JSON object with `from`")]);
+        };
+        let mut faults = Vec::new();
+        let mut moment = |name: &str| {
+            let parsed = match body.get(name)? {
+                Value::String(text) => Stamp::parse(text).map_err(|error| error.to_string()),
+                _ => Err("a moment is a string: a stamp or RFC 3339".to_owned()),
+            };
+            parsed.map_err(|detail| faults.push(FieldError::at(format!("/{name}"), detail))).ok()
+        };
+        let (from, to) = (moment("from"), moment("to"));
+        if !body.contains_key("from") {
+            faults.push(FieldError::at("/from", "it is missing"));
+        }
+        for name in body.keys().filter(|name| !matches!(name.as_str(), "from" | "to")) {
+            faults.push(FieldError::at(field_error::push("", name), "it is unknown; expected: from, to"));
+        }
+        if from.is_some_and(|from| from > now) {
+            faults.push(FieldError::at("/from", "it is in the future: there is nothing to deliver again"));
+        }
+        if let (Some(from), Some(to)) = (from, to)
+            && to < from
+        {
+            faults.push(FieldError::at("/to", format!("it is before `from`, {from}")));
+        }
+        match (from, faults.is_empty()) {
+            (Some(from), true) => Ok(Self { from, to }),
+            _ => Err(faults),
+        }
+    }
+}
+
+fn url_of(value: &Value) -> Result<TargetUrl, String> {
+    TargetUrl::parse(value.as_str().ok_or("it must be a string")?).map_err(|error| error.to_string())
+}
+
+fn events_of(value: &Value, now: Stamp, faults: &mut Vec<FieldError>) -> BTreeMap<TypePattern, (Attributes, String)> {
+    let mut events = BTreeMap::new();
+    let list = match value {
+        Value::Array(list) if !list.is_empty() => list.as_slice(),
+        _ => {
+            faults.push(FieldError::at("/events", "it must be a list with at least one object"));
+            &[]
+        }
+    };
+    for (i, item) in list.iter().enumerate() {
+        let at = field_error::push("/events", i);
+        let Value::Object(object) = item else {
+            faults.push(FieldError::at(at, "it must be an object with `type`"));
+            continue;
+        };
+        let attributes = Attributes::parse(object, &["type"], now, &at, faults);
+        let pattern = match object.get("type").map(Value::as_str) {
+            Some(Some(text)) => TypePattern::parse(text).map_err(|error| error.to_string()),
+            Some(None) => Err("it must be a string".to_owned()),
+            None => Err("it is missing".to_owned()),
+        };
+        match pattern {
+            Ok(pattern) => {
+                if events.insert(pattern, (attributes, at.clone())).is_some() {
+                    faults.push(FieldError::at(field_error::push(&at, "type"), "it stands in the list already"));
+                }
+            }
+            Err(detail) => faults.push(FieldError::at(field_error::push(&at, "type"), detail)),
+        }
+    }
+    events
+}
+
+fn group_of(value: &Value) -> Result<Option<String>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) if !text.is_empty() && text.len() <= MAX_GROUP_BYTES => Ok(Some(text.clone())),
+        _ => Err(format!("it must be a string of 1 to {MAX_GROUP_BYTES} bytes, or null")),
+    }
+}
+
+/// The timeout; the mode can only be the one that there is.
+fn delivery_of(value: &Value, faults: &mut Vec<FieldError>) -> Option<u64> {
+    let empty = Map::new();
+    let object = value.as_object().unwrap_or_else(|| {
+        faults.push(FieldError::at("/delivery", "it must be an object"));
+        &empty
+    });
+    let mut timeout_ms = None;
+    for (name, value) in object {
+        let result = match (name.as_str(), value) {
+            ("mode", Value::String(mode)) if mode == "ordered" => Ok(()),
+            ("mode", _) => Err("only `ordered` is there yet".to_owned()),
+            ("timeout_ms", Value::Null) => Ok(()),
+            ("timeout_ms", _) => match value.as_u64() {
+                Some(ms @ 1..=MAX_TIMEOUT_MS) => {
+                    timeout_ms = Some(ms);
+                    Ok(())
+                }
+                _ => Err(format!("it must be a whole number from 1 to {MAX_TIMEOUT_MS}, or null")),
+            },
+            _ => Err("it is unknown; expected: mode, timeout_ms".to_owned()),
+        };
+        if let Err(detail) = result {
+            faults.push(FieldError::at(field_error::push("/delivery", name), detail));
+        }
+    }
+    timeout_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const NOW: Stamp = Stamp::from_micros(1_700_000_000_000_000);
+
+    fn pointers<T: std::fmt::Debug>(result: Result<T, Vec<FieldError>>) -> Vec<String> {
+        let of = |fault: FieldError| serde_json::to_value(fault).unwrap()["pointer"].as_str().unwrap().to_owned();
+        result.unwrap_err().into_iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_subscription_is_read_whole_or_in_part() {
+        let body = json!({"url": "http://h/", "events": [{"type": "a.*", "count": 2}], "group": "g", "delivery": {"mode": "ordered", "timeout_ms": 5}});
+        let put = SubscriptionRequest::parse_put(&body, NOW).unwrap();
+        assert_eq!((put.group, put.timeout_ms), (Some(Some("g".into())), Some(Some(5))));
+        assert_eq!(put.events.unwrap().values().next().unwrap().0.count, Some(2));
+        let patch = SubscriptionRequest::parse_patch(&json!({"group": null}), NOW).unwrap();
+        assert_eq!(patch, SubscriptionRequest { group: Some(None), ..SubscriptionRequest::default() });
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        let put = |body: &Value| pointers(SubscriptionRequest::parse_put(body, NOW));
+        assert_eq!(put(&json!([])), [""]);
+        assert_eq!(put(&json!({})), ["/url", "/events"]);
+        let body = json!({"url": "ftp://h", "events": [{"type": "a b", "count": 0}, 5, {}, {"type": "x"}, {"type": "x"}],
+            "group": "", "delivery": {"mode": "batched", "timeout_ms": 0, "rate": 1}, "notify": []});
+        assert_eq!(
+            put(&body),
+            [
+                "/url",
+                "/events/0/count",
+                "/events/0/type",
+                "/events/1",
+                "/events/2/type",
+                "/events/4/type",
+                "/group",
+                "/delivery/mode",
+                "/delivery/timeout_ms",
+                "/delivery/rate",
+                "/notify",
+            ]
+        );
+        assert_eq!(pointers(SubscriptionRequest::parse_patch(&json!({"url": "http://h/"}), NOW)), ["/url"]);
+    }
+
+    #[test]
+    fn a_replay_has_a_beginning_in_the_past() {
+        let parse = |body: Value| ReplayRequest::parse(&body, NOW);
+        assert!(parse(json!({"from": "20200101000000.0"})).is_ok());
+        assert_eq!(pointers(parse(json!({"to": "20200101000000.0", "x": 1}))), ["/from", "/x"]);
+        assert_eq!(pointers(parse(json!({"from": "20990101000000.0"}))), ["/from"]);
+        assert_eq!(pointers(parse(json!({"from": "20200102000000.0", "to": "20200101000000.0"}))), ["/to"]);
+    }
+}

@@ -1,0 +1,282 @@
+//! `/v1/subscriptions`: all that is registered for a URL, as one thing with a state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use broker::Unavailable;
+use broker::subscriptions::WriteError;
+use domain::subscription::Replay;
+use domain::subscription_request::{ReplayRequest, SubscriptionRequest};
+use domain::{Attributes, Entry, FieldError, Stamp, Subscription, SubscriptionId, TypePattern, field_error};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use url::form_urlencoded;
+use uuid::Uuid;
+use web::Problem;
+
+use crate::register::MAX_ENTRIES;
+use crate::start::Starts;
+use crate::view::{self, Status};
+use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+/// How many states are looked up at a time for a list.
+const LOOK_UPS: usize = 16;
+
+/// Makes a subscription, or replaces the one of the same URL. An event that is registered with the same attributes
+/// already goes on as it is; so doing it twice is as good as once.
+pub async fn put(State(registrar): State<Arc<Registrar>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let body = read_json(&registrar, &headers, body).await?;
+    let now = Stamp::now();
+    let request = SubscriptionRequest::parse_put(&body, now).map_err(Problem::unacceptable)?;
+    let url = request.url.clone().ok_or_else(|| Problem::malformed(vec![FieldError::at("/url", "it is missing")]))?;
+    let entries = resolve(&registrar, &request, now).await?.unwrap_or_default();
+    let id = url.subscription_id();
+    let mut is_new = false;
+    let changed = change(&registrar, &id, |current| {
+        is_new = current.is_none();
+        let mut subscription = Subscription::new(url.clone());
+        if let Some(current) = current {
+            (subscription.paused, subscription.replay) = (current.paused, current.replay.clone());
+            subscription.entries = merged(&current, &entries);
+        } else {
+            subscription.entries.clone_from(&entries);
+        }
+        subscription.group = request.group.clone().flatten();
+        subscription.timeout_ms = request.timeout_ms.flatten();
+        Some(subscription)
+    });
+    changed.await?;
+    tracing::info!(%id, target = %url, entries = entries.len(), "subscription.put");
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, axum::Json(read(&registrar, &id).await?)).into_response())
+}
+
+/// Changes what is named of a subscription.
+pub async fn patch(
+    State(registrar): State<Arc<Registrar>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let id = parse_id(&id)?;
+    let body = read_json(&registrar, &headers, body).await?;
+    let now = Stamp::now();
+    let request = SubscriptionRequest::parse_patch(&body, now).map_err(Problem::unacceptable)?;
+    let entries = resolve(&registrar, &request, now).await?;
+    change_existing(&registrar, &id, |subscription| {
+        if let Some(entries) = &entries {
+            subscription.entries = merged(subscription, entries);
+        }
+        if let Some(group) = &request.group {
+            subscription.group.clone_from(group);
+        }
+        if let Some(timeout_ms) = request.timeout_ms {
+            subscription.timeout_ms = timeout_ms;
+        }
+    })
+    .await
+}
+
+/// Answers one subscription with its state.
+pub async fn get(State(registrar): State<Arc<Registrar>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    Ok(axum::Json(read(&registrar, &parse_id(&id)?).await?).into_response())
+}
+
+/// Answers subscriptions with their states, by id: `group`, `after` (an id), `limit`.
+pub async fn list(State(registrar): State<Arc<Registrar>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let query = Query::parse(query.as_deref().unwrap_or_default()).map_err(Problem::unacceptable)?;
+    let mut all = registrar.desk.list().await.map_err(|error| unavailable(&error))?;
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let is_asked_for = |(id, subscription): &(SubscriptionId, Subscription)| {
+        query.group.as_ref().is_none_or(|group| subscription.group.as_ref() == Some(group))
+            && query.after.as_ref().is_none_or(|after| id.as_str() > after.as_str())
+    };
+    let mut asked_for: Vec<_> = all.into_iter().filter(is_asked_for).collect();
+    let next = (asked_for.len() > query.limit).then(|| asked_for[query.limit - 1].0.clone());
+    asked_for.truncate(query.limit);
+    let views = stream::iter(asked_for).map(async |(id, subscription)| {
+        let status = Status::read(&registrar, &id, &subscription).await?;
+        Ok::<Value, Unavailable>(view::of(&id, &subscription, &status))
+    });
+    let views: Vec<Value> =
+        views.buffered(LOOK_UPS).try_collect().await.map_err(|error: Unavailable| unavailable(&error))?;
+    Ok(axum::Json(json!({"subscriptions": views, "next": next})).into_response())
+}
+
+/// Removes a subscription.
+pub async fn delete(State(registrar): State<Arc<Registrar>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    let id = parse_id(&id)?;
+    let mut was_there = false;
+    change(&registrar, &id, |current| {
+        was_there = current.is_some();
+        None
+    })
+    .await?;
+    tracing::info!(%id, was_there, "subscription.deleted");
+    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(no_such(&id)) }
+}
+
+/// Has deliveries wait.
+pub async fn pause(State(registrar): State<Arc<Registrar>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    change_existing(&registrar, &parse_id(&id)?, |subscription| subscription.paused = true).await
+}
+
+/// Has deliveries go on where they were.
+pub async fn resume(State(registrar): State<Arc<Registrar>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    change_existing(&registrar, &parse_id(&id)?, |subscription| subscription.paused = false).await
+}
+
+/// Delivers a part of the log again, in order, and then goes on where it was.
+pub async fn replay(
+    State(registrar): State<Arc<Registrar>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let id = parse_id(&id)?;
+    let body = read_json(&registrar, &headers, body).await?;
+    let now = Stamp::now();
+    let ReplayRequest { from, to } = ReplayRequest::parse(&body, now).map_err(Problem::unacceptable)?;
+    let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
+    let attributes = Attributes { datetime_start: Some(from), ..Attributes::default() };
+    if let Some(detail) = starts.gap(&attributes) {
+        return Err(Problem::unacceptable(vec![FieldError::at("/from", detail)]));
+    }
+    let from_sequence = starts.resolve(&attributes).await.map_err(|error| unavailable(&error))?;
+    let replay = Replay {
+        id: Uuid::now_v7().to_string(),
+        asked_at: now,
+        from_sequence,
+        to_sequence: starts.live_from - 1,
+        from,
+        to,
+    };
+    let mut response =
+        change_existing(&registrar, &id, |subscription| subscription.replay = Some(replay.clone())).await?;
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+/// The entries of a request, with every start pinned.
+async fn resolve(
+    registrar: &Registrar,
+    request: &SubscriptionRequest,
+    now: Stamp,
+) -> Result<Option<BTreeMap<TypePattern, Entry>>, Problem> {
+    let Some(events) = &request.events else { return Ok(None) };
+    if events.len() > MAX_ENTRIES {
+        let detail = format!("it has {} types and patterns; at most {MAX_ENTRIES} are kept for a URL", events.len());
+        return Err(Problem::unacceptable(vec![FieldError::at("/events", detail)]));
+    }
+    let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
+    let gaps: Vec<FieldError> = events
+        .values()
+        .filter_map(|(attributes, at)| {
+            Some(FieldError::at(field_error::push(at, "datetime_start"), starts.gap(attributes)?))
+        })
+        .collect();
+    if !gaps.is_empty() {
+        return Err(Problem::unacceptable(gaps));
+    }
+    let mut entries = BTreeMap::new();
+    for (pattern, (attributes, _)) in events {
+        let entry = starts.entry(attributes).await.map_err(|error| unavailable(&error))?;
+        entries.insert(pattern.clone(), entry);
+    }
+    Ok(Some(entries))
+}
+
+/// What is asked for now, where what was asked for in the same words goes on as it is.
+fn merged(current: &Subscription, asked: &BTreeMap<TypePattern, Entry>) -> BTreeMap<TypePattern, Entry> {
+    let merge = |(pattern, entry): (&TypePattern, &Entry)| {
+        let entry = match current.entries.get(pattern) {
+            Some(earlier) if earlier.attributes == entry.attributes => earlier.clone(),
+            Some(earlier) => entry.clone().replacing(earlier),
+            None => entry.clone(),
+        };
+        (pattern.clone(), entry)
+    };
+    asked.iter().map(merge).collect()
+}
+
+async fn change(
+    registrar: &Registrar,
+    id: &SubscriptionId,
+    change: impl FnMut(Option<Subscription>) -> Option<Subscription>,
+) -> Result<(), Problem> {
+    registrar.desk.change(id, change).await.map_err(|error| match error {
+        WriteError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error),
+        WriteError::Conflict => Problem::unavailable(error, RETRY_AFTER_SECS),
+        WriteError::Unavailable(error) => unavailable(&error),
+    })
+}
+
+/// Changes a subscription that must be there, and answers with it.
+async fn change_existing(
+    registrar: &Registrar,
+    id: &SubscriptionId,
+    alter: impl Fn(&mut Subscription),
+) -> Result<Response, Problem> {
+    let mut was_there = false;
+    change(registrar, id, |current| {
+        let mut subscription = current?;
+        was_there = true;
+        alter(&mut subscription);
+        Some(subscription)
+    })
+    .await?;
+    if !was_there {
+        return Err(no_such(id));
+    }
+    Ok(axum::Json(read(registrar, id).await?).into_response())
+}
+
+async fn read(registrar: &Registrar, id: &SubscriptionId) -> Result<Value, Problem> {
+    let read = async {
+        let Some(subscription) = registrar.desk.look(id).await? else { return Ok(None) };
+        let status = Status::read(registrar, id, &subscription).await?;
+        Ok(Some(view::of(id, &subscription, &status)))
+    };
+    read.await.map_err(|error: Unavailable| unavailable(&error))?.ok_or_else(|| no_such(id))
+}
+
+fn parse_id(text: &str) -> Result<SubscriptionId, Problem> {
+    SubscriptionId::parse(text).map_err(|error| Problem::new(StatusCode::NOT_FOUND, error))
+}
+
+fn no_such(id: &SubscriptionId) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no subscription {id}"))
+}
+
+/// Which subscriptions are asked for.
+struct Query {
+    group: Option<String>,
+    after: Option<String>,
+    limit: usize,
+}
+
+impl Query {
+    fn parse(text: &str) -> Result<Self, Vec<FieldError>> {
+        let mut query = Self { group: None, after: None, limit: DEFAULT_LIMIT };
+        let mut faults = Vec::new();
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            match (&*name, value.parse()) {
+                ("group", _) => query.group = Some(value.into_owned()),
+                ("after", _) => query.after = Some(value.into_owned()),
+                ("limit", Ok(limit @ 1..=MAX_LIMIT)) => query.limit = limit,
+                ("limit", _) => {
+                    faults
+                        .push(FieldError::parameter(&name, format!("it must be a whole number from 1 to {MAX_LIMIT}")));
+                }
+                _ => faults.push(FieldError::parameter(&name, "there is no such parameter")),
+            }
+        }
+        if faults.is_empty() { Ok(query) } else { Err(faults) }
+    }
+}

@@ -1,0 +1,116 @@
+//! A subscription as it is read by a user: what was asked for, and how far it has come.
+
+use broker::Unavailable;
+use domain::lane::State;
+use domain::{Lane, Stamp, Subscription, SubscriptionId};
+use serde_json::{Map, Value, json};
+
+use crate::Registrar;
+
+/// How a subscription stands.
+pub struct Status {
+    lane: Option<Lane>,
+    /// Everything up to here is acknowledged, as far as the consumer knows.
+    position: u64,
+    /// Events that the consumer lets through and that are not acknowledged.
+    lag: Option<u64>,
+}
+
+impl Status {
+    /// Looks it up: what the dispatcher has written, and what the consumer has acknowledged since.
+    pub async fn read(
+        registrar: &Registrar,
+        id: &SubscriptionId,
+        subscription: &Subscription,
+    ) -> Result<Self, Unavailable> {
+        let lane = registrar.lanes.get(id).await?;
+        let standing = registrar.feeds.standing(id).await?;
+        let standing = standing.filter(|standing| lane.as_ref().is_some_and(|lane| lane.epoch == standing.epoch));
+        let written = lane.as_ref().map_or(0, |lane| lane.position);
+        let is_done =
+            lane.as_ref().is_some_and(|lane| lane.state == State::Completed) || subscription.entries.is_empty();
+        Ok(Self {
+            position: standing.as_ref().map_or(written, |standing| standing.floor.max(written)),
+            lag: standing.map(|standing| standing.undelivered).or(is_done.then_some(0)),
+            lane,
+        })
+    }
+}
+
+/// `{"id","url","group","events":[…],"delivery":{…},"status":{…}}`.
+pub fn of(id: &SubscriptionId, subscription: &Subscription, status: &Status) -> Value {
+    let events: Vec<Value> = subscription
+        .entries
+        .iter()
+        .map(|(pattern, entry)| {
+            let mut event = Map::from_iter([("type".to_owned(), Value::from(pattern.as_str()))]);
+            if let Ok(Value::Object(attributes)) = serde_json::to_value(&entry.attributes) {
+                event.extend(attributes);
+            }
+            Value::Object(event)
+        })
+        .collect();
+    let mut delivery = json!({"mode": "ordered"});
+    if let Some(timeout_ms) = subscription.timeout_ms {
+        delivery["timeout_ms"] = timeout_ms.into();
+    }
+    json!({
+        "id": id,
+        "url": subscription.url,
+        "group": subscription.group,
+        "events": events,
+        "delivery": delivery,
+        "status": status_of(subscription, status),
+    })
+}
+
+fn status_of(subscription: &Subscription, status: &Status) -> Value {
+    let lane = status.lane.as_ref();
+    // A pause that the dispatcher has not heard of yet is one all the same.
+    let state = if subscription.paused { State::Paused } else { lane.map_or(State::Active, |lane| lane.state) };
+    let mut view = json!({
+        "state": state,
+        "phase": lane.map(|lane| lane.phase),
+        "position": status.position,
+        "lag": status.lag,
+        "last_delivered": lane.map_or(0, |lane| lane.last_delivered),
+        "events": lane.map_or_else(Map::new, progress_of),
+        "last_attempt": lane.and_then(last_attempt_of),
+    });
+    if let Some(replay) = &subscription.replay {
+        let total = (replay.to_sequence + 1).saturating_sub(replay.from_sequence);
+        let is_taken_up = lane.is_some_and(|lane| lane.replay.as_deref() == Some(&replay.id));
+        let done = (status.position + 1).saturating_sub(replay.from_sequence).min(total);
+        let done = if is_taken_up { done } else { 0 };
+        let seconds = (Stamp::now().as_micros() - replay.asked_at.as_micros()).max(1) as f64 / 1e6;
+        view["replay"] = json!({
+            "from_sequence": replay.from_sequence,
+            "to_sequence": replay.to_sequence,
+            "done": done,
+            "total": total,
+            "is_finished": done == total,
+        });
+        if done < total {
+            view["replay"]["rate_per_second"] = json!((done as f64 / seconds).round());
+        }
+    }
+    view
+}
+
+fn progress_of(lane: &Lane) -> Map<String, Value> {
+    let progress = lane.entries.iter().map(|(pattern, progress)| {
+        let counts =
+            json!({"delivered": progress.delivered, "skipped": progress.skipped, "completed": progress.completed});
+        (pattern.to_string(), counts)
+    });
+    progress.collect()
+}
+
+fn last_attempt_of(lane: &Lane) -> Option<Value> {
+    let mut attempt = serde_json::to_value(lane.last_attempt.as_ref()?).ok()?;
+    if let Some(failure) = &lane.failure {
+        attempt["attempts"] = failure.attempts.into();
+        attempt["next_attempt"] = failure.next_attempt.to_rfc3339().into();
+    }
+    Some(attempt)
+}

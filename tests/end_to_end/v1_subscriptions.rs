@@ -1,0 +1,229 @@
+//! `/v1/subscriptions`: all that is registered for a URL as one thing, with its state.
+
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use tests::{Answer, Api, Nats, Target, eventually, eventually_async};
+
+use crate::{LONG, SOON, mer_on};
+
+async fn call(api: &Api, method: Method, path: &str, body: &Value) -> (u16, Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let response: Response = api.send(method, &format!("/v1/subscriptions{path}"), &[], body).await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+async fn status_of(api: &Api, id: &str) -> Value {
+    let (status, subscription) = call(api, Method::GET, &format!("/{id}"), &Value::Null).await;
+    assert_eq!(status, 200, "{subscription}");
+    subscription["status"].clone()
+}
+
+/// What the dispatcher has written of a lane.
+async fn lane_state(nats: &Nats, id: &str) -> Value {
+    let context = async_nats::jetstream::new(nats.client().await);
+    let value = context.get_key_value("LANES").await.unwrap().get(id).await.unwrap();
+    serde_json::from_slice::<Value>(&value.unwrap_or_default()).unwrap_or_default()["state"].clone()
+}
+
+#[tokio::test]
+async fn a_subscription_is_made_read_changed_listed_and_removed() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let body = json!({
+        "url": target.url("/in"),
+        "events": [{"type": "a"}, {"type": "b.*", "listener_data": {"x": 1}}],
+        "group": "shop",
+        "delivery": {"mode": "ordered", "timeout_ms": 1500},
+    });
+    let (status, made) = call(&api, Method::PUT, "", &body).await;
+    assert_eq!(status, 201, "{made}");
+    let id = made["id"].as_str().unwrap().to_owned();
+    assert!(id.starts_with("127-0-0-1-") && id.contains("-in_"), "{id}");
+    assert_eq!((&made["url"], &made["group"], &made["delivery"]), (&body["url"], &body["group"], &body["delivery"]));
+    assert_eq!(made["events"][1]["listener_data"], json!({"x": 1}));
+
+    let first = api.post_event("a", &json!({})).await.sequence;
+    eventually("it is delivered", SOON, || target.taken() == [first]).await;
+    eventually_async("the state says so", SOON, async || {
+        let status = status_of(&api, &id).await;
+        status["position"] == first && status["lag"] == 0 && status["last_attempt"]["code"] == 200
+    })
+    .await;
+    let status = status_of(&api, &id).await;
+    assert_eq!((&status["state"], &status["phase"]), (&json!("active"), &json!("live")));
+    assert_eq!(status["events"]["a"], json!({"delivered": 1, "skipped": 0, "completed": false}));
+
+    // The same again changes nothing; a part of it changes that part.
+    assert_eq!(call(&api, Method::PUT, "", &body).await.0, 200);
+    let (code, patched) =
+        call(&api, Method::PATCH, &format!("/{id}"), &json!({"group": null, "events": [{"type": "c"}]})).await;
+    assert_eq!(code, 200);
+    assert_eq!((&patched["group"], &patched["delivery"]), (&Value::Null, &body["delivery"]));
+    api.post_event("a", &json!({})).await;
+    let of_c = api.post_event("c", &json!({})).await.sequence;
+    eventually("only what is asked for now arrives", SOON, || target.taken() == [first, of_c]).await;
+
+    let other = json!({"url": target.url("/other"), "events": [{"type": "z"}], "group": "shop"});
+    assert_eq!(call(&api, Method::PUT, "", &other).await.0, 201);
+    let ids = async |query: &str| {
+        let (_, list) = call(&api, Method::GET, query, &Value::Null).await;
+        list["subscriptions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| s["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids("").await.len(), 2);
+    assert_eq!(ids("?group=shop").await.len(), 1);
+    let (_, page) = call(&api, Method::GET, "?limit=1", &Value::Null).await;
+    let rest = ids(&format!("?after={}", page["next"].as_str().unwrap())).await;
+    assert_eq!(rest.len(), 1);
+    assert_ne!(page["subscriptions"][0]["id"], rest[0].as_str());
+
+    assert_eq!(call(&api, Method::DELETE, &format!("/{id}"), &Value::Null).await.0, 204);
+    assert_eq!(call(&api, Method::DELETE, &format!("/{id}"), &Value::Null).await.0, 404);
+    assert_eq!(call(&api, Method::GET, &format!("/{id}"), &Value::Null).await.0, 404);
+    assert_eq!(call(&api, Method::POST, &format!("/{id}/pause"), &Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn putting_the_same_subscription_again_replays_nothing() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    api.post_event("a", &json!({})).await;
+    let body = json!({"url": target.url("/"), "events": [{"type": "a", "datetime_start": "20200101000000.0"}]});
+    assert_eq!(call(&api, Method::PUT, "", &body).await.0, 201);
+    eventually("the past arrives", SOON, || target.taken() == [1]).await;
+    assert_eq!(call(&api, Method::PUT, "", &body).await.0, 200);
+    api.post_event("a", &json!({})).await;
+    eventually("the next arrives", SOON, || target.taken_count() >= 2).await;
+    assert_eq!(target.taken(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_paused_subscription_waits_and_goes_on_where_it_was() {
+    let nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    let (target, witness) = (Target::start().await, Target::start().await);
+    for target in [&target, &witness] {
+        api.register(&target.url("/"), &["a"], &json!({})).await;
+    }
+    api.post_event("a", &json!({})).await;
+    eventually("both are served", SOON, || target.taken_count() + witness.taken_count() == 2).await;
+    let (_, list) = call(&api, Method::GET, "", &Value::Null).await;
+    let of_target = |s: &&Value| s["url"] == target.url("/");
+    let id =
+        list["subscriptions"].as_array().unwrap().iter().find(of_target).unwrap()["id"].as_str().unwrap().to_owned();
+    let (code, paused) = call(&api, Method::POST, &format!("/{id}/pause"), &Value::Null).await;
+    assert_eq!((code, &paused["status"]["state"]), (200, &json!("paused")));
+    eventually_async("the dispatcher has written it", SOON, async || lane_state(&nats, &id).await == "paused").await;
+    for _ in 0..10 {
+        api.post_event("a", &json!({})).await;
+    }
+    eventually("the other URL gets everything", SOON, || witness.taken_count() == 11).await;
+    // It stays so over a restart.
+    assert!(mer.stop());
+    mer.launch();
+    mer.until_ready().await;
+    api.post_event("a", &json!({})).await;
+    eventually("the other URL gets everything", SOON, || witness.taken_count() == 12).await;
+    assert_eq!(target.taken(), [1], "nothing while it is paused");
+    assert_eq!(call(&api, Method::POST, &format!("/{id}/resume"), &Value::Null).await.0, 200);
+    eventually("everything has arrived", SOON, || target.taken_count() >= 12).await;
+    assert_eq!(target.taken(), (1..=12).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn a_replay_delivers_a_part_of_the_log_again_and_goes_on() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let (_, made) = call(&api, Method::PUT, "", &json!({"url": target.url("/"), "events": [{"type": "a"}]})).await;
+    let id = made["id"].as_str().unwrap().to_owned();
+    let mut posted = Vec::new();
+    for n in 0..20 {
+        posted.push(api.post_event("a", &json!({"n": n})).await);
+    }
+    eventually("all arrive", SOON, || target.taken_count() == 20).await;
+    let part = json!({"from": posted[4].stamp, "to": posted[9].stamp});
+    let (code, accepted) = call(&api, Method::POST, &format!("/{id}/replay"), &part).await;
+    assert_eq!(code, 202, "{accepted}");
+    assert!(accepted["status"]["replay"]["total"].as_u64().unwrap() >= 6, "{accepted}");
+    let live = api.post_event("a", &json!({})).await.sequence;
+    let expected: Vec<u64> = (1..=20).chain(5..=10).chain([live]).collect();
+    eventually("the part and the live one arrive", SOON, || target.taken_count() >= expected.len()).await;
+    assert_eq!(target.taken(), expected);
+    let replayed = &target.received()[20];
+    assert_eq!((replayed.headers["ce-replay"].as_str(), &replayed.headers["ce-id"]), ("true", &posted[4].id));
+    eventually_async("it is finished", SOON, async || status_of(&api, &id).await["replay"]["is_finished"] == true)
+        .await;
+    for (body, code) in [(json!({}), 422), (json!({"from": "20990101000000.0"}), 422), (json!([]), 422)] {
+        assert_eq!(call(&api, Method::POST, &format!("/{id}/replay"), &body).await.0, code, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_held_subscription_says_why_and_when_it_is_tried_again() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    target.answer(Answer::Status(503));
+    let body = json!({"url": target.url("/"), "events": [{"type": "a"}]});
+    let id = call(&api, Method::PUT, "", &body).await.1["id"].as_str().unwrap().to_owned();
+    let sequence = api.post_event("a", &json!({})).await.sequence;
+    api.post_event("a", &json!({})).await;
+    eventually_async("it is held, with what comes behind", LONG, async || {
+        let status = status_of(&api, &id).await;
+        status["state"] == "held" && status["lag"] == 2
+    })
+    .await;
+    let attempt = status_of(&api, &id).await["last_attempt"].clone();
+    assert_eq!((&attempt["sequence"], &attempt["code"]), (&json!(sequence), &json!(503)));
+    assert_eq!(attempt["error"], "answered 503");
+    assert!(attempt["attempts"].as_u64().unwrap() >= 1 && attempt["next_attempt"].is_string(), "{attempt}");
+    // A timeout of its own.
+    target.answer(Answer::After(std::time::Duration::from_millis(1000)));
+    call(&api, Method::PATCH, &format!("/{id}"), &json!({"delivery": {"timeout_ms": 50}})).await;
+    let timed_out =
+        async || status_of(&api, &id).await["last_attempt"]["error"].as_str().unwrap_or("").contains("timed out");
+    eventually_async("it times out", LONG, timed_out).await;
+    call(&api, Method::PATCH, &format!("/{id}"), &json!({"delivery": {"timeout_ms": null}})).await;
+    eventually_async("both arrive", LONG, async || {
+        let status = status_of(&api, &id).await;
+        status["state"] == "active" && status["lag"] == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_bad_subscription_names_every_fault_and_is_not_stored() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let bad = json!({"url": "nonsense", "events": [{"type": "a", "count": 0}], "delivery": {"mode": "batched"}, "notify": []});
+    let (code, problem) = call(&api, Method::PUT, "", &bad).await;
+    assert_eq!(code, 422);
+    let pointers: Vec<&str> =
+        problem["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
+    assert_eq!(pointers, ["/url", "/events/0/count", "/delivery/mode", "/notify"]);
+    for (method, path, code) in [
+        (Method::POST, "", 405),
+        (Method::GET, "?limit=0", 422),
+        (Method::GET, "?nonsense=1", 422),
+        (Method::GET, "/no*id", 404),
+        (Method::PUT, "/some_id", 405),
+    ] {
+        assert_eq!(call(&api, method, path, &json!({})).await.0, code, "{path}");
+    }
+    assert_eq!(call(&api, Method::GET, "", &Value::Null).await.1, json!({"subscriptions": [], "next": null}));
+}
