@@ -5,6 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::client::Access;
+use crate::events::EventsCommand;
+use crate::subs::SubsCommand;
 
 /// Keeps every replica of a microservice in sync: events in by HTTP, stored in NATS JetStream, pushed in order.
 #[derive(Debug, Parser)]
@@ -18,6 +23,25 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run one or more roles
     Serve(Box<Options>),
+    /// Read the log of a running mer, and add to it
+    Events {
+        #[command(subcommand)]
+        command: EventsCommand,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// What is registered with a running mer, and how it stands
+    Subs {
+        #[command(subcommand)]
+        command: SubsCommand,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 /// What one process does.
@@ -136,7 +160,7 @@ mod tests {
     #[test]
     fn roles_are_a_list() {
         let cli = Cli::parse_from(["mer", "serve", "--roles", "receiver,hello"]);
-        let Command::Serve(options) = cli.command;
+        let Command::Serve(options) = cli.command else { panic!("another command") };
         assert!(options.has(Role::Receiver) && options.has(Role::Hello) && !options.has(Role::Dispatcher));
     }
 }

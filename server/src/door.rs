@@ -14,6 +14,8 @@ use crate::ops;
 /// How long whoever comes too early should wait, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
 
+const STARTING: &str = "mer is starting. Nothing was stored, and it is safe to send the request again";
+
 /// Closed until it is opened, once.
 #[derive(Default)]
 pub(crate) struct Door(OnceLock<Router>);
@@ -37,8 +39,6 @@ async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {
             Ok(response) => response,
             Err(never) => match never {},
         },
-        None => {
-            Problem::unavailable("mer is starting: nats-server does not listen yet", RETRY_AFTER_SECS).into_response()
-        }
+        None => Problem::unavailable(STARTING, RETRY_AFTER_SECS).into_response(),
     }
 }

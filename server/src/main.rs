@@ -6,29 +6,44 @@
 //! - [`ops`]: `/healthz` and `/readyz`.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
 //! - [`hello`]: the sample listener.
+//! - [`client`], [`events`], [`subs`]: the commands that ask a running mer.
 //!
 //! Everything that serves events lives in the other crates; this one puts them together.
 
+mod client;
 mod config;
 mod door;
 mod embedded_nats;
+mod events;
 mod hello;
 mod ops;
 mod serve;
+mod subs;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
 use config::{Cli, Command};
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Serve(options) } = Cli::parse();
-    let filter = EnvFilter::try_new(&options.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let command = Cli::parse().command;
+    if let Command::Completions { shell } = command {
+        clap_complete::generate(shell, &mut Cli::command(), "mer", &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    let log = match &command {
+        Command::Serve(options) => options.log.clone(),
+        _ => "warn".to_owned(),
+    };
+    let filter = EnvFilter::try_new(&log).unwrap_or_else(|_| EnvFilter::new("info"));
     let in_colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(in_colour).init();
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("tls.provider_already_installed");
+    }
     // The runtime's own thread runs the main task, and starts the embedded nats-server: see `embedded_nats`.
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -37,10 +52,17 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(serve::serve(*options)) {
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve(options) => serve::serve(*options).await,
+            Command::Events { command, access } => events::run(command, &access).await,
+            Command::Subs { command, access } => subs::run(command, &access).await,
+            Command::Completions { .. } => Ok(()),
+        }
+    });
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "mer.failed");
             eprintln!("mer: {error:#}");
             ExitCode::FAILURE
         }

@@ -30,9 +30,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Runs the roles until SIGINT or SIGTERM.
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        tracing::debug!("tls.provider_already_installed");
-    }
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| {
         format!("listening on {}: choose another address with MER_LISTEN or --listen", options.listen)

@@ -6,6 +6,7 @@
 mod attributes;
 mod backfill;
 mod bad_input;
+mod commands;
 mod crashes;
 mod embedded;
 mod failing_targets;

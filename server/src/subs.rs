@@ -1,0 +1,196 @@
+//! `mer subs`: what is registered, and how it stands.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Access, Api};
+use crate::events::{encoded, path_with};
+
+/// How often the progress of a replay is looked up.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubsCommand {
+    /// List subscriptions with their states
+    Ls {
+        /// Only those of a group
+        #[arg(long)]
+        group: Option<String>,
+    },
+    /// Show one subscription
+    Get {
+        /// Its id, or its URL
+        id: String,
+    },
+    /// Register a URL for types or patterns
+    Add {
+        /// Where events go
+        target: String,
+        /// Types or patterns
+        #[arg(required = true)]
+        types: Vec<String>,
+        /// From this moment on: a stamp, or RFC 3339
+        #[arg(long)]
+        from: Option<String>,
+        /// Complete after so many
+        #[arg(long)]
+        count: Option<u64>,
+    },
+    /// Remove a subscription
+    Rm {
+        /// Its id, or its URL
+        id: String,
+    },
+    /// Have its deliveries wait
+    Pause {
+        /// Its id, or its URL
+        id: String,
+    },
+    /// Have its deliveries go on where they were
+    Resume {
+        /// Its id, or its URL
+        id: String,
+    },
+    /// Deliver a part of the log again, and wait until that is done
+    Replay {
+        /// Its id, or its URL
+        id: String,
+        /// From this moment on: a stamp, or RFC 3339
+        #[arg(long)]
+        from: String,
+        /// Up to this moment, if not up to now
+        #[arg(long)]
+        to: Option<String>,
+        /// Do not wait
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+pub(crate) async fn run(command: SubsCommand, access: &Access) -> anyhow::Result<()> {
+    let api = Api::new(access)?;
+    match command {
+        SubsCommand::Ls { group } => list(&api, access, group).await,
+        SubsCommand::Get { id } => {
+            let subscription = api.json(api.request(Method::GET, &path_of(&id)?)).await?;
+            println!(
+                "{}",
+                if access.json { subscription.to_string() } else { serde_json::to_string_pretty(&subscription)? }
+            );
+            Ok(())
+        }
+        SubsCommand::Add { target, types, from, count } => {
+            let mut attributes = json!({ "url": target });
+            if let Some(from) = from {
+                attributes["datetime_start"] = from.into();
+            }
+            if let Some(count) = count {
+                attributes["count"] = count.into();
+            }
+            let pair = |event: &String| json!({"event": event, "urls_to_register": [attributes]});
+            let events: Vec<Value> = types.iter().map(pair).collect();
+            let request =
+                api.request(Method::POST, "/register_for_events/").json(&json!({"events_to_register": events}));
+            let answer = api.json(request).await?;
+            println!("{}", if access.json { answer.to_string() } else { format!("registered as {}", id_of(&target)?) });
+            Ok(())
+        }
+        SubsCommand::Rm { id } => {
+            api.send(api.request(Method::DELETE, &path_of(&id)?)).await?;
+            Ok(())
+        }
+        SubsCommand::Pause { id } => act(&api, access, &id, "pause").await,
+        SubsCommand::Resume { id } => act(&api, access, &id, "resume").await,
+        SubsCommand::Replay { id, from, to, no_wait } => {
+            let mut body = json!({ "from": from });
+            if let Some(to) = to {
+                body["to"] = to.into();
+            }
+            let path = path_of(&id)?;
+            let started = api.json(api.request(Method::POST, &format!("{path}/replay")).json(&body)).await?;
+            if no_wait { show(access, &started) } else { follow(&api, access, &path, &started).await }
+        }
+    }
+}
+
+async fn list(api: &Api, access: &Access, group: Option<String>) -> anyhow::Result<()> {
+    let mut pairs: Vec<(&str, String)> = group.into_iter().map(|group| ("group", group)).collect();
+    loop {
+        let page = api.json(api.request(Method::GET, &path_with("/v1/subscriptions", &pairs))).await?;
+        for subscription in page["subscriptions"].as_array().into_iter().flatten() {
+            show(access, subscription)?;
+        }
+        let Some(next) = page["next"].as_str() else { return Ok(()) };
+        pairs.retain(|(name, _)| *name != "after");
+        pairs.push(("after", next.to_owned()));
+    }
+}
+
+async fn act(api: &Api, access: &Access, id: &str, action: &str) -> anyhow::Result<()> {
+    let subscription = api.json(api.request(Method::POST, &format!("{}/{action}", path_of(id)?))).await?;
+    show(access, &subscription)
+}
+
+/// Shows the progress of a replay until it is finished.
+async fn follow(api: &Api, access: &Access, path: &str, started: &Value) -> anyhow::Result<()> {
+    let bar = ProgressBar::new(started["status"]["replay"]["total"].as_u64().unwrap_or(0));
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} of the log, {per_sec}, {eta} to go") {
+        bar.set_style(style);
+    }
+    loop {
+        let subscription = api.json(api.request(Method::GET, path)).await?;
+        let status = &subscription["status"];
+        bar.set_position(status["replay"]["done"].as_u64().unwrap_or(0));
+        if status["replay"]["is_finished"] == true {
+            bar.finish();
+            return show(access, &subscription);
+        }
+        if status["state"] == "paused" {
+            bail!("the subscription is paused; the replay goes on when it is resumed");
+        }
+        tokio::time::sleep(PROGRESS_INTERVAL).await;
+    }
+}
+
+/// One subscription in a line, or as JSON.
+fn show(access: &Access, subscription: &Value) -> anyhow::Result<()> {
+    if access.json {
+        println!("{subscription}");
+        return Ok(());
+    }
+    let status = &subscription["status"];
+    let types: Vec<&str> =
+        subscription["events"].as_array().into_iter().flatten().filter_map(|event| event["type"].as_str()).collect();
+    let mut line = format!(
+        "{}  {}  position {}  lag {}  {}  {}",
+        subscription["id"].as_str().unwrap_or_default(),
+        status["state"].as_str().unwrap_or_default(),
+        status["position"],
+        status["lag"],
+        subscription["url"].as_str().unwrap_or_default(),
+        types.join(", "),
+    );
+    if let Some(error) = status["last_attempt"]["error"].as_str() {
+        line = format!("{line}  ({error})");
+    }
+    println!("{line}");
+    Ok(())
+}
+
+fn path_of(id: &str) -> anyhow::Result<String> {
+    Ok(format!("/v1/subscriptions/{}", encoded(&id_of(id)?)))
+}
+
+/// The id of a subscription that is named by its id or its URL.
+fn id_of(text: &str) -> anyhow::Result<String> {
+    if text.contains("://") {
+        Ok(domain::TargetUrl::parse(text)?.subscription_id().to_string())
+    } else {
+        Ok(text.to_owned())
+    }
+}

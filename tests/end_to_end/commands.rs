@@ -1,0 +1,77 @@
+//! The command line: `mer events` and `mer subs` against a running mer.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tests::{Mer, Nats, Target, eventually};
+
+use crate::{MER, SOON, mer_on};
+
+/// Runs a command against a mer, in a pipe as a script would.
+fn run(mer: &Mer, arguments: &[&str]) -> Output {
+    let mut command = Command::new(MER);
+    command.args(arguments).env_clear().env("MER_URL", mer.url()).stdin(Stdio::null());
+    command.output().expect("the command runs")
+}
+
+/// What a command that must succeed says.
+fn said(mer: &Mer, arguments: &[&str]) -> String {
+    let output = run(mer, arguments);
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(output.status.success(), "{arguments:?}: {out}{err}");
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_posted_listed_and_shown() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    assert!(said(&mer, &["events", "post", "order.created", r#"{"n": 1}"#]).starts_with("stored as 1: order.created:"));
+    said(&mer, &["events", "post", "order.paid", r#"{"n": 2}"#, "--key", "k"]);
+    let again: Value =
+        serde_json::from_str(&said(&mer, &["events", "post", "order.paid", r#"{"n": 2}"#, "--key", "k", "--json"]))
+            .unwrap();
+    assert_eq!(again["event_received"]["data"]["n"], 2);
+
+    let listed = said(&mer, &["events", "ls"]);
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    assert!(listed.lines().next().unwrap().contains("order.created") && listed.contains(r#"{"n":1,"#), "{listed}");
+    let paid = said(&mer, &["events", "ls", "--type", "*.paid", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(paid.trim()).unwrap()["sequence"], 2);
+    assert_eq!(said(&mer, &["events", "ls", "--limit", "1"]).lines().count(), 1);
+    assert!(said(&mer, &["events", "get", "1"]).contains("\"sequence\": 1"));
+
+    let refused = run(&mer, &["events", "post", "a..b", "{}"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("empty token"), "{refused:?}");
+    let missing = run(&mer, &["events", "get", "99"]);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("404"), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_are_added_listed_paused_replayed_and_removed() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let target = Target::start().await;
+    let url = target.url("/in");
+    mer.api().post_event("a", &json!({})).await;
+    said(&mer, &["subs", "add", &url, "a", "b.*", "--from", "20200101000000.0"]);
+    eventually("the past arrives", SOON, || target.taken() == [1]).await;
+    let listed = said(&mer, &["subs", "ls"]);
+    assert!(listed.contains("active") && listed.contains(&url) && listed.contains("a, b.*"), "{listed}");
+    assert!(said(&mer, &["subs", "pause", &url]).contains("paused"));
+    said(&mer, &["subs", "resume", &url]);
+    said(&mer, &["subs", "replay", &url, "--from", "20200101000000.0"]);
+    eventually("it arrives again", SOON, || target.taken() == [1, 1]).await;
+    let shown: Value = serde_json::from_str(&said(&mer, &["subs", "get", &url, "--json"])).unwrap();
+    assert_eq!(shown["status"]["replay"]["is_finished"], true);
+    said(&mer, &["subs", "rm", &url]);
+    assert_eq!(said(&mer, &["subs", "ls"]), "");
+    assert!(!run(&mer, &["subs", "get", &url]).status.success());
+}
+
+#[test]
+fn completions_are_printed() {
+    let output = Command::new(MER).args(["completions", "bash"]).output().unwrap();
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("_mer()"));
+}
