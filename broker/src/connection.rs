@@ -169,11 +169,6 @@ impl Broker {
         self.context.client().max_payload()
     }
 
-    /// How long a repeated idempotency key is recognised, as far as this process knows.
-    pub(crate) fn duplicate_window(&self) -> Duration {
-        self.config.duplicate_window
-    }
-
     /// The objects, once they have been made on this connection.
     pub(crate) fn objects(&self) -> Result<Arc<Objects>, Unavailable> {
         let objects = self.objects.borrow().clone();

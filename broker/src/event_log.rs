@@ -116,8 +116,10 @@ impl EventLog {
         let client = self.broker.context.client();
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(inbox.clone()).await.during(WHAT)?;
-        let subject = pattern.map_or_else(|| format!("{}>", domain::event_type::SUBJECT_PREFIX), TypePattern::subject);
-        let request = json!({"seq": from.max(1), "next_by_subj": subject, "batch": limit, "max_bytes": PAGE_BYTES});
+        let mut request = json!({"seq": from.max(1), "batch": limit, "max_bytes": PAGE_BYTES});
+        if let Some(pattern) = pattern {
+            request["next_by_subj"] = pattern.subject().into();
+        }
         let body = request.to_string().into();
         client.publish_with_reply(format!("$JS.API.DIRECT.GET.{EVENTS}"), inbox, body).await.during(WHAT)?;
         let mut page = Page { events: Vec::new(), end: End::OfLog };
@@ -129,11 +131,14 @@ impl EventLog {
                 None => {
                     let (sequence, event) =
                         found(answer).ok_or_else(|| Unavailable::new(WHAT, "an unreadable answer"))?;
+                    if sequence < next {
+                        return Err(Unavailable::new(WHAT, format!("sequence {sequence} came behind {}", next - 1)));
+                    }
                     next = sequence + 1;
                     page.events.extend(event);
                 }
                 Some(END_OF_BATCH) => {
-                    let pending = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Num-Pending"));
+                    let pending = answer.headers.as_ref().and_then(|headers| headers.get_last("Nats-Num-Pending"));
                     if pending.is_some_and(|pending| pending.as_str() != "0") {
                         page.end = End::Before(next);
                     }
@@ -176,7 +181,8 @@ impl EventLog {
 /// One answer of a direct get: the sequence, and the event where its subject is that of a legal type.
 fn found(answer: async_nats::Message) -> Option<(u64, Option<Event>)> {
     let headers = answer.headers.as_ref()?;
-    let text = |name: &str| headers.get(name).map(HeaderValue::as_str);
+    // The server's come last: a message that was taken from another stream may carry the same ones as its own.
+    let text = |name: &str| headers.get_last(name).map(HeaderValue::as_str);
     let sequence = text("Nats-Sequence")?.parse().ok()?;
     let stored_at = Stamp::parse(text("Nats-Time-Stamp")?).ok()?;
     Some((sequence, event_of(text("Nats-Subject")?, sequence, stored_at, Some(headers), answer.payload.clone())))

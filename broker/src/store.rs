@@ -117,7 +117,8 @@ impl EventLog {
                 Ok(ack) => return Ok(Stored { sequence: ack.sequence, is_duplicate: ack.duplicate }),
                 Err(error) => error,
             };
-            if error.kind() == PublishErrorKind::WrongLastSequence {
+            let is_constant = code_of(&error) == Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT);
+            if is_constant || error.kind() == PublishErrorKind::WrongLastSequence {
                 return Err(self.wrong_last(&event.event_type).await);
             }
             let (may_be_stored, may_work_now) = match error.kind() {
@@ -181,6 +182,7 @@ impl EventLog {
     /// same idempotency key, within the duplicate window) are not stored again. At most [`MAX_BATCH`] events.
     pub async fn store_batch(&self, events: &[NewEvent]) -> Result<Vec<Stored>, StoreError> {
         let mut known: HashMap<&str, u64> = HashMap::new();
+        let mut has_looked = false;
         loop {
             let (mut new, mut seen) = (Vec::new(), HashSet::new());
             for event in events {
@@ -189,35 +191,30 @@ impl EventLog {
                     _ => new.push(event),
                 }
             }
-            let first = match self.store_new(&new).await {
-                Ok(first) => first,
-                // Some are there already: which, only the log tells.
-                Err(BatchError::HasDuplicates) if known.is_empty() => {
-                    known = self.stored_lately(&new).await.map_err(StoreError::NotStored)?;
+            if let ([only], Some(key)) =
+                (new.as_slice(), new.first().and_then(|event| event.idempotency_key.as_deref()))
+            {
+                // What the log does not tell, JetStream does for a single one.
+                let stored = self.store(only).await?;
+                if stored.is_duplicate {
+                    known.insert(key, stored.sequence);
                     continue;
                 }
+                return Ok(placed(events, &known, &[only], stored.sequence));
+            }
+            match self.store_new(&new).await {
+                Ok(first) => return Ok(placed(events, &known, &new, first)),
+                // Some are there already: which, only the log tells.
+                Err(BatchError::HasDuplicates) if !has_looked => {
+                    has_looked = true;
+                    known = self.stored_lately(&new).await.map_err(StoreError::NotStored)?;
+                }
                 Err(BatchError::HasDuplicates) => {
-                    let why = "an event of the batch is being stored by somebody else";
+                    let why = "it has an event whose id JetStream knows and the log does not tell: it is being stored by somebody else, or was removed";
                     return Err(StoreError::NotStored(Unavailable::new("JetStream did not take the batch", why)));
                 }
                 Err(BatchError::Store(error)) => return Err(error),
-            };
-            let stored_now: HashMap<&str, u64> = new
-                .iter()
-                .zip(first..)
-                .filter_map(|(event, at)| Some((event.idempotency_key.as_deref()?, at)))
-                .collect();
-            let mut next = first;
-            let mut answered: HashSet<u64> = HashSet::new();
-            let stored = events.iter().map(|event| {
-                let key = event.idempotency_key.as_deref();
-                let earlier = key.and_then(|key| known.get(key).or_else(|| stored_now.get(key)).copied());
-                let sequence = earlier.unwrap_or(next);
-                let is_new = sequence == next && answered.insert(sequence);
-                next += u64::from(is_new);
-                Stored { sequence, is_duplicate: !is_new }
-            });
-            return Ok(stored.collect());
+            }
         }
     }
 
@@ -225,10 +222,7 @@ impl EventLog {
     async fn store_new(&self, events: &[&NewEvent]) -> Result<u64, BatchError> {
         let (last, others) = match events {
             [] => return Ok(0),
-            [only] => {
-                let stored = self.store(only).await.map_err(BatchError::Store)?;
-                return if stored.is_duplicate { Err(BatchError::HasDuplicates) } else { Ok(stored.sequence) };
-            }
+            [only] => return self.store(only).await.map(|stored| stored.sequence).map_err(BatchError::Store),
             [others @ .., last] => (last, others),
         };
         for event in events {
@@ -270,7 +264,8 @@ impl EventLog {
     /// The sequences of those of the events that were stored within the duplicate window, by idempotency key.
     async fn stored_lately<'a>(&self, events: &[&'a NewEvent]) -> Result<HashMap<&'a str, u64>, Unavailable> {
         let wanted: HashSet<&str> = events.iter().filter_map(|event| event.idempotency_key.as_deref()).collect();
-        let window = i64::try_from(self.broker.duplicate_window().as_micros()).unwrap_or(i64::MAX);
+        let window = i64::try_from(self.broker.objects()?.events.cached_info().config.duplicate_window.as_micros())
+            .unwrap_or(i64::MAX);
         let since = Stamp::now().plus_micros(-window.saturating_add(CLOCK_SKEW_MARGIN_MICROS));
         let mut found = HashMap::new();
         let mut next = self.first_sequence_from(since).await?;
@@ -313,6 +308,22 @@ fn headers_of(event: &NewEvent) -> HeaderMap {
         headers.insert(async_nats::header::NATS_MESSAGE_ID, &*header_value::encode(key));
     }
     headers
+}
+
+/// Where each event of a batch is: `known` from before, the `new` ones in a row from `first`, or the same as an earlier
+/// one of the batch.
+fn placed(events: &[NewEvent], known: &HashMap<&str, u64>, new: &[&NewEvent], first: u64) -> Vec<Stored> {
+    let stored_now: HashMap<&str, u64> =
+        new.iter().zip(first..).filter_map(|(event, at)| Some((event.idempotency_key.as_deref()?, at))).collect();
+    let mut next = first;
+    let place = |event: &NewEvent| {
+        let key = event.idempotency_key.as_deref();
+        let sequence = key.and_then(|key| known.get(key).or_else(|| stored_now.get(key)).copied()).unwrap_or(next);
+        let is_new = sequence == next;
+        next += u64::from(is_new);
+        Stored { sequence, is_duplicate: !is_new }
+    };
+    events.iter().map(place).collect()
 }
 
 /// Headers of an event in an atomic batch (ADR-50).

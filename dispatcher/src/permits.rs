@@ -32,7 +32,7 @@ struct Waiting {
     /// changes: what counts is the priority and when they came.
     rank: f64,
     arrival: u64,
-    turn: oneshot::Sender<()>,
+    turn: oneshot::Sender<Permit>,
 }
 
 /// A permit; given back when it is dropped.
@@ -56,26 +56,29 @@ impl Permits {
                 Some(state.queue(priority))
             }
         };
-        if let Some(turn) = turn {
+        match turn {
             // The sender is dropped only with the permits themselves.
-            let _ = turn.await;
+            Some(turn) => turn.await.unwrap_or_else(|_| Permit(self.clone())),
+            None => Permit(self.clone()),
         }
-        Permit(self.clone())
     }
 
+    /// Hands a permit that has been given back to who waits for it, or keeps it.
     fn give_back(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(next) = state.waiting.pop() {
-            if next.turn.send(()).is_ok() {
-                return;
+        match state.waiting.pop() {
+            Some(next) => {
+                drop(state);
+                // Whoever has given up waiting gives it back by dropping it.
+                drop(next.turn.send(Permit(self.clone())));
             }
+            None => state.free += 1,
         }
-        state.free += 1;
     }
 }
 
 impl State {
-    fn queue(&mut self, priority: f64) -> oneshot::Receiver<()> {
+    fn queue(&mut self, priority: f64) -> oneshot::Receiver<Permit> {
         let (turn, receiver) = oneshot::channel();
         let rank = priority + self.began.elapsed().as_secs_f64() * URGENCY_PER_SECOND;
         self.arrivals += 1;

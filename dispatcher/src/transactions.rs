@@ -8,7 +8,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use broker::Unavailable;
 use broker::event_log::{End, EventLog};
-use bytes::Bytes;
 use domain::required_data::{Found, value_of};
 use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
 use domain::{Event, Stamp};
@@ -16,8 +15,10 @@ use tokio::sync::Mutex;
 
 /// How many transactions are remembered.
 const MAX_TRANSACTIONS: usize = 1000;
-/// How much of them is remembered, in bytes of payload.
+/// How much of them is remembered, in bytes of values.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// How much of one is, before only the latest values are kept.
+const MAX_TRANSACTION_BYTES: usize = 4 * 1024 * 1024;
 /// How many events are read at a time.
 const PAGE: usize = 1000;
 
@@ -35,11 +36,23 @@ struct Known {
     bytes: usize,
 }
 
-#[derive(Default, Clone)]
+#[derive(Default)]
 struct Transaction {
-    /// Its events below [`Transaction::read_to`], in order.
-    events: Vec<(u64, Bytes)>,
+    /// What was looked for.
+    keys: BTreeSet<String>,
+    /// What its events below [`Transaction::read_to`] have under these keys, in order.
+    values: Vec<Value>,
     read_to: u64,
+    /// Before this sequence not all values are kept any more.
+    kept_from: u64,
+    bytes: usize,
+}
+
+/// One event's value for one key.
+struct Value {
+    sequence: u64,
+    key: String,
+    json: String,
 }
 
 impl Transactions {
@@ -53,10 +66,13 @@ impl Transactions {
             return Ok(Found::new());
         }
         let mut transaction = self.known.lock().await.take(&event.transaction_id);
+        if !keys.is_subset(&transaction.keys) || event.sequence < transaction.kept_from {
+            let keys = transaction.keys.union(keys).cloned().collect();
+            transaction = Transaction { keys, ..Transaction::default() };
+        }
         let read = self.read(&mut transaction, event).await;
-        let earlier = || transaction.events.iter().rev().filter(|(sequence, _)| *sequence < event.sequence);
-        let value = |key: &String| Some((key.clone(), earlier().find_map(|(_, data)| value_of(data, key))?));
-        let found = keys.iter().filter_map(value).collect();
+        let found =
+            keys.iter().filter_map(|key| Some((key.clone(), transaction.latest(key, event.sequence)?))).collect();
         self.known.lock().await.put(event.transaction_id.clone(), transaction);
         read.map(|()| found)
     }
@@ -69,8 +85,9 @@ impl Transactions {
         while transaction.read_to < event.sequence {
             let page = self.log.read(transaction.read_to, None, PAGE).await?;
             let last = page.events.last().map(|event| event.sequence);
-            let ours = page.events.into_iter().filter(|e| e.transaction_id == event.transaction_id);
-            transaction.events.extend(ours.map(|e| (e.sequence, e.data)));
+            for earlier in page.events.iter().filter(|earlier| earlier.transaction_id == event.transaction_id) {
+                transaction.take_in(earlier);
+            }
             transaction.read_to = match (page.end, last) {
                 (End::Before(next), _) => next,
                 (End::OfLog, Some(last)) if last >= event.sequence => last + 1,
@@ -99,13 +116,13 @@ impl Known {
     fn take(&mut self, id: &str) -> Transaction {
         let Some(transaction) = self.by_id.remove(id) else { return Transaction::default() };
         self.by_age.retain(|known| known != id);
-        self.bytes -= transaction.bytes();
+        self.bytes -= transaction.bytes;
         transaction
     }
 
     fn put(&mut self, id: String, transaction: Transaction) {
         self.take(&id);
-        self.bytes += transaction.bytes();
+        self.bytes += transaction.bytes;
         self.by_id.insert(id.clone(), transaction);
         self.by_age.push_back(id);
         while self.by_age.len() > MAX_TRANSACTIONS || self.bytes > MAX_BYTES {
@@ -116,8 +133,32 @@ impl Known {
 }
 
 impl Transaction {
-    fn bytes(&self) -> usize {
-        self.events.iter().map(|(_, data)| data.len()).sum()
+    fn take_in(&mut self, event: &Event) {
+        for key in &self.keys {
+            if let Some(json) = value_of(&event.data, key) {
+                self.bytes += key.len() + json.len();
+                self.values.push(Value { sequence: event.sequence, key: key.clone(), json });
+            }
+        }
+        if self.bytes > MAX_TRANSACTION_BYTES {
+            self.keep_the_latest(event.sequence);
+        }
+    }
+
+    /// Keeps the latest value of each key only: enough for what comes after this sequence.
+    fn keep_the_latest(&mut self, sequence: u64) {
+        let mut seen = BTreeSet::new();
+        let mut latest: Vec<Value> =
+            std::mem::take(&mut self.values).into_iter().rev().filter(|v| seen.insert(v.key.clone())).collect();
+        latest.reverse();
+        self.bytes = latest.iter().map(|value| value.key.len() + value.json.len()).sum();
+        (self.values, self.kept_from) = (latest, sequence + 1);
+    }
+
+    /// The value that the latest event before a sequence has under a key.
+    fn latest(&self, key: &str, before: u64) -> Option<String> {
+        let earlier = self.values.iter().rev().find(|value| value.sequence < before && value.key == key)?;
+        Some(earlier.json.clone())
     }
 }
 
@@ -126,7 +167,23 @@ mod tests {
     use super::*;
 
     fn transaction(bytes: usize) -> Transaction {
-        Transaction { events: vec![(1, Bytes::from(vec![0; bytes]))], read_to: 2 }
+        Transaction { bytes, read_to: 2, ..Transaction::default() }
+    }
+
+    #[test]
+    fn a_large_transaction_keeps_its_latest_values() {
+        let event = |sequence, value: &str| {
+            let data = format!("{{\"k\":\"{value}\",\"other\":1}}").into();
+            Event::from_message("EVENTS", "events.a", sequence, Stamp::from_micros(0), [], data).unwrap()
+        };
+        let mut transaction = Transaction { keys: BTreeSet::from(["k".to_owned()]), ..Transaction::default() };
+        transaction.take_in(&event(1, "first"));
+        transaction.take_in(&event(2, "second"));
+        assert_eq!(transaction.latest("k", 2).as_deref(), Some("\"first\""));
+        assert_eq!(transaction.latest("k", 3).as_deref(), Some("\"second\""));
+        transaction.take_in(&event(3, &"x".repeat(MAX_TRANSACTION_BYTES)));
+        assert_eq!((transaction.values.len(), transaction.kept_from), (1, 4));
+        assert!(transaction.latest("k", 4).is_some());
     }
 
     #[test]

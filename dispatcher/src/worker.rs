@@ -187,8 +187,7 @@ impl Worker {
     /// Reads the feed and has each event taken, until something changes.
     async fn deliver(&mut self, run: &mut Run) -> Result<Next, Unavailable> {
         let mut link = self.shared.broker.link();
-        if run.feed.backlog == 0 && run.lane.phase != Phase::Live {
-            run.lane.phase = Phase::Live;
+        if run.feed.backlog == 0 && run.lane.read_to_the_end(&run.asked) {
             run.checkpoint_at = Some(Instant::now());
         }
         let mut end_check = run.lane.next_over(&run.asked).map(instant_of);
@@ -220,8 +219,12 @@ impl Worker {
                     }
                 },
             };
+            let is_last = delivery.backlog == 0;
             if let Some(next) = self.take(run, delivery).await? {
                 return Ok(next);
+            }
+            if is_last && run.lane.read_to_the_end(&run.asked) {
+                run.checkpoint_at = Some(Instant::now());
             }
             run.checkpoint_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_INTERVAL);
         }
@@ -234,7 +237,7 @@ impl Worker {
             self.pass_over(run, delivery).await?;
             return Ok(None);
         };
-        let reached_end = run.lane.complete_over(&run.asked, event.stored_at);
+        let reached_end = run.lane.complete_over(&run.asked, event.sequence, event.stored_at);
         let lacks = run.lane.lacks(&run.asked, event);
         let found = self.shared.transactions.find(event, &lacks).await?;
         let Some(due) = run.lane.due(&run.asked, event, &found) else {
@@ -248,7 +251,7 @@ impl Worker {
         let was_held = run.lane.state == State::Held;
         let active = run.lane.active_entries();
         let must_write = run.lane.delivered(&run.asked, event, &found);
-        if delivery.backlog == 0 || event.sequence >= run.lane.live_from(&run.asked) {
+        if event.sequence >= run.lane.live_from(&run.asked) {
             run.lane.phase = Phase::Live;
         }
         if must_write || was_held {
@@ -340,7 +343,7 @@ impl Worker {
         if !self.shared.feeds.is_read_to_the_end(&self.id, &run.feed).await? {
             return Ok(false);
         }
-        Ok(run.lane.complete_over(&run.asked, now))
+        Ok(run.lane.complete_over(&run.asked, u64::MAX, now))
     }
 
     /// Writes the position, and acknowledges what was passed over up to it.

@@ -13,6 +13,8 @@ pub const MAX_LISTENER_DATA_BYTES: usize = 4096;
 pub const MAX_REQUIRED_KEYS: usize = 64;
 /// The furthest that `expire_after` may reach, in seconds: a hundred years.
 const MAX_EXPIRE_AFTER_SECS: f64 = 100.0 * 365.25 * 86_400.0;
+/// The furthest from 0 that a priority may be: waiting makes up for it in a day and a bit.
+const MAX_PRIORITY: f64 = 1e6;
 /// The order of delivery where nothing is said: lower goes first.
 pub const DEFAULT_PRIORITY: f64 = 100.0;
 
@@ -150,7 +152,10 @@ fn transaction_id(value: &Value) -> Result<String, String> {
 }
 
 fn finite_number(value: &Value) -> Result<f64, String> {
-    value.as_f64().filter(|n| n.is_finite()).ok_or_else(|| "it must be a number".to_owned())
+    value
+        .as_f64()
+        .filter(|n| n.abs() <= MAX_PRIORITY)
+        .ok_or_else(|| format!("it must be a number from -{MAX_PRIORITY} to {MAX_PRIORITY}"))
 }
 
 fn keys(value: &Value) -> Result<Vec<String>, String> {
@@ -221,6 +226,7 @@ mod tests {
             (json!({"count": "1"}), "/0/count"),
             (json!({"transaction_id": ""}), "/0/transaction_id"),
             (json!({"priority": "high"}), "/0/priority"),
+            (json!({"priority": 1e300}), "/0/priority"),
             (json!({"required_data": []}), "/0/required_data"),
             (json!({"required_data": ["a", "a"]}), "/0/required_data"),
             (json!({"required_data": "a"}), "/0/required_data"),

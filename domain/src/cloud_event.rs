@@ -22,7 +22,9 @@ const MAX_IDENTITY_BYTES: usize = 1024;
 /// The most attributes beside the required ones.
 const MAX_EXTENSIONS: usize = 64;
 /// The most that they may have together, in bytes.
-const MAX_EXTENSION_BYTES: usize = 16 * 1024;
+const MAX_EXTENSION_BYTES: usize = 8 * 1024;
+/// The longest media type and the longest trace context, in bytes.
+const MAX_SHORT_BYTES: usize = 256;
 
 /// An event as a sender gives it, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +123,7 @@ impl CloudEvent {
         let mut builder = Builder { fault_at: &fault_at, attributes: BTreeMap::new(), faults: Vec::new() };
         for (name, value) in headers {
             if let Some(name) = name.to_ascii_lowercase().strip_prefix(PREFIX) {
-                builder.add(name.to_owned(), header_value::decode(value).into_owned());
+                builder.add(name.to_owned(), header_value::decode(&header_value::unquoted(value)).into_owned());
             } else if name.eq_ignore_ascii_case(event::header::TRACEPARENT) {
                 builder.add(event::header::TRACEPARENT.to_owned(), value.to_owned());
             }
@@ -199,8 +201,14 @@ impl Builder<'_> {
                 self.fault(name, "it is empty; leave it out instead");
             }
         }
-        if content_type.is_empty() || !content_type.is_ascii() || !content_type.contains('/') {
-            self.fault("datacontenttype", "it must be a media type, like `application/json`");
+        if !(1..=MAX_SHORT_BYTES).contains(&content_type.len())
+            || !content_type.is_ascii()
+            || !content_type.contains('/')
+        {
+            self.fault("datacontenttype", "it must be a media type, like `application/json`, of at most 256 bytes");
+        }
+        if traceparent.as_ref().is_some_and(|text| text.len() > MAX_SHORT_BYTES) {
+            self.fault(event::header::TRACEPARENT, "it is too long: 256 bytes at most");
         }
         let to_header =
             |(name, value): (String, String)| (format!("{PREFIX}{name}"), header_value::encode(&value).into_owned());

@@ -141,7 +141,7 @@ fn parse_redirect_url(raw: &RawValue, faults: &mut Vec<FieldError>) -> Option<Ur
 }
 
 /// Valid JSON without the white space between its tokens.
-fn compact(json: &str) -> Vec<u8> {
+pub fn compact(json: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len() + 64);
     let (mut in_string, mut escaped) = (false, false);
     for byte in json.bytes() {

@@ -19,6 +19,21 @@ pub fn encode_stored(value: &str) -> String {
     utf8_percent_encode(value, UNSAFE).to_string()
 }
 
+/// A header value without the double quotes that some senders put around it, and the backslashes within: the CloudEvents
+/// HTTP binding has receivers take them off before they decode.
+pub fn unquoted(value: &str) -> Cow<'_, str> {
+    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).filter(|_| value.len() > 1)
+    else {
+        return value.into();
+    };
+    let mut text = String::with_capacity(inner.len());
+    let mut characters = inner.chars();
+    while let Some(c) = characters.next() {
+        text.push(if c == '\\' { characters.next().unwrap_or(c) } else { c });
+    }
+    text.into()
+}
+
 /// The text of a header form. What is not valid percent-encoding stands for itself; what is not UTF-8 after decoding
 /// becomes U+FFFD.
 pub fn decode(value: &str) -> Cow<'_, str> {
@@ -29,6 +44,13 @@ pub fn decode(value: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn quotes_are_taken_off() {
+        for (value, text) in [(r#""a \"b\" \\""#, r#"a "b" \"#), ("plain", "plain"), ("\"", "\""), ("\"\"", "")] {
+            assert_eq!(unquoted(value), text);
+        }
+    }
 
     #[test]
     fn the_specifications_own_examples() {

@@ -43,9 +43,9 @@ pub struct Lane {
     /// The last attempt to deliver anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<Attempt>,
-    /// The name of the replay that was taken up last.
+    /// How far the replay that was asked for last has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replay: Option<String>,
+    pub replay: Option<ReplayProgress>,
     /// When this was written.
     pub updated: Stamp,
 }
@@ -90,6 +90,15 @@ pub struct Progress {
     pub skipped: u64,
     /// Whether it has had all that it asked for.
     pub completed: bool,
+}
+
+/// How far a replay has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayProgress {
+    /// Which one.
+    pub id: String,
+    /// The next sequence of it; beyond its last one when it is finished.
+    pub next: u64,
 }
 
 /// One attempt to deliver an event.
@@ -164,13 +173,17 @@ impl Lane {
             (Some(continued), None) => continued.from_sequence,
             _ => entry.from_sequence,
         };
-        let newcomers = asked.entries.iter().filter(|(pattern, entry)| continued(pattern, entry).is_none());
-        let newcomers_want = newcomers.map(|(_, entry)| starts_at(entry, None).saturating_sub(1)).min();
-        let replay_wants = asked
-            .replay
-            .as_ref()
-            .filter(|replay| previous.is_none_or(|lane| lane.replay.as_deref() != Some(replay.id.as_str())));
-        let replay_wants = replay_wants.map(|replay| replay.from_sequence.saturating_sub(1));
+        let owes =
+            |pattern: &TypePattern, entry: &Entry| continued(pattern, entry).is_some_and(|earlier| !earlier.completed);
+        let newcomers =
+            asked.entries.iter().filter(|(pattern, entry)| known(pattern, entry).is_none() && !owes(pattern, entry));
+        let newcomers_want = newcomers.map(|(p, entry)| starts_at(entry, continued(p, entry)).saturating_sub(1)).min();
+        let mut replay = asked.replay.as_ref().map(|asked| {
+            let taken_up = previous.and_then(|lane| lane.replay.clone()).filter(|replay| replay.id == asked.id);
+            taken_up.unwrap_or_else(|| ReplayProgress { id: asked.id.clone(), next: asked.from_sequence })
+        });
+        let ends = asked.replay.as_ref().map_or(0, |replay| replay.to_sequence);
+        let replay_wants = replay.as_ref().filter(|replay| replay.next <= ends).map(|replay| replay.next - 1);
         let had = previous.map(|lane| lane.position);
         let mut position = had.into_iter().chain(newcomers_want).chain(replay_wants).min().unwrap_or(0);
         let moved_back = had.is_some_and(|had| position < had);
@@ -184,7 +197,7 @@ impl Lane {
                 None => {
                     let earlier = continued(pattern, entry);
                     let from_sequence = starts_at(entry, earlier);
-                    let already_had = if moved_back && earlier.is_some() { had.unwrap_or(0) + 1 } else { 0 };
+                    let already_had = if moved_back && owes(pattern, entry) { had.unwrap_or(0) + 1 } else { 0 };
                     Progress {
                         registration: entry.registration.clone(),
                         line: entry.line().to_owned(),
@@ -200,9 +213,15 @@ impl Lane {
         let entries: BTreeMap<TypePattern, Progress> = asked.entries.iter().map(progress).collect();
 
         let active = || entries.iter().filter(|(_, progress)| !progress.completed);
-        let replays = asked.replay.as_ref().is_some_and(|replay| position < replay.to_sequence);
-        if let (Some(first_wanted), false) = (active().map(|(_, progress)| progress.from_sequence).min(), replays) {
-            position = position.max(first_wanted.saturating_sub(1));
+        let first_wanted = active().map(|(_, progress)| progress.from_sequence).min();
+        match (first_wanted, &mut replay) {
+            (Some(first_wanted), _) => {
+                let first_wanted = replay_wants.map_or(first_wanted, |wants| first_wanted.min(wants + 1));
+                position = position.max(first_wanted.saturating_sub(1));
+            }
+            // Nobody wants anything any more, not even again.
+            (None, Some(replay)) => replay.next = ends + 1,
+            (None, None) => {}
         }
         let filters = type_pattern::disjoint(active().map(|(pattern, _)| pattern));
         let same_consumer = previous.is_some_and(|lane| lane.filters == filters && !moved_back);
@@ -226,7 +245,7 @@ impl Lane {
             entries,
             failure,
             last_attempt: previous.and_then(|lane| lane.last_attempt.clone()),
-            replay: asked.replay.as_ref().map(|replay| replay.id.clone()),
+            replay,
             updated: previous.map_or(Stamp::from_micros(0), |lane| lane.updated),
         }
     }
@@ -312,7 +331,7 @@ impl Lane {
             }
         }
         self.last_delivered = event.sequence;
-        self.position = event.sequence;
+        self.moved_to(event.sequence);
         self.failure = None;
         self.state = State::Active;
         must_write
@@ -332,10 +351,32 @@ impl Lane {
 
     /// Records that nobody wants what lies up to a sequence.
     pub fn passed_over(&mut self, sequence: u64) {
-        self.position = self.position.max(sequence);
+        self.moved_to(sequence);
         if self.failure.as_ref().is_some_and(|failure| failure.sequence <= sequence) {
             self.failure = None;
             self.state = State::Active;
+        }
+    }
+
+    /// Records that there is nothing behind the position, for now, that the filters let through. Answers whether that
+    /// is news: it ends a replay, and what is delivered from now on is live.
+    pub fn read_to_the_end(&mut self, asked: &Subscription) -> bool {
+        let ends = asked.replay.as_ref().map_or(0, |replay| replay.to_sequence);
+        let was_replaying = self.phase == Phase::Replaying;
+        self.phase = Phase::Live;
+        match &mut self.replay {
+            Some(replay) if replay.next <= ends => {
+                replay.next = ends + 1;
+                true
+            }
+            _ => was_replaying,
+        }
+    }
+
+    fn moved_to(&mut self, sequence: u64) {
+        self.position = self.position.max(sequence);
+        if let Some(replay) = &mut self.replay {
+            replay.next = replay.next.max(sequence + 1);
         }
     }
 
@@ -345,12 +386,14 @@ impl Lane {
         self.failure = Some(failure);
     }
 
-    /// Completes the entries whose end was over before `stored_at`, the time of the log that the lane has reached.
-    /// Answers whether there were any.
-    pub fn complete_over(&mut self, asked: &Subscription, stored_at: Stamp) -> bool {
+    /// Completes the entries whose end was over when `sequence` was stored, at `stored_at`. What was stored before an
+    /// entry was registered says nothing: it may have been imported, with times of its own. Answers whether there were
+    /// any.
+    pub fn complete_over(&mut self, asked: &Subscription, sequence: u64, stored_at: Stamp) -> bool {
         let mut any = false;
         for (pattern, progress) in &mut self.entries {
-            let over = asked.entries.get(pattern).and_then(Entry::over_after).is_some_and(|over| over < stored_at);
+            let Some(entry) = asked.entries.get(pattern) else { continue };
+            let over = sequence >= entry.live_from && entry.over_after().is_some_and(|over| over < stored_at);
             if over && !progress.completed {
                 progress.completed = true;
                 any = true;
@@ -369,7 +412,11 @@ impl Lane {
         let reaches_back = |(pattern, entry): &(&TypePattern, &Entry)| {
             self.entries.get(*pattern).is_some_and(|progress| !entry.is_live_at(progress.from_sequence))
         };
-        self.active(asked).filter(reaches_back).map(|(_, entry)| entry.live_from).max().unwrap_or(0)
+        let live_from = self.active(asked).filter(reaches_back).map(|(_, entry)| entry.live_from).max().unwrap_or(0);
+        match (&asked.replay, &self.replay) {
+            (Some(asked), Some(replay)) if replay.next <= asked.to_sequence => live_from.max(asked.to_sequence + 1),
+            _ => live_from,
+        }
     }
 
     /// How many entries have not had all that they asked for.
@@ -404,9 +451,10 @@ impl Lane {
         asked: &'a Subscription,
         event: &'a Event,
     ) -> impl Iterator<Item = (&'a TypePattern, &'a Entry)> {
-        let holds = asked.replay.as_ref().is_some_and(|replay| replay.holds(event));
+        let next = self.replay.as_ref().map_or(u64::MAX, |replay| replay.next);
+        let replay = asked.replay.as_ref().filter(|replay| event.sequence >= next && replay.holds(event));
         self.active(asked).filter(move |(pattern, entry)| {
-            holds
+            replay.is_some_and(|replay| entry.registered_at <= replay.asked_at)
                 && self.entries.get(*pattern).is_some_and(|progress| event.sequence < progress.from_sequence)
                 && pattern.matches(&event.event_type)
                 && entry.asks_for(event)
@@ -563,7 +611,23 @@ mod tests {
         assert_eq!(run(&mut lane, &third, &log, 5), [2, 3, 4]);
         // A lane that never saw the first one owes what that was promised.
         assert_eq!(Lane::reconcile(None, &third, "e3").position, 0);
-        // One that was completed owes nothing: it starts anew.
+        // One that was completed owes nothing: it starts anew, with what came after its acceptance, though another entry
+        // has taken the lane past that.
+        let first_and_b = asked(&[("a", "1", 1, 1, Some(1)), ("b", "9", 1, 1, None)]);
+        let mut lane = Lane::reconcile(None, &first_and_b, "e6");
+        assert_eq!(run(&mut lane, &first_and_b, &log, 1), [1]);
+        let mut lane = Lane::reconcile(Some(&lane), &first_and_b, "e7");
+        assert_eq!(run(&mut lane, &first_and_b, &log, 5), [5]);
+        let mut anew = again(&first, "2", 3);
+        anew.entries.extend(
+            first_and_b
+                .entries
+                .iter()
+                .filter(|(pattern, _)| pattern.as_str() == "b")
+                .map(|(p, e)| (p.clone(), e.clone())),
+        );
+        let mut lane = Lane::reconcile(Some(&lane), &anew, "e8");
+        assert_eq!(run(&mut lane, &anew, &log, 5), [3, 4]);
         let mut lane = Lane::reconcile(None, &first, "e4");
         assert_eq!(run(&mut lane, &first, &log, 2), [1, 2]);
         let mut lane = Lane::reconcile(Some(&lane), &third, "e5");
@@ -586,6 +650,11 @@ mod tests {
         assert_eq!(run(&mut lane, &one, &log, 6), [3, 6]);
         assert_eq!(lane.entries.values().next().unwrap().delivered, 4, "what is replayed is not counted again");
         assert_eq!(Lane::reconcile(Some(&lane), &one, "e3").position, 6, "and the same replay is not taken up twice");
+        // Nor does a later move back repeat it.
+        let mut both = asked(&[("a", "1", 1, 1, Some(5)), ("b", "2", 1, 7, None)]);
+        both.replay.clone_from(&one.replay);
+        let mut lane = Lane::reconcile(Some(&lane), &both, "e4");
+        assert_eq!(run(&mut lane, &both, &log, 6), [2, 4]);
     }
 
     #[test]
@@ -682,9 +751,9 @@ mod tests {
         }
         let mut lane = Lane::reconcile(None, &one, "e1");
         let over = lane.next_over(&one).unwrap();
-        assert!(!lane.complete_over(&one, over));
-        assert!(lane.complete_over(&one, over.plus_micros(1)));
-        assert!(!lane.complete_over(&one, over.plus_micros(1)));
+        assert!(!lane.complete_over(&one, 5, over));
+        assert!(lane.complete_over(&one, 5, over.plus_micros(1)));
+        assert!(!lane.complete_over(&one, 5, over.plus_micros(1)));
         assert_eq!(lane.next_over(&one), None);
         assert_eq!(Lane::reconcile(Some(&lane), &one, "e2").state, State::Completed);
     }

@@ -84,7 +84,7 @@ pub struct Entry {
 }
 
 /// The first of an unbroken line of registrations of one pair, each of which replaced the one before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Continued {
     /// Its name.
     pub registration: String,
@@ -92,6 +92,13 @@ pub struct Continued {
     pub from_sequence: u64,
     /// The first sequence that came after its acceptance.
     pub live_from: u64,
+    /// What was said before the words last changed, and when it was accepted: below [`Continued::until`] only what
+    /// that asked for too is owed.
+    pub attributes: Attributes,
+    /// When that was accepted.
+    pub registered_at: Stamp,
+    /// The first sequence for which the present words stand alone.
+    pub until: u64,
 }
 
 impl Subscription {
@@ -105,13 +112,23 @@ impl Entry {
     /// The same entry as the replacement of an earlier one: where it does not reach into the past itself, it goes on
     /// with what the earlier one is owed.
     pub fn replacing(mut self, earlier: &Self) -> Self {
-        if self.from_sequence >= self.live_from {
-            self.continues = Some(earlier.continues.clone().unwrap_or_else(|| Continued {
-                registration: earlier.registration.clone(),
-                from_sequence: earlier.from_sequence,
-                live_from: earlier.live_from,
-            }));
+        if self.from_sequence < self.live_from {
+            return self;
         }
+        let mut continued = earlier.continues.clone().unwrap_or_else(|| Continued {
+            registration: earlier.registration.clone(),
+            from_sequence: earlier.from_sequence,
+            live_from: earlier.live_from,
+            attributes: earlier.attributes.clone(),
+            registered_at: earlier.registered_at,
+            until: 0,
+        });
+        if earlier.attributes != self.attributes {
+            continued.attributes = earlier.attributes.clone();
+            continued.registered_at = earlier.registered_at;
+            continued.until = self.live_from;
+        }
+        self.continues = Some(continued);
         self
     }
 
@@ -128,20 +145,29 @@ impl Entry {
     /// Whether an event is within what this entry asks for: its start, its end and its transaction. The type, the
     /// sequence it begins with and how many have been delivered are the lane's to look at.
     pub fn asks_for(&self, event: &Event) -> bool {
-        let Attributes { datetime_start, datetime_end, transaction_id, .. } = &self.attributes;
-        // Everything accepted after a registration that reaches into the past is wanted, even from a receiver whose
-        // clock is behind the one that the registrar read.
-        let is_after_start =
-            |start: &Stamp| event.time >= *start || (*start <= self.registered_at && event.sequence >= self.live_from);
-        datetime_start.as_ref().is_none_or(is_after_start)
-            && datetime_end.is_none_or(|end| event.time <= end)
-            && transaction_id.as_ref().is_none_or(|id| *id == event.transaction_id)
+        let now = let_through(&self.attributes, self.registered_at, self.live_from, event);
+        now && self.continues.as_ref().is_none_or(|earlier| {
+            event.sequence >= earlier.until
+                || let_through(&earlier.attributes, earlier.registered_at, earlier.live_from, event)
+        })
     }
 
     /// The moment from which on nothing that is stored can be wanted any more, where there is one.
     pub fn over_after(&self) -> Option<Stamp> {
         self.attributes.datetime_end.map(|end| end.plus_micros(CLOCK_SKEW_MARGIN_MICROS))
     }
+}
+
+/// Whether an event is within start, end and transaction of what was said at some time.
+fn let_through(attributes: &Attributes, registered_at: Stamp, live_from: u64, event: &Event) -> bool {
+    let Attributes { datetime_start, datetime_end, transaction_id, .. } = attributes;
+    // Everything accepted after a registration that reaches into the past is wanted, even from a receiver whose
+    // clock is behind the one that the registrar read.
+    let is_after_start =
+        |start: &Stamp| event.time >= *start || (*start <= registered_at && event.sequence >= live_from);
+    datetime_start.as_ref().is_none_or(is_after_start)
+        && datetime_end.is_none_or(|end| event.time <= end)
+        && transaction_id.as_ref().is_none_or(|id| *id == event.transaction_id)
 }
 
 #[cfg(test)]
@@ -185,6 +211,22 @@ mod tests {
         let entry = entry(Attributes { datetime_start: at(3000), ..Attributes::default() });
         assert!(!entry.asks_for(&event(25, 2999, "t")));
         assert!(entry.asks_for(&event(25, 3000, "t")));
+    }
+
+    #[test]
+    fn what_is_owed_is_what_was_asked_for_before_and_is_now() {
+        let first = entry(Attributes { transaction_id: Some("t".into()), ..Attributes::default() });
+        let now = Entry { registration: "r2".into(), from_sequence: 40, live_from: 40, ..entry(Attributes::default()) };
+        let replacing = now.replacing(&first);
+        assert_eq!((replacing.line(), replacing.is_live_at(20), replacing.is_live_at(19)), ("r", true, false));
+        assert!(replacing.asks_for(&event(39, 1, "t")));
+        assert!(!replacing.asks_for(&event(39, 1, "other")), "nobody asked for it then");
+        assert!(replacing.asks_for(&event(40, 1, "other")));
+        // In the same words again nothing changes.
+        let again =
+            Entry { registration: "r3".into(), from_sequence: 50, live_from: 50, ..entry(Attributes::default()) };
+        let again = again.replacing(&replacing);
+        assert!(again.asks_for(&event(45, 1, "other")) && !again.asks_for(&event(39, 1, "other")));
     }
 
     #[test]

@@ -204,6 +204,17 @@ fn structured(events: &[&RawValue], pointer: impl Fn(usize) -> String) -> Result
 }
 
 fn binary(headers: &HeaderMap, content_type: Option<&str>, body: Bytes) -> Result<CloudEvent, Refusal> {
+    let is_illegible = |(name, value): &(&http::HeaderName, &http::HeaderValue)| {
+        name.as_str().starts_with("ce-") && value.to_str().is_err()
+    };
+    let illegible: Vec<FieldError> = headers
+        .iter()
+        .filter(is_illegible)
+        .map(|(name, _)| FieldError::header(name.as_str(), "what is not printable ASCII has to be percent-encoded"))
+        .collect();
+    if !illegible.is_empty() {
+        return Err(Refusal::Body(Problem::malformed(illegible)));
+    }
     let pairs = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     if !headers.keys().any(|name| name.as_str().starts_with("ce-")) {
         let detail = format!(

@@ -80,7 +80,8 @@ pub async fn list(
     }
     let scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
     if accept.contains(NDJSON) {
-        return Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines(scan))).into_response());
+        let lines = lines(scan, receiver.shutdown.clone());
+        return Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response());
     }
     page(scan).await.map(|page| axum::Json(page).into_response()).map_err(unavailable)
 }
@@ -122,18 +123,21 @@ async fn page(mut scan: Scan) -> Result<Value, Unavailable> {
     Ok(json!({"events": events, "next": next}))
 }
 
-/// All events, one a line. Where the log cannot be read on, the stream breaks off.
-fn lines(scan: Scan) -> impl Stream<Item = Result<Bytes, Unavailable>> {
-    stream::try_unfold(scan, async |mut scan| {
+/// All events, one a line. Where the log cannot be read on, or mer stops, the stream breaks off.
+fn lines(scan: Scan, shutdown: CancellationToken) -> impl Stream<Item = Result<Bytes, Unavailable>> {
+    stream::try_unfold((scan, shutdown), async |(mut scan, shutdown)| {
         if scan.is_over {
             return Ok(None);
+        }
+        if shutdown.is_cancelled() {
+            return Err(Unavailable::new("reading the log", "mer stops"));
         }
         let mut lines = BytesMut::new();
         for event in scan.read().await? {
             lines.extend_from_slice(&EventView::of(&event).to_json());
             lines.extend_from_slice(b"\n");
         }
-        Ok(Some((lines.freeze(), scan)))
+        Ok(Some((lines.freeze(), (scan, shutdown))))
     })
 }
 
@@ -148,9 +152,13 @@ fn tail(scan: Scan, shutdown: CancellationToken) -> impl Stream<Item = Result<ss
                 let message = sse::Event::default().id(event.sequence.to_string()).data(json);
                 return Some((Ok(message), (scan, events, shutdown)));
             }
-            scan.is_over = false;
+            if shutdown.is_cancelled() {
+                return None;
+            }
+            // A failure is bridged like an end that may be no end any more in a moment.
+            scan.is_over = true;
             events = scan.read().await.unwrap_or_default().into_iter();
-            if events.len() == 0 {
+            if scan.is_over && events.len() == 0 {
                 tokio::select! {
                     () = shutdown.cancelled() => return None,
                     () = tokio::time::sleep(TAIL_INTERVAL) => {}
@@ -182,9 +190,6 @@ impl Scan {
             (End::OfLog, Some(last)) => last.sequence + 1,
             (End::OfLog, None) => self.next,
         };
-        let too_late = self.query.to.map(|to| to.plus_micros(CLOCK_SKEW_MARGIN_MICROS));
-        self.is_over |=
-            page.events.last().is_some_and(|last| too_late.is_some_and(|too_late| last.stored_at > too_late));
         Ok(page.events.into_iter().filter(|event| self.query.asks_for(event)).collect())
     }
 }

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::event::{self, header};
-use domain::{Event, header_value};
+use domain::{Event, event_data, header_value};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -25,7 +25,7 @@ pub struct EventView<'a> {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Data<'a> {
-    Json { data: &'a RawValue },
+    Json { data: Box<RawValue> },
     Text { data: &'a str },
     Bytes { data_base64: String },
 }
@@ -56,10 +56,19 @@ fn data_of(event: &Event) -> Data<'_> {
         return Data::Bytes { data_base64: STANDARD.encode(&event.data) };
     };
     let is_json = event::is_json(event.header(header::CONTENT_TYPE).unwrap_or_default());
-    match serde_json::from_str(text) {
-        Ok(data) if is_json => Data::Json { data },
+    match serde_json::from_str::<Box<RawValue>>(text) {
+        Ok(data) if is_json => Data::Json { data: in_one_line(data) },
         _ => Data::Text { data: text },
     }
+}
+
+/// The same JSON without line breaks: an event is shown in one line.
+fn in_one_line(data: Box<RawValue>) -> Box<RawValue> {
+    if !data.get().contains(['\n', '\r']) {
+        return data;
+    }
+    let compact = String::from_utf8(event_data::compact(data.get())).ok();
+    compact.and_then(|text| RawValue::from_string(text).ok()).unwrap_or(data)
 }
 
 #[cfg(test)]
@@ -78,6 +87,7 @@ mod tests {
         };
         let start = r#"{"sequence":3,"id":"a b","type":"t","source":"nats","time":"1970-01-01T00:00:00.000000Z","transaction_id":"T","#;
         assert_eq!(shown("application/json", br#"{"n": 1.50}"#), format!("{start}\"data\":{{\"n\": 1.50}}}}"));
+        assert_eq!(shown("application/json", b"{\n \"n\": 1\n}"), format!("{start}\"data\":{{\"n\":1}}}}"));
         assert_eq!(shown("text/plain", b"1"), format!("{start}\"data\":\"1\"}}"));
         assert_eq!(shown("application/json", b"no json"), format!("{start}\"data\":\"no json\"}}"));
         assert_eq!(shown("image/png", b"\xff"), format!("{start}\"data_base64\":\"/w==\"}}"));

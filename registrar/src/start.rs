@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use broker::Unavailable;
 use broker::event_log::EventLog;
 use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
-use domain::{Attributes, Entry, Stamp};
+use domain::{Attributes, Entry, Event, Stamp};
 use uuid::Uuid;
 
 /// Resolves the starts of one request: each moment is looked up once.
@@ -47,7 +47,7 @@ impl<'a> Starts<'a> {
         let begins = match span.first_sequence {
             0 | 1 => Begins::Whole,
             cut => match (log.get(cut).await?, span.first_stored_at) {
-                (Some(oldest), _) => Begins::CutTo(oldest.time.min(oldest.stored_at)),
+                (Some(oldest), _) => Begins::CutTo(first_moment_of(&oldest)),
                 (None, Some(stored_at)) => Begins::CutTo(stored_at),
                 (None, None) => Begins::Emptied,
             },
@@ -97,6 +97,13 @@ impl<'a> Starts<'a> {
         self.known.insert(moment, sequence);
         Ok(sequence)
     }
+}
+
+/// When the oldest event happened: what it says itself, unless that is no time of a receiver's clock, as for one that was
+/// imported.
+fn first_moment_of(oldest: &Event) -> Stamp {
+    let early = oldest.stored_at.plus_micros(-CLOCK_SKEW_MARGIN_MICROS);
+    if oldest.time >= early { oldest.time.min(oldest.stored_at) } else { oldest.stored_at }
 }
 
 /// A transaction without a start is looked for from its own beginning where its id is a stamp exactly as the receiver

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State as Extract};
 use axum::response::{IntoResponse, Response};
 use broker::Unavailable;
 use broker::subscriptions::WriteError;
+use domain::lane::State;
 use domain::subscription::Replay;
 use domain::subscription_request::{ReplayRequest, SubscriptionRequest};
 use domain::{Attributes, Entry, FieldError, Stamp, Subscription, SubscriptionId, TypePattern, field_error};
@@ -30,13 +32,17 @@ const LOOK_UPS: usize = 16;
 
 /// Makes a subscription, or replaces the one of the same URL. An event that is registered with the same attributes
 /// already goes on as it is; so doing it twice is as good as once.
-pub async fn put(State(registrar): State<Arc<Registrar>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub async fn put(
+    Extract(registrar): Extract<Arc<Registrar>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
     let request = SubscriptionRequest::parse_put(&body, now).map_err(Problem::unacceptable)?;
     let url = request.url.clone().ok_or_else(|| Problem::malformed(vec![FieldError::at("/url", "it is missing")]))?;
-    let entries = resolve(&registrar, &request, now).await?.unwrap_or_default();
     let id = url.subscription_id();
+    let entries = resolve(&registrar, &id, &request, now).await?.unwrap_or_default();
     let mut is_new = false;
     let changed = change(&registrar, &id, |current| {
         is_new = current.is_none();
@@ -59,16 +65,16 @@ pub async fn put(State(registrar): State<Arc<Registrar>>, headers: HeaderMap, bo
 
 /// Changes what is named of a subscription.
 pub async fn patch(
-    State(registrar): State<Arc<Registrar>>,
-    Path(id): Path<String>,
+    Extract(registrar): Extract<Arc<Registrar>>,
+    path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let id = parse_id(&id)?;
+    let id = parse_id(path)?;
     let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
     let request = SubscriptionRequest::parse_patch(&body, now).map_err(Problem::unacceptable)?;
-    let entries = resolve(&registrar, &request, now).await?;
+    let entries = resolve(&registrar, &id, &request, now).await?;
     change_existing(&registrar, &id, |subscription| {
         if let Some(entries) = &entries {
             subscription.entries = merged(subscription, entries);
@@ -84,12 +90,15 @@ pub async fn patch(
 }
 
 /// Answers one subscription with its state.
-pub async fn get(State(registrar): State<Arc<Registrar>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    Ok(axum::Json(read(&registrar, &parse_id(&id)?).await?).into_response())
+pub async fn get(
+    Extract(registrar): Extract<Arc<Registrar>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    Ok(axum::Json(read(&registrar, &parse_id(path)?).await?).into_response())
 }
 
 /// Answers subscriptions with their states, by id: `group`, `after` (an id), `limit`.
-pub async fn list(State(registrar): State<Arc<Registrar>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref().unwrap_or_default()).map_err(Problem::unacceptable)?;
     let mut all = registrar.desk.list().await.map_err(|error| unavailable(&error))?;
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -110,8 +119,11 @@ pub async fn list(State(registrar): State<Arc<Registrar>>, RawQuery(query): RawQ
 }
 
 /// Removes a subscription.
-pub async fn delete(State(registrar): State<Arc<Registrar>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let id = parse_id(&id)?;
+pub async fn delete(
+    Extract(registrar): Extract<Arc<Registrar>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    let id = parse_id(path)?;
     let mut was_there = false;
     change(&registrar, &id, |current| {
         was_there = current.is_some();
@@ -123,23 +135,29 @@ pub async fn delete(State(registrar): State<Arc<Registrar>>, Path(id): Path<Stri
 }
 
 /// Has deliveries wait.
-pub async fn pause(State(registrar): State<Arc<Registrar>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    change_existing(&registrar, &parse_id(&id)?, |subscription| subscription.paused = true).await
+pub async fn pause(
+    Extract(registrar): Extract<Arc<Registrar>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    change_existing(&registrar, &parse_id(path)?, |subscription| subscription.paused = true).await
 }
 
 /// Has deliveries go on where they were.
-pub async fn resume(State(registrar): State<Arc<Registrar>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    change_existing(&registrar, &parse_id(&id)?, |subscription| subscription.paused = false).await
+pub async fn resume(
+    Extract(registrar): Extract<Arc<Registrar>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    change_existing(&registrar, &parse_id(path)?, |subscription| subscription.paused = false).await
 }
 
 /// Delivers a part of the log again, in order, and then goes on where it was.
 pub async fn replay(
-    State(registrar): State<Arc<Registrar>>,
-    Path(id): Path<String>,
+    Extract(registrar): Extract<Arc<Registrar>>,
+    path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let id = parse_id(&id)?;
+    let id = parse_id(path)?;
     let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
     let ReplayRequest { from, to } = ReplayRequest::parse(&body, now).map_err(Problem::unacceptable)?;
@@ -157,6 +175,12 @@ pub async fn replay(
         from,
         to,
     };
+    let lane = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
+    if lane.is_some_and(|lane| lane.state == State::Completed) {
+        let detail =
+            format!("{id} is completed: register it again, with a `datetime_start`, to have events delivered again");
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
     let mut response =
         change_existing(&registrar, &id, |subscription| subscription.replay = Some(replay.clone())).await?;
     *response.status_mut() = StatusCode::ACCEPTED;
@@ -166,6 +190,7 @@ pub async fn replay(
 /// The entries of a request, with every start pinned.
 async fn resolve(
     registrar: &Registrar,
+    id: &SubscriptionId,
     request: &SubscriptionRequest,
     now: Stamp,
 ) -> Result<Option<BTreeMap<TypePattern, Entry>>, Problem> {
@@ -175,8 +200,14 @@ async fn resolve(
         return Err(Problem::unacceptable(vec![FieldError::at("/events", detail)]));
     }
     let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
+    // What is asked for in the same words already goes on as it is, wherever it once began.
+    let current = registrar.desk.look(id).await.map_err(|error| unavailable(&error))?;
+    let goes_on = |attributes: &Attributes| {
+        current.as_ref().is_some_and(|current| current.entries.values().any(|entry| entry.attributes == *attributes))
+    };
     let gaps: Vec<FieldError> = events
         .values()
+        .filter(|(attributes, _)| !goes_on(attributes))
         .filter_map(|(attributes, at)| {
             Some(FieldError::at(field_error::push(at, "datetime_start"), starts.gap(attributes)?))
         })
@@ -246,8 +277,9 @@ async fn read(registrar: &Registrar, id: &SubscriptionId) -> Result<Value, Probl
     read.await.map_err(|error: Unavailable| unavailable(&error))?.ok_or_else(|| no_such(id))
 }
 
-fn parse_id(text: &str) -> Result<SubscriptionId, Problem> {
-    SubscriptionId::parse(text).map_err(|error| Problem::new(StatusCode::NOT_FOUND, error))
+fn parse_id(path: Result<Path<String>, PathRejection>) -> Result<SubscriptionId, Problem> {
+    let Path(text) = path.map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.body_text()))?;
+    SubscriptionId::parse(&text).map_err(|error| Problem::new(StatusCode::NOT_FOUND, error))
 }
 
 fn no_such(id: &SubscriptionId) -> Problem {

@@ -79,9 +79,12 @@ fn status_of(subscription: &Subscription, status: &Status) -> Value {
     });
     if let Some(replay) = &subscription.replay {
         let total = (replay.to_sequence + 1).saturating_sub(replay.from_sequence);
-        let is_taken_up = lane.is_some_and(|lane| lane.replay.as_deref() == Some(&replay.id));
-        let done = (status.position + 1).saturating_sub(replay.from_sequence).min(total);
-        let done = if is_taken_up { done } else { 0 };
+        let progress = lane.and_then(|lane| lane.replay.as_ref()).filter(|progress| progress.id == replay.id);
+        let done = progress.map_or(0, |progress| {
+            let is_finished = progress.next > replay.to_sequence;
+            let next = if is_finished { progress.next } else { progress.next.max(status.position + 1) };
+            next.saturating_sub(replay.from_sequence).min(total)
+        });
         let seconds = (Stamp::now().as_micros() - replay.asked_at.as_micros()).max(1) as f64 / 1e6;
         view["replay"] = json!({
             "from_sequence": replay.from_sequence,

@@ -30,7 +30,11 @@ impl Door {
 
 /// `/healthz`, and whatever is behind the door.
 pub(crate) fn router(door: Arc<Door>) -> Router {
-    Router::new().route("/healthz", get(ops::healthz)).fallback(pass).with_state(door)
+    Router::new()
+        .route("/healthz", get(ops::healthz))
+        .fallback(pass)
+        .method_not_allowed_fallback(web::problem::method_not_allowed)
+        .with_state(door)
 }
 
 async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {
