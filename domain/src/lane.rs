@@ -759,38 +759,72 @@ mod tests {
     }
 
     proptest! {
-        /// However registrations and deliveries alternate, each registration gets exactly the events it asked for,
-        /// from its start on, each once, and what is delivered between two changes is in the log's order.
+        /// However registrations and deliveries alternate, and however late the lane hears of a registration, each line
+        /// of registrations gets exactly the events it is owed, from its start on, each once; and what is delivered
+        /// between two changes is in the log's order.
         #[test]
         fn every_registration_gets_each_of_its_events_exactly_once(
-            log in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 30),
-            steps in prop::collection::vec((0usize..3, 1u64..31, 1u64..10), 1..6),
+            log in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 64),
+            steps in prop::collection::vec(
+                (0usize..3, prop::option::of(1u64..61), 1u64..10, 0u64..=100, any::<bool>(), 0u64..=100), 1..8,
+            ),
         ) {
             let patterns = ["a", "b", "c"];
-            let mut entries: Vec<(&str, String, u64)> = Vec::new();
-            let mut lane: Option<Lane> = None;
-            let mut reached = 0;
-            // What each present registration has had.
+            let mut asked = asked(&[]);
+            // The lane, and what it has heard of.
+            let mut lane: Option<(Lane, Subscription)> = None;
+            let mut accepted = 0;
+            // Where each line begins, and what it has had.
+            let mut lines: BTreeMap<String, (&str, u64)> = BTreeMap::new();
             let mut had: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-            for (number, (which, from, advance)) in steps.into_iter().enumerate() {
-                let name = format!("r{number}");
-                entries.retain(|(pattern, ..)| *pattern != patterns[which]);
-                entries.push((patterns[which], name, from.min(reached + 1)));
-                let asked = asked(&entries.iter().map(|(p, r, f)| (*p, r.as_str(), *f, reached + 1, None)).collect::<Vec<_>>());
-                let mut now = Lane::reconcile(lane.as_ref(), &asked, &format!("e{number}"));
-                reached = (reached + advance).min(30);
-                let delivered = run(&mut now, &asked, &log, reached);
-                prop_assert!(delivered.is_sorted());
-                for sequence in delivered {
-                    let event_type = log[usize::try_from(sequence).unwrap() - 1];
-                    let (_, name, _) = entries.iter().find(|(pattern, ..)| *pattern == event_type).unwrap();
-                    had.entry(name.clone()).or_default().push(sequence);
+            let mut deliver = |(lane, asked): &mut (Lane, Subscription), until: u64| {
+                let delivered = run(lane, asked, &log, until);
+                for sequence in &delivered {
+                    let event_type = TypePattern::parse(log[usize::try_from(*sequence).unwrap() - 1]).unwrap();
+                    had.entry(asked.entries[&event_type].line().to_owned()).or_default().push(*sequence);
                 }
-                lane = Some(now);
+                delivered.is_sorted()
+            };
+            let steps = steps.into_iter().map(Some).chain([None]);
+            for (number, step) in steps.enumerate() {
+                let (hears, before, after) = if let Some((which, past, more, before, hears, after)) = step {
+                    let pattern = TypePattern::parse(patterns[which]).unwrap();
+                    let live_from = accepted + 1;
+                    let entry = Entry {
+                        registration: format!("r{number}"),
+                        registered_at: Stamp::from_micros(0),
+                        from_sequence: past.map_or(live_from, |past| past.min(live_from)),
+                        live_from,
+                        continues: None,
+                        attributes: Attributes::default(),
+                    };
+                    let entry = match asked.entries.get(&pattern) {
+                        Some(earlier) => entry.replacing(earlier),
+                        None => entry,
+                    };
+                    lines.entry(entry.line().to_owned()).or_insert((patterns[which], entry.from_sequence));
+                    // A line that is replaced from the past ends here.
+                    if let Some(earlier) = asked.entries.insert(pattern, entry.clone()) && earlier.line() != entry.line() {
+                        lines.remove(earlier.line());
+                    }
+                    accepted += more;
+                    (hears, before, after)
+                } else {
+                    (true, 0, 100)
+                };
+                if let Some(lane) = &mut lane {
+                    prop_assert!(deliver(lane, accepted * before / 100));
+                }
+                if hears {
+                    let now = Lane::reconcile(lane.as_ref().map(|(lane, _)| lane), &asked, &format!("e{number}"));
+                    let now = lane.insert((now, asked.clone()));
+                    prop_assert!(deliver(now, accepted * after / 100));
+                }
             }
-            for (pattern, name, from) in &entries {
-                let expected: Vec<u64> = (*from..=reached).filter(|s| log[usize::try_from(*s).unwrap() - 1] == *pattern).collect();
-                let mut got = had.remove(name).unwrap_or_default();
+            for (line, (pattern, from)) in &lines {
+                let expected: Vec<u64> =
+                    (*from..=accepted).filter(|s| log[usize::try_from(*s).unwrap() - 1] == *pattern).collect();
+                let mut got = had.remove(line).unwrap_or_default();
                 got.sort_unstable();
                 prop_assert_eq!(got, expected);
             }
