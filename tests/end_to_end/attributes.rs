@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use domain::TargetUrl;
 use serde_json::{Value, json};
 use tests::{Answer, Mer, Nats, Target, eventually, eventually_async};
 
@@ -198,12 +197,7 @@ async fn required_data_is_filled_in_from_earlier_events_of_the_transaction_or_th
     assert_eq!(target.received()[0].body, body, "what was there stays, byte for byte");
 
     // The skip is counted, and visible.
-    let id = TargetUrl::parse(&target.url("/")).unwrap().subscription_id();
-    let bucket = async_nats::jetstream::new(nats.client().await).get_key_value("LANES").await.unwrap();
-    let skips = async || {
-        let value = bucket.get(id.as_str()).await.unwrap().unwrap();
-        serde_json::from_slice::<Value>(&value).unwrap()["entries"]["order.sent"]["skipped"].as_u64()
-    };
+    let skips = async || nats.value("LANES", &target.url("/")).await["entries"]["order.sent"]["skipped"].as_u64();
     eventually_async("the skip is written", SOON, async || skips().await == Some(1)).await;
 }
 

@@ -108,13 +108,10 @@ async fn a_change_that_was_written_and_not_carried_out_is_carried_out_after_a_cr
     assert!(mer.stop());
 
     // What a dispatcher leaves that was killed right after it wrote that the lane goes back to the fifth event.
-    let context = async_nats::jetstream::new(nats.client().await);
-    let bucket = context.get_key_value("LANES").await.unwrap();
-    let key = futures_util::StreamExt::next(&mut bucket.keys().await.unwrap()).await.unwrap().unwrap();
-    let mut lane: serde_json::Value = serde_json::from_slice(&bucket.get(&key).await.unwrap().unwrap()).unwrap();
+    let mut lane = nats.value("LANES", &target.url("/")).await;
     assert_eq!(lane["position"], posted[19], "an orderly stop writes the position");
     (lane["position"], lane["epoch"]) = (json!(posted[4]), json!("another epoch"));
-    bucket.put(&key, lane.to_string().into()).await.unwrap();
+    nats.put_value("LANES", &target.url("/"), lane).await;
 
     mer.launch();
     mer.until_ready().await;

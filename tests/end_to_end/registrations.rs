@@ -2,22 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use domain::TargetUrl;
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::{Mer, Nats, Target, eventually, eventually_async};
 use tokio::task::JoinSet;
 
 use crate::{LONG, MER, SOON, mer_on};
 
 const FROM_THE_BEGINNING: &str = "20200101000000.0";
-
-/// The state that the dispatcher has written of a target's lane; null where there is none.
-async fn lane(nats: &Nats, target: &Target) -> Value {
-    let id = TargetUrl::parse(&target.url("/")).unwrap().subscription_id();
-    let context = async_nats::jetstream::new(nats.client().await);
-    let value = context.get_key_value("LANES").await.unwrap().get(id.as_str()).await.unwrap();
-    value.map_or(Value::Null, |value| serde_json::from_slice(&value).unwrap())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_registrations_of_one_url_at_once_all_survive() {
@@ -37,11 +28,7 @@ async fn a_hundred_registrations_of_one_url_at_once_all_survive() {
         registering.spawn(async move { api.register(&url, &[&format!("type.{i}")], &json!({})).await });
     }
     registering.join_all().await;
-    let context = async_nats::jetstream::new(nats.client().await);
-    let bucket = context.get_key_value("SUBSCRIPTIONS").await.unwrap();
-    let mut keys = bucket.keys().await.unwrap();
-    let key = futures_util::StreamExt::next(&mut keys).await.unwrap().unwrap();
-    let subscription: Value = serde_json::from_slice(&bucket.get(key).await.unwrap().unwrap()).unwrap();
+    let subscription = nats.value("SUBSCRIPTIONS", &target.url("/")).await;
     assert_eq!(subscription["entries"].as_object().unwrap().len(), 100);
 
     let mut expected = Vec::new();
@@ -73,7 +60,10 @@ async fn a_count_is_exact_over_restarts() {
         }
         posted.push(api.post_event("a", &json!({"n": n})).await.sequence);
     }
-    eventually_async("the lane is completed", SOON, async || lane(&nats, &target).await["state"] == "completed").await;
+    eventually_async("the lane is completed", SOON, async || {
+        nats.value("LANES", &target.url("/")).await["state"] == "completed"
+    })
+    .await;
     let arrived: BTreeSet<u64> = target.taken().into_iter().collect();
     assert_eq!(arrived, posted[..15].iter().copied().collect(), "exactly the first fifteen");
     let context = async_nats::jetstream::new(nats.client().await);
@@ -142,17 +132,14 @@ async fn a_subscription_that_cannot_be_read_keeps_its_lane() {
     api.register(&target.url("/"), &["a"], &json!({})).await;
     api.post_event("a", &json!({})).await;
     eventually("the lane is live", SOON, || target.taken() == [1]).await;
-    let context = async_nats::jetstream::new(nats.client().await);
-    let bucket = context.get_key_value("SUBSCRIPTIONS").await.unwrap();
-    let key = futures_util::StreamExt::next(&mut bucket.keys().await.unwrap()).await.unwrap().unwrap();
-    let good = bucket.get(&key).await.unwrap().unwrap();
-    bucket.put(&key, "edited by hand".into()).await.unwrap();
+    let good = nats.value("SUBSCRIPTIONS", &target.url("/")).await;
+    nats.put_value("SUBSCRIPTIONS", &target.url("/"), "edited by hand").await;
     // At the start everything is listed, and what is not asked for any more is cleared away.
     assert!(mer.stop());
     mer.launch();
     mer.until_ready().await;
     eventually("it is told", SOON, || mer.log().contains("fleet.subscription_unreadable")).await;
-    bucket.put(&key, good).await.unwrap();
+    nats.put_value("SUBSCRIPTIONS", &target.url("/"), good).await;
     api.post_event("a", &json!({})).await;
     eventually("the lane goes on where it was", SOON, || target.taken_count() >= 2).await;
     assert_eq!(target.taken(), [1, 2]);
@@ -171,7 +158,10 @@ async fn an_end_in_the_past_replays_up_to_it_inclusive_and_completes() {
     let window = json!({"datetime_start": posted[1].stamp, "datetime_end": posted[3].stamp});
     api.register(&target.url("/"), &["a"], &window).await;
     eventually("the window arrives", SOON, || target.taken_count() >= 3).await;
-    eventually_async("the lane is completed", LONG, async || lane(&nats, &target).await["state"] == "completed").await;
+    eventually_async("the lane is completed", LONG, async || {
+        nats.value("LANES", &target.url("/")).await["state"] == "completed"
+    })
+    .await;
     let expected: Vec<u64> = posted[1..=3].iter().map(|p| p.sequence).collect();
     assert_eq!(target.taken(), expected);
 }
@@ -190,7 +180,10 @@ async fn an_expiry_ends_a_live_registration() {
     assert!(attributes["datetime_end"].is_string(), "the end that it sets is told: {attributes}");
     let before = api.post_event("a", &json!({})).await.sequence;
     eventually("an event before the end arrives", SOON, || target.taken() == [before]).await;
-    eventually_async("the lane is completed", LONG, async || lane(&nats, &target).await["state"] == "completed").await;
+    eventually_async("the lane is completed", LONG, async || {
+        nats.value("LANES", &target.url("/")).await["state"] == "completed"
+    })
+    .await;
     let after = api.post_event("a", &json!({})).await.sequence;
     eventually("another URL gets what comes after the end", SOON, || witness.taken().last() == Some(&after)).await;
     assert_eq!(target.taken(), [before]);
@@ -206,17 +199,18 @@ async fn unregistering_the_last_event_leaves_nothing_behind() {
     api.post_event("a", &json!({})).await;
     eventually("it arrives", SOON, || target.taken_count() == 1).await;
     api.unregister(&target.url("/"), "a").await;
-    eventually_async("the lane is gone", SOON, async || lane(&nats, &target).await.is_null()).await;
+    eventually_async("the lane is gone", SOON, async || nats.value("LANES", &target.url("/")).await.is_null()).await;
 
     // And so it is when the dispatcher was away at the time.
     api.register(&target.url("/"), &["a"], &json!({})).await;
-    eventually_async("the lane is back", SOON, async || !lane(&nats, &target).await.is_null()).await;
+    eventually_async("the lane is back", SOON, async || !nats.value("LANES", &target.url("/")).await.is_null()).await;
     assert!(mer.stop());
     let front = Mer::new(MER).set("MER_NATS_URL", nats.url()).roles("receiver,registrar").start().await;
     front.api().unregister(&target.url("/"), "a").await;
     mer.launch();
     mer.until_ready().await;
-    eventually_async("the lane is gone again", SOON, async || lane(&nats, &target).await.is_null()).await;
+    eventually_async("the lane is gone again", SOON, async || nats.value("LANES", &target.url("/")).await.is_null())
+        .await;
     let context = async_nats::jetstream::new(nats.client().await);
     assert_eq!(context.get_stream("EVENTS").await.unwrap().cached_info().state.consumer_count, 0);
 }

@@ -20,13 +20,6 @@ async fn status_of(api: &Api, id: &str) -> Value {
     subscription["status"].clone()
 }
 
-/// What the dispatcher has written of a lane.
-async fn lane_state(nats: &Nats, id: &str) -> Value {
-    let context = async_nats::jetstream::new(nats.client().await);
-    let value = context.get_key_value("LANES").await.unwrap().get(id).await.unwrap();
-    serde_json::from_slice::<Value>(&value.unwrap_or_default()).unwrap_or_default()["state"].clone()
-}
-
 #[tokio::test]
 async fn a_subscription_is_made_read_changed_listed_and_removed() {
     let nats = Nats::start();
@@ -127,7 +120,10 @@ async fn a_paused_subscription_waits_and_goes_on_where_it_was() {
         list["subscriptions"].as_array().unwrap().iter().find(of_target).unwrap()["id"].as_str().unwrap().to_owned();
     let (code, paused) = call(&api, Method::POST, &format!("/{id}/pause"), &Value::Null).await;
     assert_eq!((code, &paused["status"]["state"]), (200, &json!("paused")));
-    eventually_async("the dispatcher has written it", SOON, async || lane_state(&nats, &id).await == "paused").await;
+    eventually_async("the dispatcher has written it", SOON, async || {
+        nats.value("LANES", &target.url("/")).await["state"] == "paused"
+    })
+    .await;
     for _ in 0..10 {
         api.post_event("a", &json!({})).await;
     }

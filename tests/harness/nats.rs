@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use domain::TargetUrl;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::Process;
@@ -49,6 +51,23 @@ impl Nats {
     /// Starts it again after [`Nats::kill`], on the same port and store.
     pub fn restart(&mut self) {
         self.process = launch(&self.folder, self.port);
+    }
+
+    /// What stands in a bucket under the id of a URL's subscription; null where nothing does.
+    pub async fn value(&self, bucket: &str, url: &str) -> Value {
+        let id = TargetUrl::parse(url).expect("a URL").subscription_id();
+        let context = async_nats::jetstream::new(self.client().await);
+        let bucket = context.get_key_value(bucket).await.expect("the bucket");
+        let value = bucket.get(id.as_str()).await.expect("the bucket answers");
+        value.map_or(Value::Null, |value| serde_json::from_slice(&value).unwrap_or(Value::Null))
+    }
+
+    /// Puts something into a bucket under the id of a URL's subscription.
+    pub async fn put_value(&self, bucket: &str, url: &str, value: impl ToString) {
+        let id = TargetUrl::parse(url).expect("a URL").subscription_id();
+        let context = async_nats::jetstream::new(self.client().await);
+        let bucket = context.get_key_value(bucket).await.expect("the bucket");
+        bucket.put(id.as_str(), value.to_string().into()).await.expect("the bucket takes it");
     }
 
     /// A client of it.
