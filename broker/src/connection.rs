@@ -199,6 +199,7 @@ fn note(link: &watch::Sender<Link>, event: &Event) {
             link.send_modify(|link| *link = Link { generation: link.generation + 1, is_up: true });
             tracing::info!("nats.connected");
         }
+        Event::Draining => tracing::debug!("nats.draining"),
         Event::Closed => tracing::info!("nats.closed"),
         Event::Disconnected => {
             link.send_modify(|link| link.is_up = false);
