@@ -256,7 +256,7 @@ impl Lane {
     /// has been written, or together with a later delivery.
     pub fn adopt_floor(&mut self, floor: u64) {
         if floor > self.position {
-            self.position = floor;
+            self.moved_to(floor);
             self.last_delivered = floor;
         }
     }

@@ -158,6 +158,23 @@ fn a_replay_brings_a_part_of_the_log_again_and_then_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_replay_that_a_crash_interrupted_goes_on_from_what_was_acknowledged() {
+    let log = ["a"; 9];
+    let mut one = asked(&[("a", "1", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &one, "e1");
+    assert_eq!(run(&mut lane, &one, &log, 8).len(), 8);
+    let at = Stamp::from_micros(0);
+    one.replay = Some(Replay { id: "r".into(), asked_at: at, from_sequence: 2, to_sequence: 8, from: at, to: None });
+    let mut written = Lane::reconcile(Some(&lane), &one, "e2");
+    assert_eq!(written.position, 1);
+    // 2 to 5 were delivered and acknowledged, and the dispatcher was killed before it wrote that.
+    written.adopt_floor(5);
+    let mut lane = Lane::reconcile(Some(&written), &one, "e3");
+    assert_eq!((lane.position, lane.epoch.as_str()), (5, "e2"));
+    assert_eq!(run(&mut lane, &one, &log, 9), [6, 7, 8, 9]);
+}
+
+#[test]
 fn a_paused_lane_stays_where_it_is() {
     let mut one = asked(&[("a", "1", 1, 1, None)]);
     let lane = Lane::reconcile(None, &one, "e1");
