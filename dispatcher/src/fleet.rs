@@ -16,6 +16,7 @@ use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::extent::{self, Extent};
 use crate::permits::Permits;
 use crate::push::Pusher;
 use crate::transactions::Transactions;
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) permits: Permits,
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) setting_up: Arc<Semaphore>,
+    pub(crate) extent: watch::Receiver<Extent>,
 }
 
 /// What a lane is to deliver; `None`: nothing any more.
@@ -79,6 +81,7 @@ struct Known {
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let Dispatcher { broker, pusher, max_deliveries, grace } = dispatcher;
     let log = EventLog::new(broker.clone());
+    let (extent_sender, extent) = watch::channel(Extent::default());
     let shared = Shared {
         permits: Permits::new(max_deliveries),
         transactions: Arc::new(Transactions::new(log.clone())),
@@ -88,8 +91,10 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         pusher,
         backoff: Backoff::default(),
         setting_up: Arc::new(Semaphore::new(SETTING_UP)),
+        extent,
         broker: broker.clone(),
     };
+    let following_extent = extent::follow(shared.log.clone(), extent_sender);
     let mut fleet = Fleet {
         shared,
         subscriptions: Subscriptions::new(broker),
@@ -98,14 +103,20 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         names: HashMap::new(),
         shutdown: shutdown.clone(),
     };
-    while !shutdown.is_cancelled() {
-        if let Err(error) = fleet.follow().await {
-            tracing::warn!(%error, "fleet.watch_ended");
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = sleep(WATCH_RETRY) => {}
+    let following = async {
+        while !shutdown.is_cancelled() {
+            if let Err(error) = fleet.follow().await {
+                tracing::warn!(%error, "fleet.watch_ended");
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = sleep(WATCH_RETRY) => {}
+                }
             }
         }
+    };
+    tokio::select! {
+        () = following => {}
+        never = following_extent => match never {},
     }
     fleet.end(grace).await;
 }

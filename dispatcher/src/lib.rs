@@ -3,6 +3,7 @@
 //! - [`fleet`]: which lanes there are: one per subscription, started, told of changes, and ended.
 //! - `worker`: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
 //! - [`push`]: one request to a target, and what came of it.
+//! - `extent`: where the log begins and ends, so that what retention removes is noticed.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
 //! - [`verdict`], [`backoff`]: what an answer means, and how long to wait: pure.
 //!
@@ -10,6 +11,7 @@
 //! does to one lane must never be felt by another.
 
 pub mod backoff;
+mod extent;
 pub mod fleet;
 mod permits;
 pub mod push;

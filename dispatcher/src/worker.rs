@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use broker::feed::{Delivery, Feed, FeedError, MAX_OUT, Want};
 use broker::{Link, Unavailable};
-use domain::lane::{Attempt, Due, Failure, Lane, Phase, State};
+use domain::lane::gap::{Beginning, Loss};
+use domain::lane::{Attempt, Due, Failure, Gap, Lane, Phase, State};
 use domain::{Event, Stamp, Subscription, SubscriptionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::extent::Extent;
 use crate::fleet::{Asked, Shared};
 use crate::verdict::Verdict;
 
@@ -29,6 +31,10 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_PASSED_OVER: u32 = MAX_OUT / 2;
 /// A held lane writes its state at most this often.
 const HELD_WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a lane to which nothing comes writes that it has missed nothing.
+const NOTE_INTERVAL: Duration = Duration::from_secs(600);
+/// How many sequences in a row may be of no concern to a lane before it looks whether they are still in the log.
+const MAX_SKIPPED: u64 = 100;
 /// How long to wait before looking again whether a feed has been read to its end.
 const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -63,6 +69,8 @@ struct Run {
     passed_over_count: u32,
     /// When the position has to be written, while there is something to write.
     checkpoint_at: Option<Instant>,
+    /// Whether the server had nothing behind what it gave last: what comes next comes as it is stored.
+    is_drained: bool,
 }
 
 impl Worker {
@@ -114,7 +122,7 @@ impl Worker {
             drop(permit);
             return Ok(self.rest().await);
         }
-        if lane.state == State::Paused {
+        if matches!(lane.state, State::Paused | State::Gap) {
             drop(permit);
             return Ok(self.rest().await);
         }
@@ -128,8 +136,17 @@ impl Worker {
         let feed = self.shared.feeds.open(&want).await?;
         drop(permit);
         tracing::debug!(id = %self.id, position = lane.position, backlog = feed.backlog, "lane.reading");
-        let mut run =
-            Run { asked, feed, lane, generation, passed_over: None, passed_over_count: 0, checkpoint_at: None };
+        let is_drained = feed.backlog == 0;
+        let mut run = Run {
+            asked,
+            feed,
+            lane,
+            generation,
+            passed_over: None,
+            passed_over_count: 0,
+            checkpoint_at: None,
+            is_drained,
+        };
         let next = self.deliver(&mut run).await;
         self.lane = Some(run.lane);
         next
@@ -142,10 +159,20 @@ impl Worker {
         }
         let fresh_epoch = Uuid::now_v7().to_string();
         let mut lane = Lane::reconcile(self.lane.as_ref(), asked, &fresh_epoch);
-        let last_sequence = self.shared.log.last_sequence().await?;
-        let position = lane.position;
+        let span = self.shared.log.span().await?;
+        let (position, last_sequence) = (lane.position, span.last_sequence);
         if lane.follow_log_back(last_sequence, &fresh_epoch) {
             tracing::error!(id = %self.id, position, last_sequence, "lane.log_was_rolled_back");
+        }
+        let begins = Beginning { sequence: span.first_sequence, stored_at: span.first_stored_at };
+        match lane.take_in_beginning(asked, begins, Stamp::now()) {
+            Loss::None => {}
+            Loss::Allowed(Gap { from_sequence, to_sequence, .. }) => {
+                tracing::warn!(id = %self.id, from_sequence, to_sequence, "lane.gap_allowed");
+            }
+            Loss::Stops(Gap { from_sequence, to_sequence, .. }) => {
+                tracing::error!(id = %self.id, from_sequence, to_sequence, "lane.gap");
+            }
         }
         self.write(&mut lane).await?;
         self.lane = Some(lane.clone());
@@ -191,6 +218,8 @@ impl Worker {
             run.checkpoint_at = Some(Instant::now());
         }
         let mut end_check = run.lane.next_over(&run.asked).map(instant_of);
+        let mut extent = self.shared.extent.clone();
+        let mut note_at = Instant::now() + NOTE_INTERVAL.mul_f64(0.5 + rand::random::<f64>());
         loop {
             let delivery = tokio::select! {
                 next = interruption(&mut self.asked, &mut link, run.generation, &self.shutdown) => {
@@ -210,6 +239,19 @@ impl Worker {
                     end_check = Some(Instant::now() + END_CHECK_INTERVAL);
                     continue;
                 }
+                Ok(()) = extent.changed() => {
+                    let extent = *extent.borrow_and_update();
+                    if self.is_cut_short(run, extent).await? {
+                        return Ok(Next::SetUp);
+                    }
+                    continue;
+                }
+                () = sleep_until(note_at), if run.is_drained => {
+                    run.lane.is_clear_to(self.shared.extent.borrow().settled_to);
+                    self.checkpoint(run).await?;
+                    note_at = Instant::now() + NOTE_INTERVAL;
+                    continue;
+                }
                 delivery = run.feed.next() => match delivery {
                     Ok(delivery) => delivery,
                     Err(FeedError::Unavailable(error)) => return Err(error),
@@ -219,15 +261,44 @@ impl Worker {
                     }
                 },
             };
-            let is_last = delivery.backlog == 0;
+            if self.skips_what_was_removed(run, &delivery).await? {
+                return Ok(Next::SetUp);
+            }
+            run.lane.is_clear_to(delivery.sequence - 1);
+            run.is_drained = delivery.backlog == 0;
             if let Some(next) = self.take(run, delivery).await? {
                 return Ok(next);
             }
-            if is_last && run.lane.read_to_the_end(&run.asked) {
+            if run.is_drained && run.lane.read_to_the_end(&run.asked) {
                 run.checkpoint_at = Some(Instant::now());
             }
             run.checkpoint_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_INTERVAL);
         }
+    }
+
+    /// Takes in, while it waits for more, that the log is cut. Answers whether that may have cut off something which this
+    /// lane has not been given.
+    async fn is_cut_short(&mut self, run: &mut Run, extent: Extent) -> Result<bool, Unavailable> {
+        if !run.is_drained {
+            return Ok(run.lane.may_lack(extent.first_sequence));
+        }
+        run.lane.is_clear_to(extent.settled_to.max(extent.first_sequence.saturating_sub(1)));
+        if self.written.as_ref().is_some_and(|written| written.may_lack(extent.first_sequence)) {
+            self.checkpoint(run).await?;
+        }
+        Ok(false)
+    }
+
+    /// Whether something may have been removed from the log between the position and what came next, while the server
+    /// still had it to give.
+    async fn skips_what_was_removed(&self, run: &Run, delivery: &Delivery) -> Result<bool, Unavailable> {
+        let skipped = delivery.sequence.saturating_sub(run.lane.position + 1);
+        if run.is_drained || skipped == 0 {
+            return Ok(false);
+        }
+        let known = self.shared.extent.borrow().first_sequence;
+        let first = if skipped > MAX_SKIPPED { self.shared.log.span().await?.first_sequence } else { known };
+        Ok(run.lane.may_lack(first))
     }
 
     /// Deals with one message of the feed. Answers what is next, where that is not simply the next message.
@@ -331,8 +402,11 @@ impl Worker {
     async fn hold(&mut self, run: &mut Run, until: Option<Instant>) -> Option<Next> {
         let until = until?;
         let mut link = self.shared.broker.link();
+        let mut extent = self.shared.extent.clone();
         tokio::select! {
             next = interruption(&mut self.asked, &mut link, run.generation, &self.shutdown) => Some(next),
+            // What waits to be delivered has been removed from the log.
+            Ok(_) = extent.wait_for(|extent| run.lane.may_lack(extent.first_sequence)) => Some(Next::SetUp),
             () = sleep_until(until) => None,
         }
     }

@@ -1,7 +1,8 @@
 //! What is, per URL: how far its lane has come. The value of a key in the bucket `LANES`. Only the dispatcher writes it.
 //!
 //! A lane is one position in the log: all that its entries wanted up to there has been acknowledged by the target.
-//! Everything that can happen to it is a function here; the dispatcher carries it out.
+//! Everything that can happen to it is a function here; the dispatcher carries it out. What a change of what is asked for
+//! does to it is in [`mod@reconcile`], what retention does in [`gap`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,14 @@ use crate::event::Event;
 use crate::required_data::{self, Found};
 use crate::stamp::Stamp;
 use crate::subscription::{Entry, Subscription};
-use crate::type_pattern::{self, TypePattern};
+use crate::type_pattern::TypePattern;
+
+pub mod gap;
+mod reconcile;
+#[cfg(test)]
+mod tests;
+
+pub use gap::Gap;
 
 /// The state of one URL's deliveries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +54,15 @@ pub struct Lane {
     /// How far the replay that was asked for last has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayProgress>,
+    /// There is nothing that the entries want between the position and this sequence. Written now and then.
+    #[serde(default)]
+    pub clear_to: u64,
+    /// What was removed from the log before it could be delivered, while the lane waits because of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+    /// The act of resuming that was heard last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumption: Option<String>,
     /// When this was written.
     pub updated: Stamp,
 }
@@ -60,6 +77,8 @@ pub enum State {
     Held,
     /// It waits until it is resumed.
     Paused,
+    /// Events were removed from the log before they could be delivered: it waits until it is told to go on without them.
+    Gap,
     /// Every entry has had all that it asked for.
     Completed,
 }
@@ -154,102 +173,6 @@ impl Due {
 }
 
 impl Lane {
-    /// The lane that delivers what is `asked` for, going on from a `previous` state where there is one.
-    ///
-    /// An entry that was registered anew may want events from before the lane's position. Then the position moves back,
-    /// and the entries that have had their events up to there want only what comes after: so nothing is lost, nothing
-    /// comes twice, and every event comes in the log's order. `fresh_epoch` becomes the lane's epoch if a new
-    /// consumer is needed.
-    pub fn reconcile(previous: Option<&Self>, asked: &Subscription, fresh_epoch: &str) -> Self {
-        let known = |pattern: &TypePattern, entry: &Entry| {
-            previous?.entries.get(pattern).filter(|progress| progress.registration == entry.registration)
-        };
-        // Replaced without asking for the past: goes on where the earlier registration is, if that is not done.
-        let continued = |pattern: &TypePattern, entry: &Entry| {
-            previous?.entries.get(pattern).filter(|progress| progress.line == entry.line())
-        };
-        let starts_at = |entry: &Entry, earlier: Option<&Progress>| match (&entry.continues, earlier) {
-            (Some(_), Some(earlier)) if !earlier.completed => earlier.from_sequence,
-            (Some(continued), None) => continued.from_sequence,
-            _ => entry.from_sequence,
-        };
-        let owes =
-            |pattern: &TypePattern, entry: &Entry| continued(pattern, entry).is_some_and(|earlier| !earlier.completed);
-        let newcomers =
-            asked.entries.iter().filter(|(pattern, entry)| known(pattern, entry).is_none() && !owes(pattern, entry));
-        let newcomers_want = newcomers.map(|(p, entry)| starts_at(entry, continued(p, entry)).saturating_sub(1)).min();
-        let mut replay = asked.replay.as_ref().map(|asked| {
-            let taken_up = previous.and_then(|lane| lane.replay.clone()).filter(|replay| replay.id == asked.id);
-            taken_up.unwrap_or_else(|| ReplayProgress { id: asked.id.clone(), next: asked.from_sequence })
-        });
-        let ends = asked.replay.as_ref().map_or(0, |replay| replay.to_sequence);
-        let replay_wants = replay.as_ref().filter(|replay| replay.next <= ends).map(|replay| replay.next - 1);
-        let had = previous.map(|lane| lane.position);
-        let mut position = had.into_iter().chain(newcomers_want).chain(replay_wants).min().unwrap_or(0);
-        let moved_back = had.is_some_and(|had| position < had);
-
-        let progress = |(pattern, entry): (&TypePattern, &Entry)| {
-            let progress = match known(pattern, entry) {
-                Some(progress) if moved_back => {
-                    Progress { from_sequence: progress.from_sequence.max(had.unwrap_or(0) + 1), ..progress.clone() }
-                }
-                Some(progress) => progress.clone(),
-                None => {
-                    let earlier = continued(pattern, entry);
-                    let from_sequence = starts_at(entry, earlier);
-                    let already_had = if moved_back && owes(pattern, entry) { had.unwrap_or(0) + 1 } else { 0 };
-                    Progress {
-                        registration: entry.registration.clone(),
-                        line: entry.line().to_owned(),
-                        from_sequence: from_sequence.max(already_had),
-                        delivered: 0,
-                        skipped: 0,
-                        completed: false,
-                    }
-                }
-            };
-            (pattern.clone(), progress)
-        };
-        let entries: BTreeMap<TypePattern, Progress> = asked.entries.iter().map(progress).collect();
-
-        let active = || entries.iter().filter(|(_, progress)| !progress.completed);
-        let first_wanted = active().map(|(_, progress)| progress.from_sequence).min();
-        match (first_wanted, &mut replay) {
-            (Some(first_wanted), _) => {
-                let first_wanted = replay_wants.map_or(first_wanted, |wants| first_wanted.min(wants + 1));
-                position = position.max(first_wanted.saturating_sub(1));
-            }
-            // Nobody wants anything any more, not even again.
-            (None, Some(replay)) => replay.next = ends + 1,
-            (None, None) => {}
-        }
-        let filters = type_pattern::disjoint(active().map(|(pattern, _)| pattern));
-        let same_consumer = previous.is_some_and(|lane| lane.filters == filters && !moved_back);
-        let epoch = previous.filter(|_| same_consumer).map_or(fresh_epoch, |lane| &lane.epoch).to_owned();
-        let completed = entries.values().all(|progress| progress.completed);
-        // With other filters, or further back, another event may be the next one: it is tried at once.
-        let failure = previous.and_then(|lane| lane.failure.clone()).filter(|_| same_consumer);
-        Self {
-            url: asked.url.to_string(),
-            state: match (completed, asked.paused, &failure) {
-                (true, ..) => State::Completed,
-                (false, true, _) => State::Paused,
-                (false, false, Some(_)) => State::Held,
-                (false, false, None) => State::Active,
-            },
-            phase: previous.filter(|_| !moved_back).map_or(Phase::Replaying, |lane| lane.phase),
-            position,
-            last_delivered: previous.map_or(0, |lane| lane.last_delivered),
-            epoch,
-            filters,
-            entries,
-            failure,
-            last_attempt: previous.and_then(|lane| lane.last_attempt.clone()),
-            replay,
-            updated: previous.map_or(Stamp::from_micros(0), |lane| lane.updated),
-        }
-    }
-
     /// Takes in the acknowledgement floor of the consumer of the same epoch, which must be that of a message that is
     /// still in the log: one that is removed while it is out moves the floor without having been delivered. Beyond the
     /// written position it is then an event that was delivered: what is passed over is acknowledged after the position
@@ -431,6 +354,7 @@ impl Lane {
             return false;
         }
         self.position = last_sequence;
+        self.clear_to = self.clear_to.min(last_sequence);
         self.last_delivered = self.last_delivered.min(last_sequence);
         for progress in self.entries.values_mut() {
             progress.from_sequence = progress.from_sequence.min(last_sequence + 1);
@@ -493,6 +417,3 @@ fn is_satisfied(entry: &Entry, event: &Event, found: &Found) -> bool {
     entry.attributes.required_data.is_empty()
         || required_data::missing(&event.data, required).iter().all(|key| found.contains_key(*key))
 }
-
-#[cfg(test)]
-mod tests;

@@ -35,6 +35,9 @@ pub struct Subscription {
     /// The part of the log that was last asked to be delivered again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
+    /// A name for the last act of resuming: a lane that waits because of a gap goes on when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumption: Option<String>,
 }
 
 /// A part of the log to be delivered again, to whichever entries want its events.
@@ -104,7 +107,15 @@ pub struct Continued {
 impl Subscription {
     /// Nothing registered yet.
     pub fn new(url: TargetUrl) -> Self {
-        Self { url, entries: BTreeMap::new(), group: None, paused: false, timeout_ms: None, replay: None }
+        Self {
+            url,
+            entries: BTreeMap::new(),
+            group: None,
+            paused: false,
+            timeout_ms: None,
+            replay: None,
+            resumption: None,
+        }
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Starts<'a> {
     now: Stamp,
     /// The sequence that the next event will have, or less: everything acknowledged from now on is at or above it.
     pub live_from: u64,
+    /// The oldest event's sequence.
+    first_sequence: u64,
     begins: Begins,
     known: HashMap<Stamp, u64>,
 }
@@ -52,7 +54,8 @@ impl<'a> Starts<'a> {
                 (None, None) => Begins::Emptied,
             },
         };
-        Ok(Self { log, now, live_from: span.last_sequence + 1, begins, known: HashMap::new() })
+        let (live_from, first_sequence) = (span.last_sequence + 1, span.first_sequence.max(1));
+        Ok(Self { log, now, live_from, first_sequence, begins, known: HashMap::new() })
     }
 
     /// What is wrong with starting where these attributes say, if something may have been removed from the log that lay
@@ -86,7 +89,7 @@ impl<'a> Starts<'a> {
     pub async fn resolve(&mut self, attributes: &Attributes) -> Result<u64, Unavailable> {
         let moment = match begin(attributes, self.now) {
             Begin::Live => return Ok(self.live_from),
-            Begin::Oldest => return Ok(1),
+            Begin::Oldest => return Ok(self.first_sequence.min(self.live_from)),
             Begin::StoredFrom(moment) => moment,
         };
         if let Some(sequence) = self.known.get(&moment) {

@@ -49,6 +49,7 @@ pub async fn put(
         let mut subscription = Subscription::new(url.clone());
         if let Some(current) = current {
             (subscription.paused, subscription.replay) = (current.paused, current.replay.clone());
+            subscription.resumption.clone_from(&current.resumption);
             subscription.entries = merged(&current, &entries);
         } else {
             subscription.entries.clone_from(&entries);
@@ -142,12 +143,17 @@ pub async fn pause(
     change_existing(&registrar, &parse_id(path)?, |subscription| subscription.paused = true).await
 }
 
-/// Has deliveries go on where they were.
+/// Has deliveries go on where they were; or behind a gap, where the subscription waits because of one.
 pub async fn resume(
     Extract(registrar): Extract<Arc<Registrar>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    change_existing(&registrar, &parse_id(path)?, |subscription| subscription.paused = false).await
+    let resumption = Uuid::now_v7().to_string();
+    change_existing(&registrar, &parse_id(path)?, |subscription| {
+        subscription.paused = false;
+        subscription.resumption = Some(resumption.clone());
+    })
+    .await
 }
 
 /// Delivers a part of the log again, in order, and then goes on where it was.

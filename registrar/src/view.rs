@@ -77,6 +77,13 @@ fn status_of(subscription: &Subscription, status: &Status) -> Value {
         "events": lane.map_or_else(Map::new, progress_of),
         "last_attempt": lane.and_then(last_attempt_of),
     });
+    if let Some(gap) = lane.and_then(|lane| lane.gap) {
+        view["gap"] = json!({
+            "from_sequence": gap.from_sequence,
+            "to_sequence": gap.to_sequence,
+            "noticed": gap.noticed.to_rfc3339(),
+        });
+    }
     if let Some(replay) = &subscription.replay {
         let total = (replay.to_sequence + 1).saturating_sub(replay.from_sequence);
         let progress = lane.and_then(|lane| lane.replay.as_ref()).filter(|progress| progress.id == replay.id);

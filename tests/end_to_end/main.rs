@@ -10,6 +10,7 @@ mod commands;
 mod crashes;
 mod embedded;
 mod failing_targets;
+mod gaps;
 mod idempotency;
 mod nats_objects;
 mod order;

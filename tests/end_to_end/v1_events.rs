@@ -27,13 +27,6 @@ fn sequences(events: &[Value]) -> Vec<u64> {
     events.iter().map(|event| event["sequence"].as_u64().unwrap()).collect()
 }
 
-async fn get(api: &Api, path: &str) -> Value {
-    let response = api.send(Method::GET, path, &[], "").await.unwrap();
-    let (status, body) = (response.status(), response.text().await.unwrap());
-    assert_eq!(status, 200, "{path}: {body}");
-    serde_json::from_str(&body).unwrap()
-}
-
 fn event(id: &str, event_type: &str, data: &Value) -> Value {
     json!({"specversion": "1.0", "id": id, "source": "/test", "type": event_type, "data": data})
 }
@@ -57,7 +50,7 @@ async fn json_of_any_kind_is_stored_as_it_is_and_delivered() {
     let received: Vec<String> = target.received().into_iter().map(|r| r.body).collect();
     assert_eq!(received, bodies);
     assert_eq!(target.received()[0].headers["ce-transactionid"], "T");
-    let read = get(&api, "/v1/events/1").await;
+    let read = api.get("/v1/events/1").await;
     assert_eq!((&read["type"], &read["transaction_id"]), (&json!("a"), &json!("T")));
 }
 
@@ -106,7 +99,7 @@ async fn cloudevents_are_taken_in_every_mode_and_delivered_with_what_they_say() 
     }
     assert_eq!(received[1].body, r#"{"n":1}"#);
     assert_eq!(received[1].headers["content-type"], "application/json");
-    assert_eq!(get(&api, "/v1/events/1").await["data"], "grün");
+    assert_eq!(api.get("/v1/events/1").await["data"], "grün");
 }
 
 #[tokio::test]
@@ -228,7 +221,7 @@ async fn the_log_is_read_by_type_time_and_transaction_in_pages_and_as_lines() {
         posted.push(api.post_event(["order.created", "order.paid", "user.created"][n % 3], &data).await);
     }
     let read =
-        async |query: &str| sequences(get(&api, &format!("/v1/events?{query}")).await["events"].as_array().unwrap());
+        async |query: &str| sequences(api.get(&format!("/v1/events?{query}")).await["events"].as_array().unwrap());
     let every_third = |first: u64| (0..10).map(|i| first + 3 * i).collect::<Vec<u64>>();
     assert_eq!(read("").await, (1..=30).collect::<Vec<u64>>());
     assert_eq!(read("type=user.created").await, every_third(3));
@@ -240,7 +233,7 @@ async fn the_log_is_read_by_type_time_and_transaction_in_pages_and_as_lines() {
     // Pages, each from where the one before it says.
     let (mut after, mut collected) = (json!(0), Vec::new());
     while !after.is_null() {
-        let page = get(&api, &format!("/v1/events?type=order.>&limit=7&after_sequence={after}")).await;
+        let page = api.get(&format!("/v1/events?type=order.>&limit=7&after_sequence={after}")).await;
         collected.extend(sequences(page["events"].as_array().unwrap()));
         after = page["next"].clone();
     }

@@ -60,6 +60,20 @@ impl Api {
         self.send(Method::POST, path, &[], body.to_string()).await.expect("an answer")
     }
 
+    /// What a GET answers, which must be JSON, with a 200.
+    pub async fn get(&self, path: &str) -> Value {
+        let response = self.send(Method::GET, path, &[], "").await.expect("an answer");
+        let (status, body) = (response.status(), response.text().await.expect("a body"));
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    /// The subscription of a URL, as `/v1/subscriptions/{id}` answers it.
+    pub async fn subscription(&self, url: &str) -> Value {
+        let id = domain::TargetUrl::parse(url).expect("a URL").subscription_id();
+        self.get(&format!("/v1/subscriptions/{id}")).await
+    }
+
     /// The status that a GET answers, if it answers.
     pub async fn status(&self, path: &str) -> Option<u16> {
         Some(self.client.get(format!("{}{path}", self.base)).send().await.ok()?.status().as_u16())

@@ -1,5 +1,6 @@
 //! Lanes against hand-made and random histories.
 
+use super::gap::{Beginning, Loss};
 use super::*;
 use crate::attributes::Attributes;
 use crate::subscription::Replay;
@@ -172,6 +173,67 @@ fn a_replay_that_a_crash_interrupted_goes_on_from_what_was_acknowledged() {
     let mut lane = Lane::reconcile(Some(&written), &one, "e3");
     assert_eq!((lane.position, lane.epoch.as_str()), (5, "e2"));
     assert_eq!(run(&mut lane, &one, &log, 9), [6, 7, 8, 9]);
+}
+
+fn begins(sequence: u64) -> Beginning {
+    Beginning { sequence, stored_at: Some(Stamp::from_micros(i64::try_from(sequence).unwrap() * 1_000_000)) }
+}
+
+#[test]
+fn a_lane_whose_next_event_was_removed_waits_until_it_is_resumed() {
+    let now = Stamp::from_micros(9);
+    let mut subscription = asked(&[("a", "1", 3, 3, None)]);
+    let mut lane = Lane::reconcile(None, &subscription, "e1");
+    assert_eq!(lane.take_in_beginning(&subscription, begins(3), now), Loss::None, "it begins with what is left");
+    lane.passed_over(5);
+    let gap = Gap { from_sequence: 6, to_sequence: 8, noticed: now };
+    assert_eq!(lane.take_in_beginning(&subscription, begins(9), now), Loss::Stops(gap));
+    let again = Lane::reconcile(Some(&lane), &subscription, "e2");
+    assert_eq!((again.state, again.position, again.gap), (State::Gap, 5, Some(gap)));
+    subscription.resumption = Some("r".into());
+    let mut resumed = Lane::reconcile(Some(&lane), &subscription, "e2");
+    assert_eq!((resumed.state, resumed.position, resumed.gap), (State::Active, 8, None));
+    assert_eq!(resumed.take_in_beginning(&subscription, begins(9), now), Loss::None);
+    // An old resumption says nothing about another gap.
+    assert!(matches!(resumed.take_in_beginning(&subscription, begins(20), now), Loss::Stops(_)));
+    assert_eq!(Lane::reconcile(Some(&resumed), &subscription, "e2").state, State::Gap);
+}
+
+#[test]
+fn a_gap_is_none_where_nothing_was_wanted_or_nobody_minds() {
+    let now = Stamp::from_micros(9);
+    let mut plain = asked(&[("a", "1", 1, 1, None)]);
+    let mut drained = Lane::reconcile(None, &plain, "e1");
+    drained.is_clear_to(8);
+    assert_eq!(drained.take_in_beginning(&plain, begins(9), now), Loss::None);
+    assert!(matches!(drained.take_in_beginning(&plain, begins(10), now), Loss::Stops(_)));
+
+    let later = asked(&[("a", "1", 9, 9, None)]);
+    let mut lane = Lane { position: 0, ..Lane::reconcile(None, &later, "e1") };
+    assert_eq!(lane.take_in_beginning(&later, begins(9), now), Loss::None, "nothing below 9 was wanted");
+
+    let entry = plain.entries.values_mut().next().unwrap();
+    entry.attributes.datetime_start = Some(Stamp::from_micros(60_000_000));
+    let mut lane = Lane::reconcile(None, &plain, "e1");
+    assert_eq!(lane.take_in_beginning(&plain, begins(9), now), Loss::None, "it starts after what was removed");
+    let entry = plain.entries.values_mut().next().unwrap();
+    (entry.attributes.datetime_start, entry.attributes.allow_gap) = (None, true);
+    let mut lane = Lane::reconcile(None, &plain, "e1");
+    assert!(matches!(lane.take_in_beginning(&plain, begins(9), now), Loss::Allowed(_)));
+    assert_eq!((lane.state, lane.may_lack(9)), (State::Active, false), "it is told once");
+}
+
+#[test]
+fn registering_anew_with_a_start_that_is_left_ends_a_gap_for_what_is_registered() {
+    let now = Stamp::from_micros(9);
+    let both = asked(&[("a", "1", 1, 1, None), ("b", "2", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &both, "e1");
+    lane.take_in_beginning(&both, begins(9), now);
+    let one_anew = asked(&[("a", "3", 9, 12, None), ("b", "2", 1, 1, None)]);
+    assert_eq!(Lane::reconcile(Some(&lane), &one_anew, "e2").state, State::Gap, "the other one still lacks it");
+    let both_anew = asked(&[("a", "3", 9, 12, None), ("b", "4", 10, 12, None)]);
+    let anew = Lane::reconcile(Some(&lane), &both_anew, "e2");
+    assert_eq!((anew.state, anew.position), (State::Active, 8));
 }
 
 #[test]

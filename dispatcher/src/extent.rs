@@ -1,0 +1,34 @@
+//! Where the log begins and ends, for all lanes: looked up again and again, so that what retention removes is noticed.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use broker::event_log::EventLog;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+/// How often it is looked up. A lane that has read everything needs it only when the log is cut.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The extent of the log as it was a moment ago.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// The oldest event's sequence.
+    pub(crate) first_sequence: u64,
+    /// Where the log ended at the look-up before the last: what a lane that waits for more has not been given of that,
+    /// it did not want.
+    pub(crate) settled_to: u64,
+}
+
+/// Looks it up for ever. Receivers are told when the beginning moves; a look-up that fails is made good by the next.
+pub(crate) async fn follow(log: EventLog, extent: watch::Sender<Extent>) -> Infallible {
+    let mut ended_at = 0;
+    loop {
+        if let Ok(span) = log.span().await {
+            let now = Extent { first_sequence: span.first_sequence, settled_to: ended_at };
+            ended_at = span.last_sequence;
+            extent.send_if_modified(|known| std::mem::replace(known, now).first_sequence != now.first_sequence);
+        }
+        sleep(INTERVAL).await;
+    }
+}

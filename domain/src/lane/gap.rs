@@ -1,0 +1,102 @@
+//! What it means for a lane that the log no longer begins where it did: retention, or an operator, has removed events.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Lane, State};
+use crate::stamp::Stamp;
+use crate::subscription::{CLOCK_SKEW_MARGIN_MICROS, Entry, Subscription};
+use crate::type_pattern::TypePattern;
+
+/// A part of the log that was removed before a lane came to it. Whether it held anything that the lane's entries wanted
+/// cannot be known any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first sequence of it.
+    pub from_sequence: u64,
+    /// The last sequence of it.
+    pub to_sequence: u64,
+    /// When it was noticed.
+    pub noticed: Stamp,
+}
+
+/// What a lane misses because the log was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing.
+    None,
+    /// Perhaps something, and all who might have wanted it have said that they do not mind.
+    Allowed(Gap),
+    /// Perhaps something: the lane waits until it is told to go on.
+    Stops(Gap),
+}
+
+/// The oldest event that is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning {
+    /// Its sequence; for an emptied log that of the next event. 0 or 1 where nothing was ever removed.
+    pub sequence: u64,
+    /// When it was stored, if there is one.
+    pub stored_at: Option<Stamp>,
+}
+
+impl Lane {
+    /// Records that nothing which the entries want lies between the position and a sequence.
+    pub fn is_clear_to(&mut self, sequence: u64) {
+        self.clear_to = self.clear_to.max(sequence);
+    }
+
+    /// Whether something may have been removed that is not accounted for, where the log begins with `first_sequence`.
+    pub fn may_lack(&self, first_sequence: u64) -> bool {
+        first_sequence > self.accounted_to() + 1
+    }
+
+    /// Takes in where the log begins.
+    pub fn take_in_beginning(&mut self, asked: &Subscription, begins: Beginning, now: Stamp) -> Loss {
+        if !self.may_lack(begins.sequence) || matches!(self.state, State::Completed | State::Paused) {
+            return Loss::None;
+        }
+        let gap = Gap { from_sequence: self.accounted_to() + 1, to_sequence: begins.sequence - 1, noticed: now };
+        let concerned: Vec<&Entry> =
+            self.concerned(asked, gap.to_sequence).filter(|entry| !starts_later(entry, begins)).collect();
+        let loss = match concerned.as_slice() {
+            [] => Loss::None,
+            entries if entries.iter().all(|entry| entry.attributes.allow_gap) => Loss::Allowed(gap),
+            _ => Loss::Stops(gap),
+        };
+        if let Loss::Stops(gap) = loss {
+            // One that goes on growing was noticed once.
+            let noticed = self.gap.map_or(now, |known| known.noticed);
+            self.gap = Some(Gap { noticed, ..gap });
+            self.state = State::Gap;
+            self.failure = None;
+        } else {
+            self.is_clear_to(gap.to_sequence);
+        }
+        loss
+    }
+
+    /// Up to where everything that was wanted has been delivered, or is known not to have been there.
+    fn accounted_to(&self) -> u64 {
+        self.position.max(self.clear_to)
+    }
+
+    /// The entries that may have wanted something up to a sequence.
+    pub(super) fn concerned<'a>(
+        &'a self,
+        asked: &'a Subscription,
+        to_sequence: u64,
+    ) -> impl Iterator<Item = &'a Entry> {
+        let reaches = move |pattern: &TypePattern| {
+            self.entries.get(pattern).is_some_and(|progress| progress.from_sequence <= to_sequence)
+        };
+        self.active(asked).filter(move |(pattern, _)| reaches(pattern)).map(|(_, entry)| entry)
+    }
+}
+
+/// Whether an entry wants nothing from before the oldest event that is left.
+fn starts_later(entry: &Entry, begins: Beginning) -> bool {
+    match (entry.attributes.datetime_start, begins.stored_at) {
+        (Some(start), Some(oldest)) => start > oldest.plus_micros(CLOCK_SKEW_MARGIN_MICROS),
+        _ => false,
+    }
+}
