@@ -1,35 +1,26 @@
 //! The stream `EVENTS`: reading it, and finding a place in it. Adding to it is in `store`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::context::RequestErrorKind;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{ErrorCode, context::RequestError};
-use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use domain::{Event, Stamp, TypePattern};
-use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use crate::connection::Broker;
+pub use crate::direct_get::End;
+use crate::direct_get::{self, Found, Request};
 use crate::error::{During, Unavailable};
 use crate::topology::EVENTS;
 
 /// How many atomic batches one process has under way at a time.
 const OPEN_BATCHES: usize = 16;
-/// How long the next answer of a direct get may take to come.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(4);
-/// The most that one page may hold, in bytes, unless a single event is larger.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
-/// What ends the answers of a direct get.
-const END_OF_BATCH: u16 = 204;
-/// What a direct get answers that finds nothing.
-const NOTHING_FOUND: u16 = 404;
 
 /// What can be looked up in, and added to, the log.
 #[derive(Clone)]
@@ -46,15 +37,6 @@ pub struct Page {
     pub events: Vec<Event>,
     /// Where reading ended.
     pub end: End,
-}
-
-/// Where reading ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// With the last event that there is.
-    OfLog,
-    /// There is more, from this sequence on.
-    Before(u64),
 }
 
 /// The extent of the log.
@@ -112,44 +94,14 @@ impl EventLog {
     ///
     /// Any replica may answer, and one that lags ends early: [`Page::end`] says how far it went.
     pub async fn read(&self, from: u64, pattern: Option<&TypePattern>, limit: usize) -> Result<Page, Unavailable> {
-        const WHAT: &str = "reading the log";
-        let client = self.broker.context.client();
-        let inbox = client.new_inbox();
-        let mut answers = client.subscribe(inbox.clone()).await.during(WHAT)?;
-        let mut request = json!({"seq": from.max(1), "batch": limit, "max_bytes": PAGE_BYTES});
-        if let Some(pattern) = pattern {
-            request["next_by_subj"] = pattern.subject().into();
-        }
-        let body = request.to_string().into();
-        client.publish_with_reply(format!("$JS.API.DIRECT.GET.{EVENTS}"), inbox, body).await.during(WHAT)?;
-        let mut page = Page { events: Vec::new(), end: End::OfLog };
-        let mut next = from.max(1);
-        loop {
-            let answer = timeout(ANSWER_DEADLINE, answers.next()).await.during(WHAT)?;
-            let answer = answer.ok_or_else(|| Unavailable::new(WHAT, "the connection was lost"))?;
-            match answer.status.map(|status| status.as_u16()) {
-                None => {
-                    let (sequence, event) =
-                        found(answer).ok_or_else(|| Unavailable::new(WHAT, "an unreadable answer"))?;
-                    if sequence < next {
-                        return Err(Unavailable::new(WHAT, format!("sequence {sequence} came behind {}", next - 1)));
-                    }
-                    next = sequence + 1;
-                    page.events.extend(event);
-                }
-                Some(END_OF_BATCH) => {
-                    let pending = answer.headers.as_ref().and_then(|headers| headers.get_last("Nats-Num-Pending"));
-                    if pending.is_some_and(|pending| pending.as_str() != "0") {
-                        page.end = End::Before(next);
-                    }
-                    return Ok(page);
-                }
-                Some(NOTHING_FOUND) => return Ok(page),
-                Some(status) => {
-                    return Err(Unavailable::new(WHAT, format!("{status} {}", answer.description.unwrap_or_default())));
-                }
-            }
-        }
+        let subject = pattern.map(TypePattern::subject);
+        let request = Request { stream: EVENTS, from, subject: subject.as_deref(), limit };
+        let mut events = Vec::new();
+        let end = direct_get::read(&self.broker, &request, "reading the log", |found| {
+            let Found { sequence, subject, stored_at, message } = found;
+            events.extend(event_of(&subject, sequence, stored_at, message.headers.as_ref(), message.payload));
+        });
+        Ok(Page { end: end.await?, events })
     }
 
     /// Where the log begins and ends. Asked of the stream's leader.
@@ -176,16 +128,6 @@ impl EventLog {
             Err(error) => Err(error).during(WHAT),
         }
     }
-}
-
-/// One answer of a direct get: the sequence, and the event where its subject is that of a legal type.
-fn found(answer: async_nats::Message) -> Option<(u64, Option<Event>)> {
-    let headers = answer.headers.as_ref()?;
-    // The server's come last: a message that was taken from another stream may carry the same ones as its own.
-    let text = |name: &str| headers.get_last(name).map(HeaderValue::as_str);
-    let sequence = text("Nats-Sequence")?.parse().ok()?;
-    let stored_at = Stamp::parse(text("Nats-Time-Stamp")?).ok()?;
-    Some((sequence, event_of(text("Nats-Subject")?, sequence, stored_at, Some(headers), answer.payload.clone())))
 }
 
 /// A moment out of nanoseconds since 1970.

@@ -4,12 +4,15 @@
 //! - [`topology`]: which objects there are, and making them.
 //! - [`event_log`], [`store`]: the stream `EVENTS`: reading, looking up by time and by sequence; adding to it.
 //! - [`subscriptions`], [`lanes`]: the two buckets: what was asked for, and what is.
+//! - [`attempts`]: the stream `ATTEMPTS`: what came of deliveries, for whoever looks.
 //! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position.
 //!
 //! Nothing here knows HTTP, targets, or what is done with an event.
 
+pub mod attempts;
 mod bucket;
 pub mod connection;
+mod direct_get;
 mod error;
 pub mod event_log;
 pub mod feed;

@@ -3,9 +3,12 @@
 //! An object that exists keeps what an operator has set on it (limits, replicas); only what the services cannot do
 //! without is put right.
 
+use std::time::Duration;
+
 use async_nats::jetstream::context::{GetStreamErrorKind, KeyValueErrorKind};
 use async_nats::jetstream::{Context, ErrorCode, kv, stream};
 
+use crate::attempts::SUBJECT_PREFIX;
 use crate::connection::Config;
 use crate::error::{During, Unavailable};
 
@@ -17,7 +20,14 @@ pub const SUBSCRIPTIONS: &str = "SUBSCRIPTIONS";
 pub const LANES: &str = "LANES";
 /// The stream of events that a subscription has given up on.
 pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
+/// The stream of what came of the last attempts to deliver.
+pub const ATTEMPTS: &str = "ATTEMPTS";
 
+/// How long an attempt is known.
+const ATTEMPTS_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How many messages of attempts are kept of one subscription, and of all. A message holds those of a second, or one.
+const ATTEMPTS_PER_SUBSCRIPTION: i64 = 500;
+const ATTEMPTS_IN_ALL: i64 = 200_000;
 /// One consumer per URL. nats-server 2.15 allows 1,000 where a stream does not say more, and -1 does not say more.
 const MAX_CONSUMERS: i32 = 200_000;
 
@@ -40,6 +50,7 @@ pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects
     };
     let events = ensure_stream(context, events_config(config)).await?;
     ensure_stream(context, dead_letters).await?;
+    ensure_stream(context, attempts_config(config)).await?;
     let asked = "What each URL is registered for (key: subscription id). Written by the registrar only";
     let is = "How far each URL's deliveries have come (key: subscription id). Written by the dispatcher only";
     Ok(Objects {
@@ -59,6 +70,22 @@ fn events_config(config: &Config) -> stream::Config {
         allow_direct: true,
         allow_atomic_publish: true,
         num_replicas: config.replicas,
+        ..stream::Config::default()
+    }
+}
+
+fn attempts_config(config: &Config) -> stream::Config {
+    stream::Config {
+        name: ATTEMPTS.to_owned(),
+        description: Some("What came of the last attempts to deliver. Subject: attempts.<subscription id>".to_owned()),
+        subjects: vec![format!("{SUBJECT_PREFIX}>")],
+        max_age: ATTEMPTS_MAX_AGE,
+        max_messages: ATTEMPTS_IN_ALL,
+        max_messages_per_subject: ATTEMPTS_PER_SUBSCRIPTION,
+        allow_direct: true,
+        num_replicas: config.replicas,
+        // Nothing depends on it: it must not wait for the disk. There is no such mode for replicated streams.
+        persist_mode: (config.replicas == 1).then_some(stream::PersistenceMode::Async),
         ..stream::Config::default()
     }
 }

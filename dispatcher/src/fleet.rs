@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::attempts::AttemptLog;
 use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
@@ -15,6 +16,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::attempts::Attempts;
 use crate::backoff::Backoff;
 use crate::extent::{self, Extent};
 use crate::permits::Permits;
@@ -58,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) setting_up: Arc<Semaphore>,
     pub(crate) extent: watch::Receiver<Extent>,
+    pub(crate) attempts: Arc<Attempts>,
 }
 
 /// What a lane is to deliver; `None`: nothing any more.
@@ -81,6 +84,7 @@ struct Known {
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let Dispatcher { broker, pusher, max_deliveries, grace } = dispatcher;
     let log = EventLog::new(broker.clone());
+    let attempts = Arc::new(Attempts::new(AttemptLog::new(broker.clone())));
     let (extent_sender, extent) = watch::channel(Extent::default());
     let shared = Shared {
         permits: Permits::new(max_deliveries),
@@ -92,6 +96,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         backoff: Backoff::default(),
         setting_up: Arc::new(Semaphore::new(SETTING_UP)),
         extent,
+        attempts: attempts.clone(),
         broker: broker.clone(),
     };
     let following_extent = extent::follow(shared.log.clone(), extent_sender);
@@ -117,8 +122,10 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     tokio::select! {
         () = following => {}
         never = following_extent => match never {},
+        never = attempts.keep_writing() => match never {},
     }
     fleet.end(grace).await;
+    attempts.write().await;
 }
 
 impl Fleet {

@@ -4,12 +4,14 @@
 //! - `worker`: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
 //! - [`push`]: one request to a target, and what came of it.
 //! - `extent`: where the log begins and ends, so that what retention removes is noticed.
+//! - `attempts`: what came of attempts, collected and written once a second.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
 //! - [`verdict`], [`backoff`]: what an answer means, and how long to wait: pure.
 //!
 //! Only this crate writes `LANES`. It must not know the receiver, the registrar, or what an event means. What a target
 //! does to one lane must never be felt by another.
 
+mod attempts;
 pub mod backoff;
 mod extent;
 pub mod fleet;

@@ -3,17 +3,24 @@
 use std::error::Error;
 use std::time::Duration;
 
-use domain::event::header;
+use bytes::Bytes;
+use domain::event::{self, header};
 use domain::lane::Due;
-use domain::{Event, Subscription, header_value};
+use domain::subscription::Test;
+use domain::{Event, Subscription, SubscriptionId, header_value};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
+use serde_json::json;
 
 use crate::verdict::Outcome;
 
+/// The type of what is posted to try a target out.
+const TEST_TYPE: &str = "mer.test";
 /// How much of an answer is read: enough for the connection to be used again where the target says little.
 const MAX_ANSWER_BYTES: usize = 4096;
+/// How much of it is kept, to be shown.
+const MAX_KEPT_BYTES: usize = 256;
 /// How long the rest of an answer may take once its head is there.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 /// How long an unused connection is kept: less than the five seconds after which common servers close theirs.
@@ -50,17 +57,25 @@ impl Pusher {
     /// Posts an event to a subscription's target. `previous` is the sequence that was delivered there before it, 0 for
     /// none.
     pub async fn push(&self, subscription: &Subscription, event: &Event, due: &Due, previous: u64) -> Outcome {
-        let headers = headers(event, due, previous);
+        self.send(subscription, headers(event, due, previous), due.data.clone()).await
+    }
+
+    /// Posts what is no event, for the sake of the answer: a CloudEvent of type `mer.test` without a sequence.
+    pub async fn push_test(&self, id: &SubscriptionId, subscription: &Subscription, test: &Test) -> Outcome {
+        let data = json!({"message": "a test: nothing has happened", "subscription": id});
+        self.send(subscription, test_headers(id, test), data.to_string().into()).await
+    }
+
+    async fn send(&self, subscription: &Subscription, headers: HeaderMap, body: Bytes) -> Outcome {
         let url = subscription.url.as_url().clone();
-        let mut request = self.client.post(url).headers(headers).body(due.data.clone());
+        let mut request = self.client.post(url).headers(headers).body(body);
         if let Some(timeout_ms) = subscription.timeout_ms {
             request = request.timeout(Duration::from_millis(timeout_ms));
         }
         match request.send().await {
             Ok(response) => {
                 let status = response.status().as_u16();
-                read_some(response).await;
-                Outcome::Answered(status)
+                Outcome::Answered { status, body: beginning_of(response).await }
             }
             Err(error) => Outcome::Failed(reason(&error)),
         }
@@ -89,23 +104,38 @@ fn headers(event: &Event, due: &Due, previous: u64) -> HeaderMap {
     headers
 }
 
+fn test_headers(id: &SubscriptionId, test: &Test) -> HeaderMap {
+    let (source, time) = (format!("/v1/subscriptions/{id}"), test.asked_at.to_rfc3339());
+    let pairs = [
+        (header::SPEC_VERSION, event::SPEC_VERSION),
+        (header::ID, &test.id),
+        (header::SOURCE, &source),
+        (header::TYPE, TEST_TYPE),
+        (header::TIME, &time),
+        (header::CONTENT_TYPE, event::JSON),
+    ];
+    let pair = |(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?));
+    pairs.into_iter().filter_map(pair).collect()
+}
+
 fn twenty_digits(sequence: u64) -> HeaderValue {
     HeaderValue::try_from(format!("{sequence:020}")).unwrap_or_else(|_| HeaderValue::from(sequence))
 }
 
-/// Reads an answer to its end if that is near; otherwise the connection is closed with it.
-async fn read_some(mut response: Response) {
+/// How an answer begins. It is read to its end if that is near; otherwise the connection is closed with it.
+async fn beginning_of(mut response: Response) -> String {
+    let mut beginning = Vec::new();
     let read = async {
-        let mut bytes = 0;
-        while let Ok(Some(chunk)) = response.chunk().await {
-            bytes += chunk.len();
-            if bytes > MAX_ANSWER_BYTES {
-                break;
-            }
+        while beginning.len() < MAX_ANSWER_BYTES
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            beginning.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER_BYTES)]);
         }
     };
     // The verdict is known by now, whatever becomes of the rest.
     let _ = tokio::time::timeout(ANSWER_DEADLINE, read).await;
+    beginning.truncate(MAX_KEPT_BYTES);
+    String::from_utf8_lossy(&beginning).into_owned()
 }
 
 /// Why there was no answer, to the root of it, without the URL: that may hold secrets.
@@ -130,7 +160,6 @@ fn reason(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use domain::Stamp;
 
     #[test]

@@ -101,13 +101,9 @@ impl Transactions {
     }
 
     async fn beginning(&self, id: &str) -> Result<u64, Unavailable> {
-        match Stamp::parse(id) {
-            Ok(stamp) if stamp.to_string() == id => {
-                let moment = stamp.plus_micros(-CLOCK_SKEW_MARGIN_MICROS);
-                Ok(self.log.first_sequence_from(moment).await?.unwrap_or(1))
-            }
-            _ => Ok(1),
-        }
+        let Some(began) = Stamp::of_transaction(id) else { return Ok(1) };
+        let moment = began.plus_micros(-CLOCK_SKEW_MARGIN_MICROS);
+        Ok(self.log.first_sequence_from(moment).await?.unwrap_or(1))
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use broker::feed::{Delivery, Feed, FeedError, MAX_OUT, Want};
 use broker::{Link, Unavailable};
 use domain::lane::gap::{Beginning, Loss};
-use domain::lane::{Attempt, Due, Failure, Gap, Lane, Phase, State};
+use domain::lane::{Attempt, Due, Failure, Gap, Lane, Phase, State, TestOutcome};
+use domain::subscription::Test;
 use domain::{Event, Stamp, Subscription, SubscriptionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -20,7 +21,7 @@ use uuid::Uuid;
 
 use crate::extent::Extent;
 use crate::fleet::{Asked, Shared};
-use crate::verdict::Verdict;
+use crate::verdict::{Outcome, Verdict};
 
 /// How long to wait before setting up again after a failure.
 const SET_UP_RETRY: Duration = Duration::from_millis(250);
@@ -31,6 +32,8 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_PASSED_OVER: u32 = MAX_OUT / 2;
 /// A held lane writes its state at most this often.
 const HELD_WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long somebody waits for a test that was asked for, in microseconds.
+const TEST_WAITED_FOR_MICROS: i64 = 60_000_000;
 /// How often a lane to which nothing comes writes that it has missed nothing.
 const NOTE_INTERVAL: Duration = Duration::from_secs(600);
 /// How many sequences in a row may be of no concern to a lane before it looks whether they are still in the log.
@@ -117,6 +120,11 @@ impl Worker {
             return Ok(Next::End);
         };
         let lane = self.set_up(&asked).await?;
+        if let Some(test) = lane.test_due(&asked) {
+            drop(permit);
+            self.test(lane.clone(), &asked, test).await?;
+            return Ok(Next::SetUp);
+        }
         if lane.state == State::Completed {
             self.shared.feeds.remove(&self.id).await?;
             drop(permit);
@@ -192,6 +200,21 @@ impl Worker {
             lane.adopt_floor(standing.floor);
         }
         (self.written, self.lane) = (written, lane);
+        Ok(())
+    }
+
+    /// Tries the target out, and writes what came of it. What was asked for long ago nobody waits for any more.
+    async fn test(&mut self, mut lane: Lane, asked: &Subscription, test: &Test) -> Result<(), Unavailable> {
+        let mut attempt = None;
+        if Stamp::now() < test.asked_at.plus_micros(TEST_WAITED_FOR_MICROS) {
+            let (at, began) = (Stamp::now(), Instant::now());
+            let outcome = self.shared.pusher.push_test(&self.id, asked, test).await;
+            tracing::info!(id = %self.id, %outcome, "target.tested");
+            attempt = Some(attempt_of(0, at, 1, began.elapsed(), &outcome));
+        }
+        lane.test = Some(TestOutcome { id: test.id.clone(), attempt });
+        self.write(&mut lane).await?;
+        self.lane = Some(lane);
         Ok(())
     }
 
@@ -360,15 +383,11 @@ impl Worker {
             let began = Instant::now();
             let push = self.shared.pusher.push(&run.asked, event, due, run.lane.last_delivered);
             let outcome = permit.run(push).await;
-            let (verdict, duration_ms) =
-                (outcome.verdict(), u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
-            run.lane.last_attempt = Some(Attempt {
-                sequence: event.sequence,
-                at: Stamp::now(),
-                code: outcome.code(),
-                duration_ms,
-                error: (verdict != Verdict::Delivered).then(|| outcome.to_string()),
-            });
+            let verdict = outcome.verdict();
+            let attempt = attempt_of(event.sequence, Stamp::now(), attempts, began.elapsed(), &outcome);
+            let duration_ms = attempt.duration_ms;
+            self.shared.attempts.add(&self.id, attempt.clone());
+            run.lane.last_attempt = Some(attempt);
             if verdict == Verdict::Delivered {
                 tracing::debug!(id = %self.id, sequence = event.sequence, attempts, %outcome, duration_ms, "delivery.attempted");
                 return None;
@@ -455,6 +474,19 @@ async fn interruption(
         renewed = link.wait_for(|link| link.generation != generation) => renewed.is_ok(),
     };
     if goes_on { Next::SetUp } else { Next::End }
+}
+
+fn attempt_of(sequence: u64, at: Stamp, attempt: u32, duration: Duration, outcome: &Outcome) -> Attempt {
+    let has_failed = outcome.verdict() != Verdict::Delivered;
+    Attempt {
+        sequence,
+        at,
+        attempt,
+        code: outcome.code(),
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        error: has_failed.then(|| outcome.to_string()),
+        answer: outcome.answer().filter(|_| has_failed).map(str::to_owned),
+    }
 }
 
 /// The moment of this process's clock that a moment in UTC is; now for one that has passed.

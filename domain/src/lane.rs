@@ -2,7 +2,7 @@
 //!
 //! A lane is one position in the log: all that its entries wanted up to there has been acknowledged by the target.
 //! Everything that can happen to it is a function here; the dispatcher carries it out. What a change of what is asked for
-//! does to it is in [`mod@reconcile`], what retention does in [`gap`].
+//! does to it is in `reconcile`, what retention does in [`gap`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::event::Event;
 use crate::required_data::{self, Found};
 use crate::stamp::Stamp;
-use crate::subscription::{Entry, Subscription};
+use crate::subscription::{Entry, Subscription, Test};
 use crate::type_pattern::TypePattern;
 
 pub mod gap;
@@ -63,6 +63,9 @@ pub struct Lane {
     /// The act of resuming that was heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumption: Option<String>,
+    /// What came of the test that was asked for last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestOutcome>,
     /// When this was written.
     pub updated: Stamp,
 }
@@ -127,6 +130,9 @@ pub struct Attempt {
     pub sequence: u64,
     /// When it was tried.
     pub at: Stamp,
+    /// Which attempt at this event it was, from 1.
+    #[serde(default)]
+    pub attempt: u32,
     /// The status that the target answered with, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
@@ -135,6 +141,18 @@ pub struct Attempt {
     /// What went wrong, if anything did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the target said then: the beginning of its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+}
+
+/// What came of a test of the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestOutcome {
+    /// Which test.
+    pub id: String,
+    /// What came of it; its sequence is 0, for it is no event. `None`: it was asked for too long ago to be made.
+    pub attempt: Option<Attempt>,
 }
 
 /// A delivery that does not succeed.
@@ -182,6 +200,11 @@ impl Lane {
             self.moved_to(floor);
             self.last_delivered = floor;
         }
+    }
+
+    /// The test that was asked for and has not been made.
+    pub fn test_due<'a>(&self, asked: &'a Subscription) -> Option<&'a Test> {
+        asked.test.as_ref().filter(|test| self.test.as_ref().is_none_or(|done| done.id != test.id))
     }
 
     /// Which keys the event lacks that an entry which wants it requires: to be looked for in earlier events of its

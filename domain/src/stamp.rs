@@ -54,6 +54,12 @@ impl Stamp {
         parse_stamp(text).or_else(|| parse_rfc3339(text)).ok_or_else(|| NotAMoment(text.chars().take(64).collect()))
     }
 
+    /// When a transaction began, where its id is a stamp exactly as receivers make them: a sender's own id may look like
+    /// a date and mean something else.
+    pub fn of_transaction(id: &str) -> Option<Self> {
+        Self::parse(id).ok().filter(|stamp| stamp.to_string() == id)
+    }
+
     /// RFC 3339 in UTC with microseconds, as `ce-time` carries it.
     pub fn to_rfc3339(self) -> String {
         self.date_time().to_rfc3339_opts(SecondsFormat::Micros, true)

@@ -38,6 +38,18 @@ pub struct Subscription {
     /// A name for the last act of resuming: a lane that waits because of a gap goes on when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumption: Option<String>,
+    /// The test of the target that was last asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Test>,
+}
+
+/// A request that is to be made to the target for the sake of its answer. It is no event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Test {
+    /// A name for this act of asking.
+    pub id: String,
+    /// When it was asked for.
+    pub asked_at: Stamp,
 }
 
 /// A part of the log to be delivered again, to whichever entries want its events.
@@ -115,6 +127,7 @@ impl Subscription {
             timeout_ms: None,
             replay: None,
             resumption: None,
+            test: None,
         }
     }
 }

@@ -19,8 +19,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use url::form_urlencoded;
-use web::Problem;
+use web::{Problem, query};
 
 use crate::Receiver;
 use crate::view::EventView;
@@ -64,7 +63,7 @@ pub async fn list(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut query = Query::parse(query.as_deref().unwrap_or_default()).map_err(Problem::unacceptable)?;
+    let mut query = Query::parse(query.as_deref())?;
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains(EVENT_STREAM) {
         if let Some(id) = headers.get(LAST_EVENT_ID) {
@@ -172,7 +171,9 @@ impl Scan {
     async fn start(log: EventLog, query: Query) -> Result<Self, Unavailable> {
         let after = query.after_sequence.unwrap_or(0);
         let mut scan = Self { next: after.saturating_add(1), is_over: false, log, query };
-        if let Some(from) = scan.query.from {
+        // A transaction whose id is a receiver's stamp has nothing before it.
+        let began = scan.query.transaction_id.as_deref().and_then(Stamp::of_transaction);
+        if let Some(from) = scan.query.from.max(began) {
             match scan.log.first_sequence_from(from.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)).await? {
                 Some(first) => scan.next = scan.next.max(first),
                 None => scan.is_over = true,
@@ -195,38 +196,22 @@ impl Scan {
 }
 
 impl Query {
-    fn parse(text: &str) -> Result<Self, Vec<FieldError>> {
-        let (mut query, mut faults) = (Self::default(), Vec::new());
-        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-            let result = match &*name {
-                "type" => TypePattern::parse(&value).map(|p| query.pattern = Some(p)).map_err(|e| e.to_string()),
-                "from" => Stamp::parse(&value).map(|at| query.from = Some(at)).map_err(|e| e.to_string()),
-                "to" => Stamp::parse(&value).map(|at| query.to = Some(at)).map_err(|e| e.to_string()),
-                "transaction_id" => {
-                    query.transaction_id = Some(value.into_owned());
-                    Ok(())
-                }
-                "after_sequence" => match value.parse() {
-                    Ok(sequence) => {
-                        query.after_sequence = Some(sequence);
-                        Ok(())
-                    }
-                    Err(_) => Err("it must be a sequence: a whole number".to_owned()),
-                },
-                "limit" => match value.parse() {
-                    Ok(limit @ 1..=MAX_LIMIT) => {
-                        query.limit = Some(limit);
-                        Ok(())
-                    }
-                    _ => Err(format!("it must be a whole number from 1 to {MAX_LIMIT}")),
-                },
-                _ => Err("there is no such parameter".to_owned()),
-            };
-            if let Err(detail) = result {
-                faults.push(FieldError::parameter(&name, detail));
+    fn parse(text: Option<&str>) -> Result<Self, Problem> {
+        let mut parsed = Self::default();
+        query::read(text, |name, value| {
+            let moment = || Stamp::parse(&value).map_err(|error| error.to_string());
+            match name {
+                "type" => parsed.pattern = Some(TypePattern::parse(&value).map_err(|error| error.to_string())?),
+                "from" => parsed.from = Some(moment()?),
+                "to" => parsed.to = Some(moment()?),
+                "transaction_id" => parsed.transaction_id = Some(value.into_owned()),
+                "after_sequence" => parsed.after_sequence = Some(query::whole_number(&value, 0..=u64::MAX)?),
+                "limit" => parsed.limit = Some(query::whole_number(&value, 1..=MAX_LIMIT)?),
+                _ => query::no_such_parameter()?,
             }
-        }
-        if faults.is_empty() { Ok(query) } else { Err(faults) }
+            Ok(())
+        })?;
+        Ok(parsed)
     }
 
     fn asks_for(&self, event: &Event) -> bool {
@@ -242,12 +227,11 @@ mod tests {
 
     #[test]
     fn a_query_is_read_and_every_fault_is_named() {
-        let query =
-            Query::parse("type=order.*&from=2026-01-31T09:30:00Z&transaction_id=a%20b&after_sequence=7&limit=5")
-                .unwrap();
+        let text = "type=order.*&from=2026-01-31T09:30:00Z&transaction_id=a%20b&after_sequence=7&limit=5";
+        let query = Query::parse(Some(text)).unwrap();
         assert_eq!(query.transaction_id.as_deref(), Some("a b"));
         assert_eq!((query.after_sequence, query.limit), (Some(7), Some(5)));
-        let faults = Query::parse("type=a..b&from=x&to=y&after_sequence=-1&limit=1001&nonsense=1").unwrap_err();
-        assert_eq!(faults.len(), 6, "{faults:?}");
+        let bad = "type=a..b&from=x&to=y&after_sequence=-1&limit=1001&nonsense=1";
+        assert_eq!(Query::parse(Some(bad)).unwrap_err().errors().len(), 6);
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! - [`register`], [`unregister`]: the two calls, from body to answer.
 //! - [`subscriptions`], [`view`]: `/v1/subscriptions`: the same as one thing per URL, with its state.
+//! - [`attempts`]: what came of the last attempts to deliver.
 //! - [`start`]: to which sequence a start is resolved.
 //! - [`desk`]: changing a subscription so that nobody's concurrent change is lost.
 //!
 //! Only this crate writes `SUBSCRIPTIONS`. It must not know the receiver, the dispatcher, or whether a target answers.
 
+pub mod attempts;
 pub mod desk;
 pub mod register;
 pub mod start;
@@ -20,6 +22,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
 use broker::Unavailable;
+use broker::attempts::AttemptLog;
 use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
@@ -42,6 +45,8 @@ pub struct Registrar {
     pub lanes: Lanes,
     /// How far the consumers are; read only.
     pub feeds: Feeds,
+    /// What came of deliveries; read only.
+    pub attempts: AttemptLog,
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
 }
@@ -61,6 +66,8 @@ pub fn router(registrar: Registrar) -> Router {
         .route("/v1/subscriptions/{id}/pause", post(subscriptions::pause))
         .route("/v1/subscriptions/{id}/resume", post(subscriptions::resume))
         .route("/v1/subscriptions/{id}/replay", post(subscriptions::replay))
+        .route("/v1/subscriptions/{id}/test", post(subscriptions::test))
+        .route("/v1/subscriptions/{id}/attempts", get(attempts::list))
         .with_state(Arc::new(registrar))
 }
 

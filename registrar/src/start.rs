@@ -109,15 +109,13 @@ fn first_moment_of(oldest: &Event) -> Stamp {
     if oldest.time >= early { oldest.time.min(oldest.stored_at) } else { oldest.stored_at }
 }
 
-/// A transaction without a start is looked for from its own beginning where its id is a stamp exactly as the receiver
-/// makes them, and otherwise in the whole log: a sender's own id may look like a date and mean something else.
+/// A transaction without a start is looked for from its own beginning where its id is a receiver's stamp, and otherwise
+/// in the whole log.
 fn begin(attributes: &Attributes, now: Stamp) -> Begin {
     if !attributes.is_retroactive(now) {
         return Begin::Live;
     }
-    let made_here = |id: &&str| Stamp::parse(id).is_ok_and(|stamp| stamp.to_string() == **id);
-    let transaction_began =
-        || attributes.transaction_id.as_deref().filter(made_here).and_then(|id| Stamp::parse(id).ok());
+    let transaction_began = || attributes.transaction_id.as_deref().and_then(Stamp::of_transaction);
     match attributes.datetime_start.or_else(transaction_began) {
         Some(start) => Begin::StoredFrom(start.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)),
         None => Begin::Oldest,

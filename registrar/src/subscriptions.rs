@@ -10,15 +10,15 @@ use axum::response::{IntoResponse, Response};
 use broker::Unavailable;
 use broker::subscriptions::WriteError;
 use domain::lane::State;
-use domain::subscription::Replay;
+use domain::subscription::{Replay, Test};
 use domain::subscription_request::{ReplayRequest, SubscriptionRequest};
 use domain::{Attributes, Entry, FieldError, Stamp, Subscription, SubscriptionId, TypePattern, field_error};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use url::form_urlencoded;
+use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
-use web::Problem;
+use web::{Problem, query};
 
 use crate::register::MAX_ENTRIES;
 use crate::start::Starts;
@@ -27,6 +27,9 @@ use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
+/// How long to wait for what comes of a test, and how often to look.
+const TEST_DEADLINE: Duration = Duration::from_secs(10);
+const TEST_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How many states are looked up at a time for a list.
 const LOOK_UPS: usize = 16;
 
@@ -46,14 +49,8 @@ pub async fn put(
     let mut is_new = false;
     let changed = change(&registrar, &id, |current| {
         is_new = current.is_none();
-        let mut subscription = Subscription::new(url.clone());
-        if let Some(current) = current {
-            (subscription.paused, subscription.replay) = (current.paused, current.replay.clone());
-            subscription.resumption.clone_from(&current.resumption);
-            subscription.entries = merged(&current, &entries);
-        } else {
-            subscription.entries.clone_from(&entries);
-        }
+        let mut subscription = current.unwrap_or_else(|| Subscription::new(url.clone()));
+        subscription.entries = merged(&subscription, &entries);
         subscription.group = request.group.clone().flatten();
         subscription.timeout_ms = request.timeout_ms.flatten();
         Some(subscription)
@@ -100,7 +97,7 @@ pub async fn get(
 
 /// Answers subscriptions with their states, by id: `group`, `after` (an id), `limit`.
 pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let query = Query::parse(query.as_deref().unwrap_or_default()).map_err(Problem::unacceptable)?;
+    let query = Query::parse(query.as_deref())?;
     let mut all = registrar.desk.list().await.map_err(|error| unavailable(&error))?;
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
     let is_asked_for = |(id, subscription): &(SubscriptionId, Subscription)| {
@@ -193,6 +190,26 @@ pub async fn replay(
     Ok(response)
 }
 
+/// Has the dispatcher post a test to the target, which is no event, and answers what came of it. 202 where nothing has
+/// come of it within ten seconds: it is shown as `last_test` then.
+pub async fn test(
+    Extract(registrar): Extract<Arc<Registrar>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let id = parse_id(path)?;
+    let test = Test { id: Uuid::now_v7().to_string(), asked_at: Stamp::now() };
+    change_existing(&registrar, &id, |subscription| subscription.test = Some(test.clone())).await?;
+    let deadline = Instant::now() + TEST_DEADLINE;
+    let mut outcome = None;
+    while outcome.is_none() && Instant::now() < deadline {
+        sleep(TEST_LOOK_INTERVAL).await;
+        let lane = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
+        outcome = lane.and_then(|lane| lane.test).filter(|outcome| outcome.id == test.id);
+    }
+    let status = if outcome.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, axum::Json(view::of_test(&test.id, outcome.as_ref()))).into_response())
+}
+
 /// The entries of a request, with every start pinned.
 async fn resolve(
     registrar: &Registrar,
@@ -283,12 +300,12 @@ async fn read(registrar: &Registrar, id: &SubscriptionId) -> Result<Value, Probl
     read.await.map_err(|error: Unavailable| unavailable(&error))?.ok_or_else(|| no_such(id))
 }
 
-fn parse_id(path: Result<Path<String>, PathRejection>) -> Result<SubscriptionId, Problem> {
+pub(crate) fn parse_id(path: Result<Path<String>, PathRejection>) -> Result<SubscriptionId, Problem> {
     let Path(text) = path.map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.body_text()))?;
     SubscriptionId::parse(&text).map_err(|error| Problem::new(StatusCode::NOT_FOUND, error))
 }
 
-fn no_such(id: &SubscriptionId) -> Problem {
+pub(crate) fn no_such(id: &SubscriptionId) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("there is no subscription {id}"))
 }
 
@@ -300,21 +317,17 @@ struct Query {
 }
 
 impl Query {
-    fn parse(text: &str) -> Result<Self, Vec<FieldError>> {
-        let mut query = Self { group: None, after: None, limit: DEFAULT_LIMIT };
-        let mut faults = Vec::new();
-        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-            match (&*name, value.parse()) {
-                ("group", _) => query.group = Some(value.into_owned()),
-                ("after", _) => query.after = Some(value.into_owned()),
-                ("limit", Ok(limit @ 1..=MAX_LIMIT)) => query.limit = limit,
-                ("limit", _) => {
-                    faults
-                        .push(FieldError::parameter(&name, format!("it must be a whole number from 1 to {MAX_LIMIT}")));
-                }
-                _ => faults.push(FieldError::parameter(&name, "there is no such parameter")),
+    fn parse(text: Option<&str>) -> Result<Self, Problem> {
+        let mut parsed = Self { group: None, after: None, limit: DEFAULT_LIMIT };
+        query::read(text, |name, value| {
+            match name {
+                "group" => parsed.group = Some(value.into_owned()),
+                "after" => parsed.after = Some(value.into_owned()),
+                "limit" => parsed.limit = query::whole_number(&value, 1..=MAX_LIMIT)?,
+                _ => query::no_such_parameter()?,
             }
-        }
-        if faults.is_empty() { Ok(query) } else { Err(faults) }
+            Ok(())
+        })?;
+        Ok(parsed)
     }
 }

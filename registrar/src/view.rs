@@ -1,7 +1,7 @@
 //! A subscription as it is read by a user: what was asked for, and how far it has come.
 
 use broker::Unavailable;
-use domain::lane::State;
+use domain::lane::{Attempt, State, TestOutcome};
 use domain::{Lane, Stamp, Subscription, SubscriptionId};
 use serde_json::{Map, Value, json};
 
@@ -77,6 +77,9 @@ fn status_of(subscription: &Subscription, status: &Status) -> Value {
         "events": lane.map_or_else(Map::new, progress_of),
         "last_attempt": lane.and_then(last_attempt_of),
     });
+    if let Some(test) = lane.and_then(|lane| lane.test.as_ref()) {
+        view["last_test"] = of_test(&test.id, Some(test));
+    }
     if let Some(gap) = lane.and_then(|lane| lane.gap) {
         view["gap"] = json!({
             "from_sequence": gap.from_sequence,
@@ -116,11 +119,33 @@ fn progress_of(lane: &Lane) -> Map<String, Value> {
     progress.collect()
 }
 
+/// `{"id","outcome"}`: the outcome is null where nothing has come of it.
+pub(crate) fn of_test(id: &str, outcome: Option<&TestOutcome>) -> Value {
+    let attempt = outcome.and_then(|outcome| outcome.attempt.as_ref());
+    json!({"id": id, "outcome": attempt.map(attempt_of)})
+}
+
 fn last_attempt_of(lane: &Lane) -> Option<Value> {
-    let mut attempt = serde_json::to_value(lane.last_attempt.as_ref()?).ok()?;
+    let mut view = attempt_of(lane.last_attempt.as_ref()?);
     if let Some(failure) = &lane.failure {
-        attempt["attempts"] = failure.attempts.into();
-        attempt["next_attempt"] = failure.next_attempt.to_rfc3339().into();
+        view["next_attempt"] = failure.next_attempt.to_rfc3339().into();
     }
-    Some(attempt)
+    Some(view)
+}
+
+/// `{"sequence","at","attempt","code","duration_ms","error","answer"}`; the last two where it failed.
+pub(crate) fn attempt_of(attempt: &Attempt) -> Value {
+    let mut view = json!({
+        "sequence": attempt.sequence,
+        "at": attempt.at.to_rfc3339(),
+        "attempt": attempt.attempt,
+        "code": attempt.code,
+        "duration_ms": attempt.duration_ms,
+    });
+    for (name, text) in [("error", &attempt.error), ("answer", &attempt.answer)] {
+        if let Some(text) = text {
+            view[name] = text.as_str().into();
+        }
+    }
+    view
 }

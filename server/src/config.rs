@@ -37,6 +37,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         access: Access,
     },
+    /// Show a transaction's events in order, with which URL got each when
+    Trace {
+        /// The transaction's id
+        transaction: String,
+        #[command(flatten)]
+        access: Access,
+    },
     /// Print completions for a shell
     Completions {
         /// The shell

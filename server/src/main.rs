@@ -6,7 +6,7 @@
 //! - [`ops`]: `/healthz` and `/readyz`.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
 //! - [`hello`]: the sample listener.
-//! - [`client`], [`events`], [`subs`]: the commands that ask a running mer.
+//! - [`client`], [`events`], [`subs`], [`trace`]: the commands that ask a running mer.
 //!
 //! Everything that serves events lives in the other crates; this one puts them together.
 
@@ -19,6 +19,7 @@ mod hello;
 mod ops;
 mod serve;
 mod subs;
+mod trace;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
             Command::Serve(options) => serve::serve(*options).await,
             Command::Events { command, access } => events::run(command, &access).await,
             Command::Subs { command, access } => subs::run(command, &access).await,
+            Command::Trace { transaction, access } => trace::run(&transaction, &access).await,
             Command::Completions { .. } => Ok(()),
         }
     });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use broker::attempts::AttemptLog;
 use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
@@ -155,6 +156,7 @@ fn router(options: &Options, broker: Option<&Broker>, shutdown: &CancellationTok
             desk: Desk::new(Subscriptions::new(broker.clone())),
             lanes: Lanes::new(broker.clone()),
             feeds: Feeds::new(broker.clone()),
+            attempts: AttemptLog::new(broker.clone()),
             max_body_bytes: options.max_body_bytes,
         }));
     }

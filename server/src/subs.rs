@@ -56,6 +56,22 @@ pub(crate) enum SubsCommand {
         /// Its id, or its URL
         id: String,
     },
+    /// Post a test to its target, which is no event, and show what came of it
+    Test {
+        /// Its id, or its URL
+        id: String,
+    },
+    /// Show the last attempts to deliver, the latest first
+    Attempts {
+        /// Its id, or its URL
+        id: String,
+        /// Only those that failed
+        #[arg(long)]
+        failed: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
     /// Deliver a part of the log again, and wait until that is done
     Replay {
         /// Its id, or its URL
@@ -106,6 +122,8 @@ pub(crate) async fn run(command: SubsCommand, access: &Access) -> anyhow::Result
         }
         SubsCommand::Pause { id } => act(&api, access, &id, "pause").await,
         SubsCommand::Resume { id } => act(&api, access, &id, "resume").await,
+        SubsCommand::Test { id } => test(&api, access, &id).await,
+        SubsCommand::Attempts { id, failed, limit } => attempts(&api, access, &id, failed, limit).await,
         SubsCommand::Replay { id, from, to, no_wait } => {
             let mut body = json!({ "from": from });
             if let Some(to) = to {
@@ -119,13 +137,20 @@ pub(crate) async fn run(command: SubsCommand, access: &Access) -> anyhow::Result
 }
 
 async fn list(api: &Api, access: &Access, group: Option<String>) -> anyhow::Result<()> {
+    for subscription in subscriptions(api, group).await? {
+        show(access, &subscription)?;
+    }
+    Ok(())
+}
+
+/// Every subscription (of a group), page by page.
+pub(crate) async fn subscriptions(api: &Api, group: Option<String>) -> anyhow::Result<Vec<Value>> {
+    let mut all = Vec::new();
     let mut pairs: Vec<(&str, String)> = group.into_iter().map(|group| ("group", group)).collect();
     loop {
         let page = api.json(api.request(Method::GET, &path_with("/v1/subscriptions", &pairs))).await?;
-        for subscription in page["subscriptions"].as_array().into_iter().flatten() {
-            show(access, subscription)?;
-        }
-        let Some(next) = page["next"].as_str() else { return Ok(()) };
+        all.extend(page["subscriptions"].as_array().into_iter().flatten().cloned());
+        let Some(next) = page["next"].as_str() else { return Ok(all) };
         pairs.retain(|(name, _)| *name != "after");
         pairs.push(("after", next.to_owned()));
     }
@@ -134,6 +159,49 @@ async fn list(api: &Api, access: &Access, group: Option<String>) -> anyhow::Resu
 async fn act(api: &Api, access: &Access, id: &str, action: &str) -> anyhow::Result<()> {
     let subscription = api.json(api.request(Method::POST, &format!("{}/{action}", path_of(id)?))).await?;
     show(access, &subscription)
+}
+
+/// Posts a test to a target. One that is not taken is an error.
+async fn test(api: &Api, access: &Access, id: &str) -> anyhow::Result<()> {
+    let answer = api.json(api.request(Method::POST, &format!("{}/test", path_of(id)?))).await?;
+    let outcome = &answer["outcome"];
+    if access.json {
+        println!("{answer}");
+    }
+    match (outcome.is_null(), outcome["error"].as_str()) {
+        (true, _) => bail!("nothing has come of it yet: does a dispatcher run?"),
+        (false, Some(error)) => bail!("{error} {}", outcome["answer"].as_str().unwrap_or_default()),
+        (false, None) if access.json => Ok(()),
+        (false, None) => {
+            println!("answered {} in {} ms", outcome["code"], outcome["duration_ms"]);
+            Ok(())
+        }
+    }
+}
+
+async fn attempts(api: &Api, access: &Access, id: &str, failed: bool, limit: usize) -> anyhow::Result<()> {
+    let mut pairs = vec![("limit", limit.to_string())];
+    if failed {
+        pairs.push(("outcome", "failed".to_owned()));
+    }
+    let path = path_with(&format!("{}/attempts", path_of(id)?), &pairs);
+    let answer = api.json(api.request(Method::GET, &path)).await?;
+    for attempt in answer["attempts"].as_array().into_iter().flatten() {
+        let text = |name: &str| attempt[name].as_str().unwrap_or_default();
+        match (access.json, attempt["error"].as_str()) {
+            (true, _) => println!("{attempt}"),
+            (false, error) => println!(
+                "{}  {:>8}  attempt {}  {} ms  {} {}",
+                text("at"),
+                attempt["sequence"],
+                attempt["attempt"],
+                attempt["duration_ms"],
+                error.unwrap_or("delivered"),
+                text("answer"),
+            ),
+        }
+    }
+    Ok(())
 }
 
 /// Shows the progress of a replay until it is finished.

@@ -3,7 +3,7 @@
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
-use tests::{Mer, Nats, Target, eventually};
+use tests::{Answer, Mer, Nats, Target, eventually};
 
 use crate::{MER, SOON, mer_on};
 
@@ -68,6 +68,46 @@ async fn subscriptions_are_added_listed_paused_replayed_and_removed() {
     said(&mer, &["subs", "rm", &url]);
     assert_eq!(said(&mer, &["subs", "ls"]), "");
     assert!(!run(&mer, &["subs", "get", &url]).status.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_is_traced_to_the_targets() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let (well, sick, other) = (Target::start().await, Target::start().await, Target::start().await);
+    sick.answer(Answer::Status(500));
+    for (target, event_type) in [(&well, "order.*"), (&sick, "order.paid"), (&other, "user.*")] {
+        api.register(&target.url("/"), &[event_type], &json!({})).await;
+    }
+    let first = api.post_event("order.created", &json!({"n": 1})).await;
+    api.post_event("order.created", &json!({"n": "of another transaction"})).await;
+    api.post_event("order.paid", &json!({"n": 2, "transaction_id": first.stamp})).await;
+    let traced = || -> Vec<Value> {
+        said(&mer, &["trace", &first.stamp, "--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let outcomes = |line: &Value| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        line["deliveries"].as_array().unwrap().iter().map(|d| (text(&d["url"]), text(&d["outcome"]))).collect()
+    };
+    let pair = |target: &Target, outcome: &str| (target.url("/"), outcome.to_owned());
+    eventually("attempts are known", SOON, || {
+        let lines = traced();
+        let mut both = outcomes(&lines[1]);
+        both.sort_by_key(|(_, outcome)| outcome.clone());
+        lines.len() == 2
+            && outcomes(&lines[0]) == [pair(&well, "delivered")]
+            && both == [pair(&well, "delivered"), pair(&sick, "failed")]
+    })
+    .await;
+    let text = said(&mer, &["trace", &first.stamp]);
+    assert!(text.contains("delivered 2") && text.contains("answered 500"), "{text}");
+    assert!(!run(&mer, &["trace", "nothing"]).status.success());
+
+    assert!(said(&mer, &["subs", "attempts", &sick.url("/"), "--failed"]).contains("answered 500"));
+    assert!(said(&mer, &["subs", "test", &well.url("/")]).starts_with("answered 200 in "));
+    let failed = run(&mer, &["subs", "test", &sick.url("/")]);
+    assert!(!failed.status.success() && String::from_utf8_lossy(&failed.stderr).contains("answered 500"));
 }
 
 #[test]

@@ -193,7 +193,7 @@ async fn a_held_subscription_says_why_and_when_it_is_tried_again() {
     let attempt = status_of(&api, &id).await["last_attempt"].clone();
     assert_eq!((&attempt["sequence"], &attempt["code"]), (&json!(sequence), &json!(503)));
     assert_eq!(attempt["error"], "answered 503");
-    assert!(attempt["attempts"].as_u64().unwrap() >= 1 && attempt["next_attempt"].is_string(), "{attempt}");
+    assert!(attempt["attempt"].as_u64().unwrap() >= 1 && attempt["next_attempt"].is_string(), "{attempt}");
     // A timeout of its own.
     target.answer(Answer::After(std::time::Duration::from_millis(1000)));
     call(&api, Method::PATCH, &format!("/{id}"), &json!({"delivery": {"timeout_ms": 50}})).await;
@@ -206,6 +206,71 @@ async fn a_held_subscription_says_why_and_when_it_is_tried_again() {
         status["state"] == "active" && status["lag"] == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn attempts_are_listed_every_failure_among_them_and_survive_a_restart() {
+    let nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    target.answer(Answer::Status(503));
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    let sequence = api.post_event("a", &json!({})).await.sequence;
+    let id = api.subscription(&target.url("/")).await["id"].as_str().unwrap().to_owned();
+    let attempts = async |query: &str| {
+        let page = api.get(&format!("/v1/subscriptions/{id}/attempts{query}")).await;
+        page["attempts"].as_array().unwrap().clone()
+    };
+    eventually_async("two have failed", SOON, async || attempts("?outcome=failed").await.len() >= 2).await;
+    target.answer(Answer::Status(200));
+    eventually("it arrives", SOON, || target.taken() == [sequence]).await;
+    // What was not written yet is when mer stops.
+    assert!(mer.stop());
+    mer.launch();
+    mer.until_ready().await;
+    let all = attempts("").await;
+    let numbers: Vec<u64> = all.iter().map(|attempt| attempt["attempt"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).rev().collect::<Vec<u64>>(), "the latest first, none missing");
+    assert_eq!((&all[0]["code"], &all[0]["error"]), (&json!(200), &Value::Null));
+    assert_eq!((&all[1]["code"], &all[1]["error"]), (&json!(503), &json!("answered 503")));
+    assert_eq!(attempts("?outcome=delivered").await.len(), 1);
+    assert_eq!(attempts("?limit=1").await, all[..1]);
+    assert_eq!(attempts("?from_sequence=2").await.len(), 0);
+    let (status, problem) = call(&api, Method::GET, &format!("/{id}/attempts?outcome=x&y=1"), &Value::Null).await;
+    assert_eq!((status, problem["errors"].as_array().unwrap().len()), (422, 2));
+    assert_eq!(call(&api, Method::GET, "/host_0000000000000000/attempts", &Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_test_is_posted_to_the_target_beside_its_events_whatever_state_it_is_in() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let mut target = Target::start().await;
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    let id = api.subscription(&target.url("/")).await["id"].as_str().unwrap().to_owned();
+    let (status, answer) = call(&api, Method::POST, &format!("/{id}/test"), &Value::Null).await;
+    assert_eq!((status, &answer["outcome"]["code"]), (200, &json!(200)), "{answer}");
+    let received = target.received();
+    assert_eq!(received.len(), 1);
+    let header = |name: &str| received[0].headers.get(name).map(String::as_str);
+    assert_eq!((header("ce-type"), header("ce-sequence")), (Some("mer.test"), None));
+    assert_eq!(header("ce-id"), answer["id"].as_str());
+    // While an event waits because the target is down, the test says so; and the event still comes, once.
+    target.refuse().await;
+    let sequence = api.post_event("a", &json!({})).await.sequence;
+    let (status, answer) = call(&api, Method::POST, &format!("/{id}/test"), &Value::Null).await;
+    assert_eq!(status, 200);
+    assert!(answer["outcome"]["error"].as_str().unwrap().contains("could not connect"), "{answer}");
+    target.listen().await;
+    eventually("the event arrives", SOON, || target.taken().contains(&sequence)).await;
+    call(&api, Method::POST, &format!("/{id}/pause"), &Value::Null).await;
+    let (_, answer) = call(&api, Method::POST, &format!("/{id}/test"), &Value::Null).await;
+    assert_eq!(answer["outcome"]["code"], 200, "a paused one is tested too: {answer}");
+    assert_eq!(target.taken(), [0, sequence, 0]);
+    assert_eq!(status_of(&api, &id).await["last_test"], answer);
+    assert_eq!(call(&api, Method::POST, "/host_0000000000000000/test", &Value::Null).await.0, 404);
 }
 
 #[tokio::test]

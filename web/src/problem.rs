@@ -59,6 +59,11 @@ impl Problem {
         self
     }
 
+    /// What is wrong, place by place.
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
         self.status

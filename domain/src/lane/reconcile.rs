@@ -103,6 +103,7 @@ impl Lane {
             replay,
             clear_to: newcomers_want.map_or(clear_to, |wanted| wanted.min(clear_to)),
             gap: None,
+            test: previous.and_then(|lane| lane.test.clone()),
             resumption: asked.resumption.clone(),
             updated: previous.map_or(Stamp::from_micros(0), |lane| lane.updated),
         };

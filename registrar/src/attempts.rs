@@ -1,0 +1,74 @@
+//! `GET /v1/subscriptions/{id}/attempts`: what came of the last attempts to deliver.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::Json;
+use domain::lane::Attempt;
+use serde_json::{Value, json};
+use web::{Problem, query};
+
+use crate::subscriptions::{no_such, parse_id};
+use crate::view::attempt_of;
+use crate::{Registrar, unavailable};
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+/// Which attempts are asked for.
+struct Query {
+    /// Those that failed, or those that did not.
+    has_failed: Option<bool>,
+    from_sequence: u64,
+    to_sequence: u64,
+    limit: usize,
+}
+
+/// Answers the last attempts of a subscription, the latest first: all failures, and the latest successes of each
+/// second, as far as they are kept (7 days).
+pub async fn list(
+    State(registrar): State<Arc<Registrar>>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(text): RawQuery,
+) -> Result<Json<Value>, Problem> {
+    let id = parse_id(path)?;
+    let query = Query::parse(text.as_deref())?;
+    if registrar.desk.look(&id).await.map_err(|error| unavailable(&error))?.is_none() {
+        return Err(no_such(&id));
+    }
+    let attempts = registrar.attempts.read(&id).await.map_err(|error| unavailable(&error))?;
+    let asked_for = attempts.iter().rev().filter(|attempt| query.asks_for(attempt)).take(query.limit);
+    let attempts: Vec<Value> = asked_for.map(attempt_of).collect();
+    Ok(Json(json!({ "attempts": attempts })))
+}
+
+impl Query {
+    fn parse(text: Option<&str>) -> Result<Self, Problem> {
+        let mut parsed = Self { has_failed: None, from_sequence: 0, to_sequence: u64::MAX, limit: DEFAULT_LIMIT };
+        query::read(text, |name, value| {
+            match name {
+                "outcome" => parsed.has_failed = Some(outcome(&value)?),
+                "from_sequence" => parsed.from_sequence = query::whole_number(&value, 0..=u64::MAX)?,
+                "to_sequence" => parsed.to_sequence = query::whole_number(&value, 0..=u64::MAX)?,
+                "limit" => parsed.limit = query::whole_number(&value, 1..=MAX_LIMIT)?,
+                _ => query::no_such_parameter()?,
+            }
+            Ok(())
+        })?;
+        Ok(parsed)
+    }
+
+    fn asks_for(&self, attempt: &Attempt) -> bool {
+        (self.from_sequence..=self.to_sequence).contains(&attempt.sequence)
+            && self.has_failed.is_none_or(|has_failed| attempt.error.is_some() == has_failed)
+    }
+}
+
+fn outcome(text: &str) -> Result<bool, String> {
+    match text {
+        "failed" => Ok(true),
+        "delivered" => Ok(false),
+        _ => Err("it must be `failed` or `delivered`".to_owned()),
+    }
+}
