@@ -141,7 +141,16 @@ fn seconds_from(now: Stamp, value: &Value) -> Result<Stamp, String> {
 }
 
 fn positive_integer(value: &Value) -> Result<u64, String> {
-    value.as_u64().filter(|n| *n > 0).ok_or_else(|| "it must be a whole number of at least 1".to_owned())
+    whole_number(value).filter(|n| *n > 0).ok_or_else(|| "it must be a whole number of at least 1".to_owned())
+}
+
+/// A whole number, written with a fraction of zero or without: JSON does not tell them apart.
+pub(crate) fn whole_number(value: &Value) -> Option<u64> {
+    /// Above it not every whole number is one of floating point.
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+    let is_whole = |n: &f64| n.fract() == 0.0 && (0.0..=MAX_EXACT).contains(n);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and within bounds")]
+    value.as_u64().or_else(|| value.as_f64().filter(is_whole).map(|n| n as u64))
 }
 
 fn transaction_id(value: &Value) -> Result<String, String> {

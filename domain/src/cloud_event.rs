@@ -17,6 +17,8 @@ use crate::stamp::Stamp;
 
 /// How the names of attributes begin in headers.
 const PREFIX: &str = "ce-";
+/// The attributes that CloudEvents defines: all of them are strings in JSON.
+const STRINGS: [&str; 8] = ["specversion", "id", "source", "type", "time", "subject", "datacontenttype", "dataschema"];
 /// The longest id or source, in bytes.
 const MAX_IDENTITY_BYTES: usize = 1024;
 /// The most attributes beside the required ones.
@@ -83,6 +85,7 @@ impl CloudEvent {
                 // What has no value may be written as null.
                 Ok(Value::Null) => {}
                 Ok(Value::String(text)) => builder.add(name, text),
+                Ok(_) if STRINGS.contains(&name.as_str()) => builder.fault(&name, "it must be a string"),
                 Ok(Value::Bool(flag)) => builder.add(name, flag.to_string()),
                 Ok(Value::Number(number)) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
                     builder.add(name, number.to_string());

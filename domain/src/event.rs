@@ -41,6 +41,8 @@ pub mod header {
 
 /// The CloudEvents version that mer speaks.
 pub const SPEC_VERSION: &str = "1.0";
+/// The greatest place in the log that can be asked for: what fits into a signed 64-bit integer, as OpenAPI's `int64`.
+pub const MAX_SEQUENCE: u64 = i64::MAX as u64;
 /// The media type of JSON.
 pub const JSON: &str = "application/json";
 /// The media type of what is not known to be anything else.

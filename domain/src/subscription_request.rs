@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, whole_number};
 use crate::field_error::{self, FieldError};
 use crate::stamp::Stamp;
 use crate::target_url::TargetUrl;
@@ -176,7 +176,7 @@ fn delivery_of(value: &Value, faults: &mut Vec<FieldError>) -> Option<u64> {
             ("mode", Value::String(mode)) if mode == "ordered" => Ok(()),
             ("mode", _) => Err("only `ordered` is there yet".to_owned()),
             ("timeout_ms", Value::Null) => Ok(()),
-            ("timeout_ms", _) => match value.as_u64() {
+            ("timeout_ms", _) => match whole_number(value) {
                 Some(ms @ 1..=MAX_TIMEOUT_MS) => {
                     timeout_ms = Some(ms);
                     Ok(())

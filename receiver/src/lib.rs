@@ -4,6 +4,7 @@
 //! - [`publish`]: `POST /v1/events`: JSON, and CloudEvents in every mode.
 //! - [`query`], [`view`]: `GET /v1/events`: pages, NDJSON, and live; an event as JSON.
 //! - `request`: what they read out of a request alike.
+//! - [`schema`]: what they read and answer, for OpenAPI.
 //! - [`error`]: what can go wrong, and whether it is safe to send again.
 //!
 //! It must not know the registrar, the dispatcher, or who gets an event.
@@ -13,15 +14,18 @@ pub mod publish;
 pub mod query;
 pub mod receive;
 mod request;
+pub mod schema;
 pub mod view;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::post;
 use broker::event_log::EventLog;
 use domain::StampClock;
 use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// What the receiver works with.
 pub struct Receiver {
@@ -35,12 +39,12 @@ pub struct Receiver {
     pub shutdown: CancellationToken,
 }
 
-/// The receiver's routes.
-pub fn router(receiver: Receiver) -> Router {
-    Router::new()
-        .route("/receive_event/{type}", post(receive::receive_event))
+/// The receiver's routes, with their description.
+pub fn router(receiver: Receiver) -> OpenApiRouter {
+    OpenApiRouter::with_openapi(schema::Shared::openapi())
+        .routes(routes!(receive::receive_event))
         .route("/receive_event/{type}/", post(receive::receive_event))
-        .route("/v1/events", get(query::list).post(publish::post_cloud_events))
-        .route("/v1/events/{key}", get(query::get).post(publish::post_json))
+        .routes(routes!(query::list, publish::post_cloud_events))
+        .routes(routes!(query::get, publish::post_json))
         .with_state(Arc::new(receiver))
 }

@@ -16,11 +16,13 @@ use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use web::Problem;
+use web::openapi::{BodyProblems, NatsProblems, ProblemDetails, ValueProblems};
+use web::{Problem, query};
 
 use crate::Receiver;
 use crate::error::Refusal;
 use crate::request::{event_type_of, idempotency_key_of, traceparent_of};
+use crate::schema;
 
 /// The source of the events that come in as plain JSON.
 const SOURCE: &str = "/v1/events";
@@ -31,7 +33,24 @@ const EXPECTED_LAST: &str = "expected-last-sequence";
 /// How many times the limit of one event a batch may have.
 const BATCH_BODIES: usize = 16;
 
-/// Stores JSON of any kind as an event of the type in the path.
+/// Store JSON of any kind as an event
+#[utoipa::path(
+    post,
+    operation_id = "post_event",
+    path = "/v1/events/{key}",
+    tag = "Events",
+    params(
+        ("key" = String, Path, description = "The event's type", pattern = r"^(?!\$|mer\.)[^\s/*>.\x00-\x1f\x7f-\x9f]+(\.[^\s/*>.\x00-\x1f\x7f-\x9f]+)*$", max_length = 200, example = "order.created"),
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "Sent again within the duplicate window, the first answer comes again and nothing is stored", min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$"),
+        ("Expected-Last-Sequence" = Option<u64>, Header, nullable = false, description = "Stores only if the last event of the type has this sequence; 0: there is none yet"),
+    ),
+    request_body(content = serde_json::Value, description = "Any JSON", example = json!({"n": 1})),
+    responses(
+        (status = 201, description = "It is stored", body = schema::Receipts),
+        (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
+        BodyProblems, ValueProblems, NatsProblems,
+    ),
+)]
 pub async fn post_json(
     State(receiver): State<Arc<Receiver>>,
     path: Result<Path<String>, PathRejection>,
@@ -60,7 +79,30 @@ pub async fn post_json(
     store(&receiver, vec![event]).await
 }
 
-/// Stores one CloudEvent (binary or structured mode), or several (a batch, or one a line).
+/// Store one CloudEvent, or several
+///
+/// Structured mode, a batch (at most 1,000 events, stored whole, in order and in a row, or not at all), one a line, or
+/// binary mode: attributes in `ce-` headers and any body. The same `source` and `id` is stored once.
+#[utoipa::path(
+    post,
+    path = "/v1/events",
+    tag = "Events",
+    params(
+        ("Expected-Last-Sequence" = Option<u64>, Header, nullable = false, description = "For one event: stores only if the last event of the type has this sequence; 0: there is none yet"),
+    ),
+    request_body(
+        content(
+            (schema::CloudEvent = "application/cloudevents+json"),
+            (Vec<schema::CloudEvent> = "application/cloudevents-batch+json", example = json!([{"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.created"}, {"specversion": "1.0", "id": "2", "source": "/shop", "type": "order.paid", "data": {"n": 1}}])),
+            (String = "application/x-ndjson", example = "{\"specversion\": \"1.0\", \"id\": \"1\", \"source\": \"/shop\", \"type\": \"order.created\"}\n"),
+        ),
+    ),
+    responses(
+        (status = 201, description = "All are stored", body = schema::Receipts),
+        (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
+        BodyProblems, ValueProblems, NatsProblems,
+    ),
+)]
 pub async fn post_cloud_events(
     State(receiver): State<Arc<Receiver>>,
     headers: HeaderMap,
@@ -146,12 +188,10 @@ async fn receipt(receiver: &Receiver, event: &NewEvent, stored: Stored) -> Resul
 
 fn expected_last_of(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     let Some(value) = headers.get(EXPECTED_LAST) else { return Ok(None) };
-    match value.to_str().ok().and_then(|text| text.parse().ok()) {
-        Some(sequence) => Ok(Some(sequence)),
-        None => {
-            let detail = "it must be a sequence: a whole number, 0 for `none yet`";
-            Err(Refusal::Request(vec![FieldError::header(EXPECTED_LAST, detail)]))
-        }
+    let text = value.to_str().unwrap_or_default();
+    match query::whole_number(text, 0..=event::MAX_SEQUENCE) {
+        Ok(sequence) => Ok(Some(sequence)),
+        Err(detail) => Err(Refusal::Request(vec![FieldError::header(EXPECTED_LAST, detail)])),
     }
 }
 

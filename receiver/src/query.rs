@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response, sse};
 use broker::Unavailable;
 use broker::event_log::{End, EventLog};
 use bytes::{Bytes, BytesMut};
+use domain::event::MAX_SEQUENCE;
 use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
 use domain::{Event, FieldError, Stamp, TypePattern};
 use futures_util::stream::{self, Stream};
@@ -19,9 +20,11 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use web::openapi::{NatsProblems, NoSuchThing, ValueProblems};
 use web::{Problem, query};
 
 use crate::Receiver;
+use crate::schema;
 use crate::view::EventView;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -57,7 +60,32 @@ struct Scan {
     is_over: bool,
 }
 
-/// Answers events in order: a page of JSON, all as NDJSON, or live as server-sent events, by `Accept`.
+/// Read the log
+///
+/// By `Accept`: a page of JSON, all of it as NDJSON, or its tail as server-sent events, live (`Last-Event-ID` is a
+/// sequence). A page that matches little may end early; `next` says where to go on.
+#[utoipa::path(
+    get,
+    operation_id = "list_events",
+    path = "/v1/events",
+    tag = "Events",
+    params(
+        ("type" = Option<String>, Query, description = "A type, or a pattern: `*` for a token, `>` for the rest", example = "order.*", max_length = 200, pattern = r"^(?!\$|mer\.)(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+)(\.(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+))*(\.>)?$"),
+        ("from" = Option<schema::Moment>, Query, description = "Leave out events of an earlier time"),
+        ("to" = Option<schema::Moment>, Query, description = "Leave out events of a later time"),
+        ("transaction_id" = Option<String>, Query, description = "Only events of this transaction"),
+        ("after_sequence" = Option<u64>, Query, description = "Begin behind this sequence"),
+        ("limit" = Option<u64>, Query, description = "The most events of a page", minimum = 1, maximum = 1000),
+    ),
+    responses(
+        (status = 200, description = "The events", content(
+            (schema::EventPage = "application/json"),
+            (String = "application/x-ndjson", example = "{\"sequence\":17,\"id\":\"4711\",\"type\":\"order.created\",\"source\":\"/shop\",\"time\":\"2026-01-31T09:30:00.000000Z\",\"transaction_id\":\"20260131093000.000000\",\"data\":{\"n\":1}}\n"),
+            (String = "text/event-stream", example = "id: 17\ndata: {\"sequence\":17}\n\n"),
+        )),
+        ValueProblems, NatsProblems,
+    ),
+)]
 pub async fn list(
     State(receiver): State<Arc<Receiver>>,
     RawQuery(query): RawQuery,
@@ -85,16 +113,22 @@ pub async fn list(
     page(scan).await.map(|page| axum::Json(page).into_response()).map_err(unavailable)
 }
 
-/// Answers one event.
+/// Read one event
+#[utoipa::path(
+    get,
+    operation_id = "get_event",
+    path = "/v1/events/{key}",
+    tag = "Events",
+    params(("key" = u64, Path, description = "Its place in the log", minimum = 1)),
+    responses((status = 200, description = "The event", body = schema::Event), NoSuchThing, ValueProblems, NatsProblems),
+)]
 pub async fn get(
     State(receiver): State<Arc<Receiver>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let sequence = path.ok().and_then(|Path(text)| text.parse::<u64>().ok()).filter(|sequence| *sequence > 0);
-    let Some(sequence) = sequence else {
-        let detail = "a sequence is a whole number of at least 1";
-        return Err(Problem::unacceptable(vec![FieldError::parameter("sequence", detail)]));
-    };
+    let text = path.map(|Path(text)| text).unwrap_or_default();
+    let sequence = query::whole_number(&text, 1..=MAX_SEQUENCE)
+        .map_err(|detail| Problem::unacceptable(vec![FieldError::parameter("sequence", detail)]))?;
     match receiver.log.get(sequence).await.map_err(unavailable)? {
         Some(event) => Ok(axum::Json(EventView::of(&event)).into_response()),
         None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no event with sequence {sequence}"))),
@@ -205,7 +239,7 @@ impl Query {
                 "from" => parsed.from = Some(moment()?),
                 "to" => parsed.to = Some(moment()?),
                 "transaction_id" => parsed.transaction_id = Some(value.into_owned()),
-                "after_sequence" => parsed.after_sequence = Some(query::whole_number(&value, 0..=u64::MAX)?),
+                "after_sequence" => parsed.after_sequence = Some(query::whole_number(&value, 0..=MAX_SEQUENCE)?),
                 "limit" => parsed.limit = Some(query::whole_number(&value, 1..=MAX_LIMIT)?),
                 _ => query::no_such_parameter()?,
             }

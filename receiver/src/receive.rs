@@ -14,10 +14,12 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
 use url::Url;
 use uuid::Uuid;
+use web::openapi::{BodyProblems, NatsProblems, ValueProblems};
 
 use crate::Receiver;
 use crate::error::Refusal;
 use crate::request::{event_type_of, idempotency_key_of, stored_event, traceparent_of};
+use crate::schema;
 
 /// The source of the events that come in by this call.
 const SOURCE: &str = "/receive_event";
@@ -34,7 +36,28 @@ struct Receipt {
     data: Bytes,
 }
 
-/// Stores an event and answers with it, once JetStream has acknowledged it.
+/// Store an event
+///
+/// Answers with it once JetStream has acknowledged it: a 200 means stored. `/receive_event/{type}/` is the same.
+#[utoipa::path(
+    post,
+    path = "/receive_event/{type}",
+    tag = "Events",
+    params(
+        ("type" = String, Path, description = "The event's type", pattern = r"^(?!\$|mer\.)[^\s/*>.\x00-\x1f\x7f-\x9f]+(\.[^\s/*>.\x00-\x1f\x7f-\x9f]+)*$", max_length = 200, example = "request_from_human"),
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "Sent again within the duplicate window, the first answer comes again and nothing is stored", min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$"),
+    ),
+    request_body(content = schema::EventData),
+    responses(
+        (status = 200, description = "It is stored", body = schema::Received, headers(
+            ("Event-Id" = String, description = "The event's id"),
+            ("Event-Sequence" = u64, description = "Its place in the log"),
+            ("Event-Time" = String, description = "When it was received, RFC 3339"),
+        )),
+        (status = 302, description = "It is stored, and the data names a `redirect_url`", body = schema::Received, headers(("Location" = String, description = "The `redirect_url`"))),
+        BodyProblems, ValueProblems, NatsProblems,
+    ),
+)]
 pub async fn receive_event(
     State(receiver): State<Arc<Receiver>>,
     path: Result<Path<String>, PathRejection>,

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Json;
+use domain::event::MAX_SEQUENCE;
 use domain::lane::Attempt;
 use serde_json::{Value, json};
+use web::openapi::{NatsProblems, NoSuchThing, ValueProblems};
 use web::{Problem, query};
 
+use crate::schema;
 use crate::subscriptions::{no_such, parse_id};
 use crate::view::attempt_of;
 use crate::{Registrar, unavailable};
@@ -25,8 +28,23 @@ struct Query {
     limit: usize,
 }
 
-/// Answers the last attempts of a subscription, the latest first: all failures, and the latest successes of each
-/// second, as far as they are kept (7 days).
+/// List the last attempts to deliver, the latest first
+///
+/// All failures, and the latest successes of each second, as far as they are kept (7 days).
+#[utoipa::path(
+    get,
+    operation_id = "list_attempts",
+    path = "/v1/subscriptions/{id}/attempts",
+    tag = "Subscriptions",
+    params(
+        ("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef"),
+        ("outcome" = Option<String>, Query, description = "`failed` or `delivered`", pattern = "^(failed|delivered)$"),
+        ("from_sequence" = Option<u64>, Query, description = "Only of this event and later ones"),
+        ("to_sequence" = Option<u64>, Query, description = "Only of this event and earlier ones"),
+        ("limit" = Option<u64>, Query, description = "At most so many", minimum = 1, maximum = 1000),
+    ),
+    responses((status = 200, description = "Them", body = schema::Attempts), NoSuchThing, ValueProblems, NatsProblems),
+)]
 pub async fn list(
     State(registrar): State<Arc<Registrar>>,
     path: Result<Path<String>, PathRejection>,
@@ -49,8 +67,8 @@ impl Query {
         query::read(text, |name, value| {
             match name {
                 "outcome" => parsed.has_failed = Some(outcome(&value)?),
-                "from_sequence" => parsed.from_sequence = query::whole_number(&value, 0..=u64::MAX)?,
-                "to_sequence" => parsed.to_sequence = query::whole_number(&value, 0..=u64::MAX)?,
+                "from_sequence" => parsed.from_sequence = query::whole_number(&value, 0..=MAX_SEQUENCE)?,
+                "to_sequence" => parsed.to_sequence = query::whole_number(&value, 0..=MAX_SEQUENCE)?,
                 "limit" => parsed.limit = query::whole_number(&value, 1..=MAX_LIMIT)?,
                 _ => query::no_such_parameter()?,
             }

@@ -3,6 +3,7 @@
 //! - [`register`], [`unregister`]: the two calls, from body to answer.
 //! - [`subscriptions`], [`view`]: `/v1/subscriptions`: the same as one thing per URL, with its state.
 //! - [`attempts`]: what came of the last attempts to deliver.
+//! - [`schema`]: what they read and answer, for OpenAPI.
 //! - [`start`]: to which sequence a start is resolved.
 //! - [`desk`]: changing a subscription so that nobody's concurrent change is lost.
 //!
@@ -11,6 +12,7 @@
 pub mod attempts;
 pub mod desk;
 pub mod register;
+pub mod schema;
 pub mod start;
 pub mod subscriptions;
 pub mod unregister;
@@ -18,9 +20,8 @@ pub mod view;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
-use axum::routing::{get, post};
+use axum::routing::post;
 use broker::Unavailable;
 use broker::attempts::AttemptLog;
 use broker::event_log::EventLog;
@@ -28,6 +29,8 @@ use broker::feed::Feeds;
 use broker::lanes::Lanes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use web::Problem;
 
 pub use desk::Desk;
@@ -51,23 +54,20 @@ pub struct Registrar {
     pub max_body_bytes: usize,
 }
 
-/// The registrar's routes.
-pub fn router(registrar: Registrar) -> Router {
-    Router::new()
+/// The registrar's routes, with their description.
+pub fn router(registrar: Registrar) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(register::register_for_events))
         .route("/register_for_events", post(register::register_for_events))
-        .route("/register_for_events/", post(register::register_for_events))
+        .routes(routes!(unregister::unregister_for_events))
         .route("/unregister_for_events", post(unregister::unregister_for_events))
-        .route("/unregister_for_events/", post(unregister::unregister_for_events))
-        .route("/v1/subscriptions", get(subscriptions::list).put(subscriptions::put))
-        .route(
-            "/v1/subscriptions/{id}",
-            get(subscriptions::get).patch(subscriptions::patch).delete(subscriptions::delete),
-        )
-        .route("/v1/subscriptions/{id}/pause", post(subscriptions::pause))
-        .route("/v1/subscriptions/{id}/resume", post(subscriptions::resume))
-        .route("/v1/subscriptions/{id}/replay", post(subscriptions::replay))
-        .route("/v1/subscriptions/{id}/test", post(subscriptions::test))
-        .route("/v1/subscriptions/{id}/attempts", get(attempts::list))
+        .routes(routes!(subscriptions::list, subscriptions::put))
+        .routes(routes!(subscriptions::get, subscriptions::patch, subscriptions::delete))
+        .routes(routes!(subscriptions::pause))
+        .routes(routes!(subscriptions::resume))
+        .routes(routes!(subscriptions::replay))
+        .routes(routes!(subscriptions::test))
+        .routes(routes!(attempts::list))
         .with_state(Arc::new(registrar))
 }
 

@@ -13,7 +13,9 @@ use domain::{Entry, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, 
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 use web::Problem;
+use web::openapi::{BodyProblems, NatsProblems, ValueProblems};
 
+use crate::schema;
 use crate::start::Starts;
 use crate::{RETRY_AFTER_SECS, Registrar, put, read_json, unavailable};
 
@@ -29,7 +31,20 @@ struct Addition {
     entries: Vec<(TypePattern, Entry)>,
 }
 
-/// Registers URLs for events. What a 200 promises: every matching event accepted after it is delivered.
+/// Register URLs for events
+///
+/// What a 200 promises: every matching event accepted after it is delivered. All is validated before anything is
+/// stored. `/register_for_events` is the same.
+#[utoipa::path(
+    post,
+    path = "/register_for_events/",
+    tag = "Registrations",
+    request_body(content = schema::Registrations),
+    responses(
+        (status = 200, description = "They are registered", body = schema::Registered),
+        BodyProblems, ValueProblems, NatsProblems,
+    ),
+)]
 pub async fn register_for_events(
     State(registrar): State<Arc<Registrar>>,
     headers: HeaderMap,

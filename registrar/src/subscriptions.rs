@@ -18,9 +18,11 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
+use web::openapi::{BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 use web::{Problem, query};
 
 use crate::register::MAX_ENTRIES;
+use crate::schema;
 use crate::start::Starts;
 use crate::view::{self, Status};
 use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
@@ -28,13 +30,26 @@ use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 /// How long to wait for what comes of a test, and how often to look.
-const TEST_DEADLINE: Duration = Duration::from_secs(10);
+const TEST_DEADLINE: Duration = Duration::from_secs(5);
 const TEST_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How many states are looked up at a time for a list.
 const LOOK_UPS: usize = 16;
 
-/// Makes a subscription, or replaces the one of the same URL. An event that is registered with the same attributes
-/// already goes on as it is; so doing it twice is as good as once.
+/// Make a subscription, or replace the one of the same URL
+///
+/// An event that is registered with the same attributes already goes on as it is; so doing it twice is as good as once.
+#[utoipa::path(
+    put,
+    operation_id = "put_subscription",
+    path = "/v1/subscriptions",
+    tag = "Subscriptions",
+    request_body(content = schema::SubscriptionToPut),
+    responses(
+        (status = 200, description = "It is replaced", body = schema::Subscription),
+        (status = 201, description = "It is made", body = schema::Subscription),
+        BodyProblems, ValueProblems, NatsProblems,
+    ),
+)]
 pub async fn put(
     Extract(registrar): Extract<Arc<Registrar>>,
     headers: HeaderMap,
@@ -61,7 +76,19 @@ pub async fn put(
     Ok((status, axum::Json(read(&registrar, &id).await?)).into_response())
 }
 
-/// Changes what is named of a subscription.
+/// Change what is named of a subscription
+#[utoipa::path(
+    patch,
+    operation_id = "patch_subscription",
+    path = "/v1/subscriptions/{id}",
+    tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    request_body(content = schema::SubscriptionPatch),
+    responses(
+        (status = 200, description = "It is changed", body = schema::Subscription),
+        BodyProblems, NoSuchThing, ValueProblems, NatsProblems,
+    ),
+)]
 pub async fn patch(
     Extract(registrar): Extract<Arc<Registrar>>,
     path: Result<Path<String>, PathRejection>,
@@ -87,7 +114,15 @@ pub async fn patch(
     .await
 }
 
-/// Answers one subscription with its state.
+/// Read a subscription with its state
+#[utoipa::path(
+    get,
+    operation_id = "get_subscription",
+    path = "/v1/subscriptions/{id}",
+    tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    responses((status = 200, description = "It", body = schema::Subscription), NoSuchThing, NatsProblems),
+)]
 pub async fn get(
     Extract(registrar): Extract<Arc<Registrar>>,
     path: Result<Path<String>, PathRejection>,
@@ -95,7 +130,19 @@ pub async fn get(
     Ok(axum::Json(read(&registrar, &parse_id(path)?).await?).into_response())
 }
 
-/// Answers subscriptions with their states, by id: `group`, `after` (an id), `limit`.
+/// List subscriptions with their states, by id
+#[utoipa::path(
+    get,
+    operation_id = "list_subscriptions",
+    path = "/v1/subscriptions",
+    tag = "Subscriptions",
+    params(
+        ("group" = Option<String>, Query, description = "Only those of this group"),
+        ("after" = Option<String>, Query, description = "Begin behind this id"),
+        ("limit" = Option<u64>, Query, description = "The most of a page", minimum = 1, maximum = 1000),
+    ),
+    responses((status = 200, description = "A page of them", body = schema::SubscriptionPage), ValueProblems, NatsProblems),
+)]
 pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref())?;
     let mut all = registrar.desk.list().await.map_err(|error| unavailable(&error))?;
@@ -116,7 +163,15 @@ pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): 
     Ok(axum::Json(json!({"subscriptions": views, "next": next})).into_response())
 }
 
-/// Removes a subscription.
+/// Remove a subscription
+#[utoipa::path(
+    delete,
+    operation_id = "delete_subscription",
+    path = "/v1/subscriptions/{id}",
+    tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    responses((status = 204, description = "It is gone"), NoSuchThing, NatsProblems),
+)]
 pub async fn delete(
     Extract(registrar): Extract<Arc<Registrar>>,
     path: Result<Path<String>, PathRejection>,
@@ -132,7 +187,15 @@ pub async fn delete(
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(no_such(&id)) }
 }
 
-/// Has deliveries wait.
+/// Have deliveries wait
+#[utoipa::path(
+    post,
+    operation_id = "pause_subscription",
+    path = "/v1/subscriptions/{id}/pause",
+    tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    responses((status = 200, description = "They wait", body = schema::Subscription), NoSuchThing, NatsProblems),
+)]
 pub async fn pause(
     Extract(registrar): Extract<Arc<Registrar>>,
     path: Result<Path<String>, PathRejection>,
@@ -140,7 +203,17 @@ pub async fn pause(
     change_existing(&registrar, &parse_id(path)?, |subscription| subscription.paused = true).await
 }
 
-/// Has deliveries go on where they were; or behind a gap, where the subscription waits because of one.
+/// Have deliveries go on
+///
+/// Where they were; or behind a gap, where the subscription waits because of one.
+#[utoipa::path(
+    post,
+    operation_id = "resume_subscription",
+    path = "/v1/subscriptions/{id}/resume",
+    tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    responses((status = 200, description = "They go on", body = schema::Subscription), NoSuchThing, NatsProblems),
+)]
 pub async fn resume(
     Extract(registrar): Extract<Arc<Registrar>>,
     path: Result<Path<String>, PathRejection>,
@@ -153,7 +226,22 @@ pub async fn resume(
     .await
 }
 
-/// Delivers a part of the log again, in order, and then goes on where it was.
+/// Deliver a part of the log again
+///
+/// In order; then deliveries go on where they were. Its progress is in the subscription's status.
+#[utoipa::path(
+    post,
+    operation_id = "replay_subscription",
+    path = "/v1/subscriptions/{id}/replay",
+    tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    request_body(content = schema::ReplayToMake),
+    responses(
+        (status = 202, description = "It has begun", body = schema::Subscription),
+        (status = 409, description = "The subscription is completed", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "host_0123456789abcdef is completed: register it again, with a `datetime_start`, to have events delivered again"})),
+        BodyProblems, NoSuchThing, ValueProblems, NatsProblems,
+    ),
+)]
 pub async fn replay(
     Extract(registrar): Extract<Arc<Registrar>>,
     path: Result<Path<String>, PathRejection>,
@@ -190,8 +278,22 @@ pub async fn replay(
     Ok(response)
 }
 
-/// Has the dispatcher post a test to the target, which is no event, and answers what came of it. 202 where nothing has
-/// come of it within ten seconds: it is shown as `last_test` then.
+/// Post a test to the target
+///
+/// A CloudEvent of type `mer.test`; it is no event: nothing is stored. 202 where nothing has come of it within five
+/// seconds: what does is the subscription's `last_test` then.
+#[utoipa::path(
+    post,
+    operation_id = "test_subscription",
+    path = "/v1/subscriptions/{id}/test",
+    tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    responses(
+        (status = 200, description = "What came of it", body = schema::TestOutcome),
+        (status = 202, description = "Nothing has come of it yet", body = schema::TestOutcome),
+        NoSuchThing, NatsProblems,
+    ),
+)]
 pub async fn test(
     Extract(registrar): Extract<Arc<Registrar>>,
     path: Result<Path<String>, PathRejection>,

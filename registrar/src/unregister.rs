@@ -10,10 +10,24 @@ use domain::registration::{Unregistration, parse_unregistrations};
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use web::Problem;
+use web::openapi::{BodyProblems, NatsProblems, ValueProblems};
 
+use crate::schema;
 use crate::{Registrar, put, read_json, unavailable};
 
-/// Takes URLs off events. Doing it again is no error: pairs that were not registered are named as such.
+/// Take URLs off events
+///
+/// Doing it again is no error: pairs that were not registered are named as such. `/unregister_for_events` is the same.
+#[utoipa::path(
+    post,
+    path = "/unregister_for_events/",
+    tag = "Registrations",
+    request_body(content = schema::Unregistrations),
+    responses(
+        (status = 200, description = "They are off", body = schema::Unregistered),
+        BodyProblems, ValueProblems, NatsProblems,
+    ),
+)]
 pub async fn unregister_for_events(
     State(registrar): State<Arc<Registrar>>,
     headers: HeaderMap,

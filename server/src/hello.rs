@@ -1,22 +1,33 @@
 //! The sample listener: greets whoever an event names, and logs what it received.
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Json;
 use axum::routing::post;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use web::Problem;
+use web::openapi::BodyProblems;
 
 /// The largest body that it takes, in bytes: more than any event has, for one that it refused would come again for ever.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// The routes of the sample listener.
-pub(crate) fn router() -> Router {
-    Router::new().route("/hello", post(hello)).route("/hello/", post(hello))
+pub(crate) fn router() -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(hello)).route("/hello", post(hello))
 }
 
+/// The sample listener
+///
 /// `{"name":N}` is answered with `{"hello":{"response":"Hello, N!"}}`, and who gives no name is a stranger.
+#[utoipa::path(
+    post,
+    path = "/hello/",
+    tag = "Sample listener",
+    request_body(content = serde_json::Value, example = json!({"name": "tismoj"})),
+    responses((status = 200, description = "A greeting", body = Object, example = json!({"hello": {"response": "Hello, tismoj!"}})), BodyProblems),
+)]
 async fn hello(headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
     let body = web::body::read_json(&headers, body, MAX_BODY_BYTES).await?;
     let data: Value = serde_json::from_slice(&body)

@@ -3,7 +3,7 @@
 //! - [`config`]: flags and environment variables.
 //! - [`serve`]: the roles of one process, started, watched and stopped together.
 //! - [`door`]: the way in, before and after the roles are there.
-//! - [`ops`]: `/healthz` and `/readyz`.
+//! - [`ops`]: `/healthz` and `/readyz`; [`docs`]: `/openapi.json` and `/docs`.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
 //! - [`hello`]: the sample listener.
 //! - [`client`], [`events`], [`subs`], [`trace`]: the commands that ask a running mer.
@@ -12,6 +12,7 @@
 
 mod client;
 mod config;
+mod docs;
 mod door;
 mod embedded_nats;
 mod events;

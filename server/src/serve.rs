@@ -24,7 +24,7 @@ use web::problem;
 use crate::config::{Options, Role};
 use crate::door::{self, Door};
 use crate::embedded_nats::EmbeddedNats;
-use crate::{hello, ops};
+use crate::{docs, hello, ops};
 
 /// How long the connection to NATS may take to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -163,7 +163,7 @@ fn router(options: &Options, broker: Option<&Broker>, shutdown: &CancellationTok
     if options.has(Role::Hello) {
         router = router.merge(hello::router());
     }
-    router.fallback(problem::not_found).method_not_allowed_fallback(problem::method_not_allowed)
+    docs::documented(router).fallback(problem::not_found).method_not_allowed_fallback(problem::method_not_allowed)
 }
 
 /// A task that tells mer to stop when it is sent SIGINT or SIGTERM.

@@ -1,0 +1,335 @@
+//! The shapes of requests and answers, for their description in OpenAPI. Nothing is made of these types: what is read
+//! and written is in `domain` and in [`crate::view`]; the contract test holds both together.
+#![allow(dead_code, reason = "they describe; nothing is made of them")]
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
+use web::openapi::{closed_with, moment, schema_of};
+
+/// What is to be registered
+#[derive(ToSchema)]
+#[schema(example = json!({"events_to_register": [{"event": "request_from_human", "urls_to_register": [{"url": "http://127.0.0.1:8888/hello/"}]}]}))]
+#[serde(deny_unknown_fields)]
+pub struct Registrations {
+    #[schema(min_items = 1, max_items = 1000)]
+    events_to_register: Vec<EventToRegister>,
+}
+
+/// A type or pattern, and where its events go
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventToRegister {
+    #[schema(schema_with = type_pattern)]
+    event: String,
+    #[schema(min_items = 1, max_items = 1000)]
+    urls_to_register: Vec<UrlToRegister>,
+}
+
+/// A URL, with what its registration says
+pub struct UrlToRegister;
+
+impl PartialSchema for UrlToRegister {
+    fn schema() -> RefOr<Schema> {
+        closed_with(Attributes::schema(), "url", target_url())
+    }
+}
+
+impl ToSchema for UrlToRegister {}
+
+/// What is wanted, and what a registration says beside
+pub struct EventWanted;
+
+impl PartialSchema for EventWanted {
+    fn schema() -> RefOr<Schema> {
+        closed_with(Attributes::schema(), "type", type_pattern())
+    }
+}
+
+impl ToSchema for EventWanted {}
+
+/// What a registration says beside its event and its URL
+#[derive(ToSchema)]
+pub struct Attributes {
+    /// Not after now: events from there on (inclusive), then live. Later: nothing earlier
+    #[schema(required = false, schema_with = moment)]
+    datetime_start: String,
+    /// Inclusive; nothing later is delivered, and the registration completes
+    #[schema(required = false, schema_with = moment)]
+    datetime_end: String,
+    /// Seconds from now; sets `datetime_end`
+    #[schema(nullable = false, exclusive_minimum = 0, maximum = 3_155_760_000_u64)]
+    expire_after: Option<f64>,
+    /// So many deliveries, then it completes
+    #[schema(nullable = false, minimum = 1)]
+    count: Option<u64>,
+    /// Only events of this transaction
+    #[schema(nullable = false, min_length = 1, max_length = 256)]
+    transaction_id: Option<String>,
+    /// Lower goes first when deliveries wait
+    #[schema(nullable = false, minimum = -1_000_000, maximum = 1_000_000, default = 100)]
+    priority: Option<f64>,
+    /// Keys that are filled in from earlier events of the transaction
+    #[schema(required = false, schema_with = keys)]
+    required_data: Vec<String>,
+    /// Given back with each delivery; at most 4 KiB
+    #[schema(required = false)]
+    listener_data: Value,
+    /// Whether events that are no longer in the log do not matter
+    #[schema(nullable = false)]
+    allow_gap: Option<bool>,
+}
+
+fn type_pattern() -> RefOr<Schema> {
+    schema_of(json!({
+        "type": "string",
+        "description": "A type, or a pattern: `*` for a token, `>` for the rest",
+        "maxLength": 200,
+        "pattern": r"^(?!\$|mer\.)(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+)(\.(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+))*(\.>)?$",
+    }))
+}
+
+fn target_url() -> RefOr<Schema> {
+    schema_of(json!({
+        "type": "string",
+        "description": "Where events go: an absolute http or https URL without a fragment",
+        "format": "uri",
+        "pattern": "^https?://[a-z][a-z0-9-]{0,20}(:[1-9][0-9]{0,3})?(/[A-Za-z0-9_./-]{0,40})?$",
+    }))
+}
+
+fn keys() -> RefOr<Schema> {
+    schema_of(
+        json!({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 64, "uniqueItems": true}),
+    )
+}
+
+/// Pairs by event and URL, each with what it says
+type Pairs = BTreeMap<String, BTreeMap<String, Value>>;
+
+/// What was registered: what starts now or later, and what reaches into the past
+#[derive(ToSchema)]
+#[schema(example = json!({"registered_for_events": {"request_from_human": {"http://127.0.0.1:8888/hello/": {}}}}))]
+pub struct Registered {
+    #[schema(nullable = false, value_type = Option<BTreeMap<String, BTreeMap<String, Object>>>)]
+    registered_for_events: Option<Pairs>,
+    #[schema(nullable = false, value_type = Option<BTreeMap<String, BTreeMap<String, Object>>>)]
+    registered_for_retro_event_retrieval: Option<Pairs>,
+}
+
+/// What is to be taken off
+#[derive(ToSchema)]
+#[schema(example = json!({"events_to_unregister": [{"event": "request_from_human", "urls_to_unregister": [{"url": "http://127.0.0.1:8888/hello/"}]}]}))]
+#[serde(deny_unknown_fields)]
+pub struct Unregistrations {
+    #[schema(min_items = 1, max_items = 1000)]
+    events_to_unregister: Vec<EventToUnregister>,
+}
+
+/// A type or pattern, and the URLs that it is to go to no longer
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventToUnregister {
+    #[schema(schema_with = type_pattern)]
+    event: String,
+    #[schema(min_items = 1, max_items = 1000)]
+    urls_to_unregister: Vec<UrlToUnregister>,
+}
+
+/// A URL
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UrlToUnregister {
+    #[schema(schema_with = target_url)]
+    url: String,
+}
+
+/// What was taken off, and what was not there
+#[derive(ToSchema)]
+#[schema(example = json!({"unregistered_for_events": {"request_from_human": {"http://127.0.0.1:8888/hello/": {}}}}))]
+pub struct Unregistered {
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, Object>>)]
+    unregistered_for_events: Pairs,
+    #[schema(nullable = false, value_type = Option<BTreeMap<String, BTreeMap<String, Object>>>)]
+    not_registered: Option<Pairs>,
+}
+
+/// All that a URL is to be registered for
+#[derive(ToSchema)]
+#[schema(example = json!({"url": "http://127.0.0.1:8888/hello/", "events": [{"type": "request_from_human"}], "group": "greeters", "delivery": {"mode": "ordered", "timeout_ms": 5000}}))]
+#[serde(deny_unknown_fields)]
+pub struct SubscriptionToPut {
+    #[schema(schema_with = target_url)]
+    url: String,
+    #[schema(min_items = 1, max_items = 1000)]
+    events: Vec<EventWanted>,
+    /// A label to find it by
+    #[schema(min_length = 1, max_length = 100)]
+    group: Option<String>,
+    #[schema(nullable = false)]
+    delivery: Option<Delivery>,
+}
+
+/// What is to change of a subscription; what is left out stays
+#[derive(ToSchema)]
+#[schema(example = json!({"group": "greeters"}))]
+#[serde(deny_unknown_fields)]
+pub struct SubscriptionPatch {
+    #[schema(nullable = false, min_items = 1, max_items = 1000)]
+    events: Option<Vec<EventWanted>>,
+    /// A label to find it by; null takes it away
+    #[schema(min_length = 1, max_length = 100)]
+    group: Option<String>,
+    #[schema(nullable = false)]
+    delivery: Option<Delivery>,
+}
+
+/// How events are delivered
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    #[schema(required = false, schema_with = mode)]
+    mode: String,
+    /// How long the target may take to answer
+    #[schema(minimum = 1, maximum = 600_000)]
+    timeout_ms: Option<u64>,
+}
+
+fn mode() -> RefOr<Schema> {
+    schema_of(json!({"type": "string", "enum": ["ordered"]}))
+}
+
+/// The part of the log that is to be delivered again
+#[derive(ToSchema)]
+#[schema(example = json!({"from": "2026-01-31T09:30:00Z"}))]
+#[serde(deny_unknown_fields)]
+pub struct ReplayToMake {
+    #[schema(schema_with = moment)]
+    from: String,
+    /// Left out: up to now
+    #[schema(required = false, schema_with = moment)]
+    to: String,
+}
+
+/// Subscriptions, by id
+#[derive(ToSchema)]
+#[schema(example = json!({"subscriptions": [], "next": null}))]
+pub struct SubscriptionPage {
+    subscriptions: Vec<Subscription>,
+    /// Where to go on, as `after`; null: there is nothing more
+    next: Option<String>,
+}
+
+/// All that a URL is registered for, and how it stands
+#[derive(ToSchema)]
+#[schema(example = json!({
+    "id": "127-0-0-1-8888-hello_0123456789abcdef", "url": "http://127.0.0.1:8888/hello/", "group": null,
+    "events": [{"type": "request_from_human", "priority": 100.0}], "delivery": {"mode": "ordered"},
+    "status": {"state": "active", "phase": "live", "position": 17, "lag": 0, "last_delivered": 17,
+        "events": {"request_from_human": {"delivered": 3, "skipped": 0, "completed": false}},
+        "last_attempt": {"sequence": 17, "at": "2026-01-31T09:30:00.000000Z", "attempt": 1, "code": 200, "duration_ms": 3}},
+}))]
+pub struct Subscription {
+    id: String,
+    url: String,
+    group: Option<String>,
+    #[schema(value_type = Vec<Object>)]
+    events: Vec<Value>,
+    #[schema(value_type = Object)]
+    delivery: Value,
+    status: Status,
+}
+
+/// How a subscription stands
+#[derive(ToSchema)]
+pub struct Status {
+    #[schema(schema_with = state)]
+    state: String,
+    #[schema(schema_with = phase)]
+    phase: String,
+    /// The last sequence up to which all has been acknowledged
+    position: u64,
+    /// Events that are not delivered yet; null where it is not known
+    lag: Option<u64>,
+    /// The sequence delivered last; 0 for none
+    last_delivered: u64,
+    /// By type or pattern: how many were delivered, how many skipped, whether it is completed
+    #[schema(value_type = BTreeMap<String, Object>)]
+    events: BTreeMap<String, Value>,
+    last_attempt: Option<Attempt>,
+    #[schema(nullable = false)]
+    last_test: Option<TestOutcome>,
+    #[schema(nullable = false)]
+    gap: Option<Gap>,
+    #[schema(nullable = false)]
+    replay: Option<Replay>,
+}
+
+fn state() -> RefOr<Schema> {
+    schema_of(json!({"type": "string", "enum": ["active", "paused", "held", "gone", "gap", "completed"]}))
+}
+
+fn phase() -> RefOr<Schema> {
+    schema_of(json!({"type": ["string", "null"], "enum": ["replaying", "live", null]}))
+}
+
+/// One attempt to deliver
+#[derive(ToSchema)]
+#[schema(example = json!({"sequence": 17, "at": "2026-01-31T09:30:00.000000Z", "attempt": 2, "code": 503, "duration_ms": 3, "error": "answered 503", "answer": "overloaded"}))]
+pub struct Attempt {
+    sequence: u64,
+    #[schema(format = DateTime)]
+    at: String,
+    /// Which attempt at this event it was
+    attempt: u32,
+    /// The status that the target answered with, if it did
+    code: Option<u16>,
+    duration_ms: u64,
+    #[schema(nullable = false)]
+    error: Option<String>,
+    /// How the target's answer began
+    #[schema(nullable = false)]
+    answer: Option<String>,
+    /// When it is tried again
+    #[schema(nullable = false, format = DateTime)]
+    next_attempt: Option<String>,
+}
+
+/// Attempts, the latest first
+#[derive(ToSchema)]
+#[schema(example = json!({"attempts": []}))]
+pub struct Attempts {
+    attempts: Vec<Attempt>,
+}
+
+/// What came of a test; null: nothing yet
+#[derive(ToSchema)]
+#[schema(example = json!({"id": "0192f3c4-6d1b-7a55-9d57-3d5e6a4d1c11", "outcome": {"sequence": 0, "at": "2026-01-31T09:30:00.000000Z", "attempt": 1, "code": 200, "duration_ms": 3}}))]
+pub struct TestOutcome {
+    id: String,
+    outcome: Option<Attempt>,
+}
+
+/// What was removed from the log before it could be delivered
+#[derive(ToSchema)]
+pub struct Gap {
+    from_sequence: u64,
+    to_sequence: u64,
+    #[schema(format = DateTime)]
+    noticed: String,
+}
+
+/// How far a replay has come, in sequences of the log
+#[derive(ToSchema)]
+pub struct Replay {
+    from_sequence: u64,
+    to_sequence: u64,
+    done: u64,
+    total: u64,
+    is_finished: bool,
+    #[schema(nullable = false)]
+    rate_per_second: Option<f64>,
+}

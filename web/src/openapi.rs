@@ -1,0 +1,109 @@
+//! What the descriptions of all services' operations share: problems, and the groups of answers in which they occur.
+//!
+//! These types are never made: they only say what [`Problem`](crate::Problem) becomes on the wire.
+#![allow(dead_code, reason = "they describe; nothing is made of them")]
+
+use serde_json::json;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AdditionalProperties, Schema};
+use utoipa::{IntoResponses, ToSchema};
+
+/// An error, RFC 9457.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemDetails {
+    /// The status code's own phrase
+    #[schema(example = "Unprocessable Entity")]
+    title: String,
+    /// The status code
+    #[schema(example = 422)]
+    status: u16,
+    /// What is wrong, whether anything was stored, and what to do
+    #[schema(example = "nothing was stored: `a..b` has an empty token: dots stand between tokens only")]
+    detail: String,
+    /// Every fault, with its place
+    #[schema(nullable = false)]
+    errors: Option<Vec<Fault>>,
+}
+
+/// One thing that is wrong: in the body (`pointer`), in the path or query (`parameter`), or in a header.
+#[derive(ToSchema)]
+pub struct Fault {
+    /// A JSON pointer (RFC 6901) into the body
+    #[schema(nullable = false, example = "/events_to_register/0/event")]
+    pointer: Option<String>,
+    /// The name of a path or query parameter
+    #[schema(nullable = false)]
+    parameter: Option<String>,
+    /// The name of a header
+    #[schema(nullable = false)]
+    header: Option<String>,
+    /// What is wrong with it
+    detail: String,
+}
+
+/// What any operation with a body may answer.
+#[derive(IntoResponses)]
+pub enum BodyProblems {
+    /// The body is not what its content type says: not JSON, not UTF-8. Nothing was stored
+    #[response(status = 400, content_type = "application/problem+json", example = json!({"title": "Bad Request", "status": 400, "detail": "nothing was stored: the body is not JSON: EOF while parsing an object at line 1 column 1"}))]
+    BadRequest(ProblemDetails),
+    /// The body did not come in time
+    #[response(status = 408, content_type = "application/problem+json", example = json!({"title": "Request Timeout", "status": 408, "detail": "the body did not come within 30 s"}))]
+    Timeout(ProblemDetails),
+    /// The body, or what would become of it, is too large
+    #[response(status = 413, content_type = "application/problem+json", example = json!({"title": "Payload Too Large", "status": 413, "detail": "the body is over the limit of 1048576 bytes"}))]
+    TooLarge(ProblemDetails),
+    /// The content type is not taken here
+    #[response(status = 415, content_type = "application/problem+json", example = json!({"title": "Unsupported Media Type", "status": 415, "detail": "the content type is `text/plain`; send JSON in UTF-8 with `Content-Type: application/json`"}))]
+    UnsupportedMediaType(ProblemDetails),
+}
+
+/// What any operation that takes values may answer.
+#[derive(IntoResponses)]
+pub enum ValueProblems {
+    /// Values are not what they must be; every one of them is named. Nothing was stored
+    #[response(status = 422, content_type = "application/problem+json", example = json!({"title": "Unprocessable Entity", "status": 422, "detail": "nothing was stored: `a..b` has an empty token: dots stand between tokens only", "errors": [{"parameter": "type", "detail": "`a..b` has an empty token: dots stand between tokens only"}]}))]
+    Unprocessable(ProblemDetails),
+}
+
+/// What any operation on one thing may answer.
+#[derive(IntoResponses)]
+pub enum NoSuchThing {
+    /// There is no such thing
+    #[response(status = 404, content_type = "application/problem+json", example = json!({"title": "Not Found", "status": 404, "detail": "there is no subscription host_0000000000000000"}))]
+    NotFound(ProblemDetails),
+}
+
+/// What any operation that needs NATS may answer.
+#[derive(IntoResponses)]
+pub enum NatsProblems {
+    /// NATS is out of reach or full. The detail says whether it is safe to send the request again
+    #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds to wait before trying again")), example = json!({"title": "Service Unavailable", "status": 503, "detail": "storing an event: there is no connection to 127.0.0.1:4222. It is safe to send it again"}))]
+    Unavailable(ProblemDetails),
+}
+
+/// A schema out of JSON, for what `derive` cannot say. One that is none becomes the schema of anything.
+pub fn schema_of(json: serde_json::Value) -> RefOr<Schema> {
+    serde_json::from_value(json).unwrap_or_else(|_| RefOr::T(Schema::default()))
+}
+
+/// A moment: the stamp that receivers make, or RFC 3339.
+pub fn moment() -> RefOr<Schema> {
+    schema_of(json!({
+        "anyOf": [
+            {"type": "string", "pattern": r"^20[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|1[0-9]|2[0-8])([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9](\.[0-9]{1,6})?$"},
+            {"type": "string", "format": "date-time"},
+        ],
+        "description": "A stamp (UTC) like `20260131093000.000000`, or RFC 3339 like `2026-01-31T09:30:00Z`",
+    }))
+}
+
+/// The schema of an object with one more property, which must be there, and no unknown ones.
+pub fn closed_with(object: RefOr<Schema>, name: &str, property: RefOr<Schema>) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut object)) = object else { return object };
+    object.properties.insert(name.to_owned(), property);
+    object.required.push(name.to_owned());
+    object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+    RefOr::T(Schema::Object(object))
+}
