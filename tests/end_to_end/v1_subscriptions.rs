@@ -175,6 +175,43 @@ async fn a_replay_delivers_a_part_of_the_log_again_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_replay_that_a_kill_interrupts_goes_on_and_counts_nothing() {
+    let nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    api.register(&target.url("/"), &["a"], &json!({"count": 25})).await;
+    let id = api.subscription(&target.url("/")).await["id"].as_str().unwrap().to_owned();
+    let first = api.post_event("a", &json!({})).await;
+    for _ in 1..20 {
+        api.post_event("a", &json!({})).await;
+    }
+    eventually("all arrive", SOON, || target.taken_count() == 20).await;
+    target.answer(Answer::After(std::time::Duration::from_millis(20)));
+    let (code, _) = call(&api, Method::POST, &format!("/{id}/replay"), &json!({"from": first.stamp})).await;
+    assert_eq!(code, 202);
+    eventually("the replay is under way", SOON, || target.taken_count() >= 28).await;
+    mer.kill();
+    let before = target.taken_count();
+    mer.launch();
+    mer.until_ready().await;
+    for _ in 0..10 {
+        api.post_event("a", &json!({})).await;
+    }
+    eventually_async("it has had all that it counts", SOON, async || {
+        status_of(&api, &id).await["state"] == "completed"
+    })
+    .await;
+    let taken = target.taken();
+    // Where the kill came, the event under way may come twice; what was acknowledged before does not come again.
+    let (interrupted, after) = (&taken[20..before], &taken[before..]);
+    assert_eq!(interrupted, (1..=interrupted.len() as u64).collect::<Vec<u64>>(), "{taken:?}");
+    let next = interrupted.len() as u64 + 1;
+    let expected = |from: u64| (from..=25).collect::<Vec<u64>>();
+    assert!(after == expected(next) || after == expected(next - 1), "{taken:?}");
+}
+
+#[tokio::test]
 async fn a_held_subscription_says_why_and_when_it_is_tried_again() {
     let nats = Nats::start();
     let mer = mer_on(&nats).await;
