@@ -38,6 +38,14 @@ impl AttemptLog {
         self.broker.context.client().publish(format!("{SUBJECT_PREFIX}{id}"), value).await.during(WHAT)
     }
 
+    /// Forgets the attempts of one subscription.
+    pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
+        const WHAT: &str = "removing attempts";
+        let stream = self.broker.context.get_stream_no_info(ATTEMPTS).await.during(WHAT)?;
+        stream.purge().filter(format!("{SUBJECT_PREFIX}{id}")).await.during(WHAT)?;
+        Ok(())
+    }
+
     /// The attempts of one subscription that are still known, oldest first.
     pub async fn read(&self, id: &SubscriptionId) -> Result<Vec<Attempt>, Unavailable> {
         let subject = format!("{SUBJECT_PREFIX}{id}");

@@ -50,7 +50,10 @@ pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects
     };
     let events = ensure_stream(context, events_config(config)).await?;
     ensure_stream(context, dead_letters).await?;
-    ensure_stream(context, attempts_config(config)).await?;
+    if let Err(error) = ensure_stream(context, attempts_config(config)).await {
+        // It is for whoever looks: nothing depends on it.
+        tracing::warn!(stream = ATTEMPTS, %error, "nats.stream_missing");
+    }
     let asked = "What each URL is registered for (key: subscription id). Written by the registrar only";
     let is = "How far each URL's deliveries have come (key: subscription id). Written by the dispatcher only";
     Ok(Objects {

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use broker::Unavailable;
 use broker::attempts::AttemptLog;
 use domain::SubscriptionId;
 use domain::lane::Attempt;
@@ -43,6 +44,12 @@ impl Attempts {
         }
     }
 
+    /// Leaves nothing of a subscription that is gone.
+    pub(crate) async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.log.remove(id).await
+    }
+
     /// Writes what is collected, again and again.
     pub(crate) async fn keep_writing(&self) -> Infallible {
         loop {
@@ -65,9 +72,10 @@ impl Attempts {
 
 impl Pending {
     fn add(&mut self, attempt: Attempt) {
-        let (kept, most) = match attempt.error {
-            Some(_) => (&mut self.failures, MAX_FAILURES),
-            None => (&mut self.successes, MAX_SUCCESSES),
+        // How a failure ended is kept with it.
+        let (kept, most) = match (&attempt.error, attempt.attempt) {
+            (None, ..=1) => (&mut self.successes, MAX_SUCCESSES),
+            _ => (&mut self.failures, MAX_FAILURES),
         };
         if kept.len() == most {
             kept.pop_front();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::event_log::EventLog;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How often it is looked up. A lane that has read everything needs it only when the log is cut.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -15,18 +15,20 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Extent {
     /// The oldest event's sequence.
     pub(crate) first_sequence: u64,
-    /// Where the log ended at the look-up before the last: what a lane that waits for more has not been given of that,
-    /// it did not want.
+    /// Where the log ended at the look-up before the last.
     pub(crate) settled_to: u64,
+    /// When that was.
+    pub(crate) settled_at: Option<Instant>,
 }
 
 /// Looks it up for ever. Receivers are told when the beginning moves; a look-up that fails is made good by the next.
 pub(crate) async fn follow(log: EventLog, extent: watch::Sender<Extent>) -> Infallible {
-    let mut ended_at = 0;
+    let (mut settled_to, mut settled_at) = (0, None);
     loop {
+        let began = Instant::now();
         if let Ok(span) = log.span().await {
-            let now = Extent { first_sequence: span.first_sequence, settled_to: ended_at };
-            ended_at = span.last_sequence;
+            let now = Extent { first_sequence: span.first_sequence, settled_to, settled_at };
+            (settled_to, settled_at) = (span.last_sequence, Some(began));
             extent.send_if_modified(|known| std::mem::replace(known, now).first_sequence != now.first_sequence);
         }
         sleep(INTERVAL).await;

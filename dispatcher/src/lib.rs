@@ -6,7 +6,7 @@
 //! - `extent`: where the log begins and ends, so that what retention removes is noticed.
 //! - `attempts`: what came of attempts, collected and written once a second.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
-//! - [`verdict`], [`backoff`]: what an answer means, and how long to wait: pure.
+//! - [`verdict`], `retry_after`, [`backoff`]: what an answer means, and how long to wait: pure.
 //!
 //! Only this crate writes `LANES`. It must not know the receiver, the registrar, or what an event means. What a target
 //! does to one lane must never be felt by another.
@@ -17,6 +17,7 @@ mod extent;
 pub mod fleet;
 mod permits;
 pub mod push;
+mod retry_after;
 mod transactions;
 pub mod verdict;
 mod worker;

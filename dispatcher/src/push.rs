@@ -13,7 +13,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use serde_json::json;
 
-use crate::verdict::Outcome;
+use crate::verdict::{Answer, Outcome};
 
 /// The type of what is posted to try a target out.
 const TEST_TYPE: &str = "mer.test";
@@ -69,13 +69,15 @@ impl Pusher {
     async fn send(&self, subscription: &Subscription, headers: HeaderMap, body: Bytes) -> Outcome {
         let url = subscription.url.as_url().clone();
         let mut request = self.client.post(url).headers(headers).body(body);
-        if let Some(timeout_ms) = subscription.timeout_ms {
+        if let Some(timeout_ms) = subscription.delivery.timeout_ms {
             request = request.timeout(Duration::from_millis(timeout_ms));
         }
         match request.send().await {
             Ok(response) => {
+                let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+                let (retry_after, resume_after) = (header("retry-after"), header("resume-after"));
                 let status = response.status().as_u16();
-                Outcome::Answered { status, body: beginning_of(response).await }
+                Outcome::Answered(Answer { status, retry_after, resume_after, body: beginning_of(response).await })
             }
             Err(error) => Outcome::Failed(reason(&error)),
         }

@@ -1,8 +1,8 @@
 //! One lane at work: what `domain::Lane` decides, carried out.
 //!
 //! Its states are methods: [`Worker::set_up`] brings what was asked for, what was written and the consumer together;
-//! [`Worker::deliver`] reads the feed; [`Worker::push`] has one event taken by the target, however often it must be
-//! tried; [`Worker::rest`] waits while nothing is to be done; [`Worker::clear_away`] ends it all. Whatever goes wrong
+//! [`Worker::deliver`] reads the feed; `Worker::push` (in `trying`) has one event taken by the target, however often it
+//! must be tried; [`Worker::rest`] waits while nothing is to be done; [`Worker::clear_away`] ends it all. Whatever goes wrong
 //! with NATS, the worker sets up again from its position.
 
 use std::sync::Arc;
@@ -11,9 +11,8 @@ use std::time::Duration;
 use broker::feed::{Delivery, Feed, FeedError, MAX_OUT, Want};
 use broker::{Link, Unavailable};
 use domain::lane::gap::{Beginning, Loss};
-use domain::lane::{Attempt, Due, Failure, Gap, Lane, Phase, State, TestOutcome};
-use domain::subscription::Test;
-use domain::{Event, Stamp, Subscription, SubscriptionId};
+use domain::lane::{Gap, Lane, Phase, State};
+use domain::{Stamp, Subscription, SubscriptionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,10 @@ use uuid::Uuid;
 
 use crate::extent::Extent;
 use crate::fleet::{Asked, Shared};
-use crate::verdict::{Outcome, Verdict};
+
+mod trying;
+
+use trying::{Left, Manners};
 
 /// How long to wait before setting up again after a failure.
 const SET_UP_RETRY: Duration = Duration::from_millis(250);
@@ -30,10 +32,8 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// How many events may be passed over before the position is written and they are acknowledged: half of what may be out
 /// at once, so that the server never waits for it.
 const MAX_PASSED_OVER: u32 = MAX_OUT / 2;
-/// A held lane writes its state at most this often.
-const HELD_WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long somebody waits for a test that was asked for, in microseconds.
-const TEST_WAITED_FOR_MICROS: i64 = 60_000_000;
+/// What the server has for a lane that waits comes sooner than this.
+const LONG_ENOUGH: Duration = Duration::from_secs(1);
 /// How often a lane to which nothing comes writes that it has missed nothing.
 const NOTE_INTERVAL: Duration = Duration::from_secs(600);
 /// How many sequences in a row may be of no concern to a lane before it looks whether they are still in the log.
@@ -50,6 +50,7 @@ pub(crate) struct Worker {
     lane: Option<Lane>,
     /// What is known to be in the bucket.
     written: Option<Lane>,
+    manners: Manners,
 }
 
 /// Why a state was left.
@@ -72,8 +73,18 @@ struct Run {
     passed_over_count: u32,
     /// When the position has to be written, while there is something to write.
     checkpoint_at: Option<Instant>,
-    /// Whether the server had nothing behind what it gave last: what comes next comes as it is stored.
-    is_drained: bool,
+    /// Since when it has been waiting for the next message.
+    waiting_since: Instant,
+}
+
+impl Run {
+    /// Notes that there was nothing for this lane in the log, where it has been waiting long enough to say so: what the
+    /// server has for it comes at once.
+    fn note_what_was_not_there(&mut self, extent: Extent) {
+        if extent.settled_at.is_some_and(|at| at >= self.waiting_since + LONG_ENOUGH) {
+            self.lane.is_clear_to(extent.settled_to);
+        }
+    }
 }
 
 impl Worker {
@@ -83,7 +94,7 @@ impl Worker {
         asked: watch::Receiver<Asked>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { id, shared, asked, shutdown, lane: None, written: None }
+        Self { id, shared, asked, shutdown, lane: None, written: None, manners: Manners::default() }
     }
 
     /// Works until the dispatcher stops or nothing is asked of this lane.
@@ -130,7 +141,7 @@ impl Worker {
             drop(permit);
             return Ok(self.rest().await);
         }
-        if matches!(lane.state, State::Paused | State::Gap) {
+        if matches!(lane.state, State::Paused | State::Gap | State::Gone) {
             drop(permit);
             return Ok(self.rest().await);
         }
@@ -144,7 +155,6 @@ impl Worker {
         let feed = self.shared.feeds.open(&want).await?;
         drop(permit);
         tracing::debug!(id = %self.id, position = lane.position, backlog = feed.backlog, "lane.reading");
-        let is_drained = feed.backlog == 0;
         let mut run = Run {
             asked,
             feed,
@@ -153,7 +163,7 @@ impl Worker {
             passed_over: None,
             passed_over_count: 0,
             checkpoint_at: None,
-            is_drained,
+            waiting_since: Instant::now(),
         };
         let next = self.deliver(&mut run).await;
         self.lane = Some(run.lane);
@@ -171,6 +181,10 @@ impl Worker {
         let (position, last_sequence) = (lane.position, span.last_sequence);
         if lane.follow_log_back(last_sequence, &fresh_epoch) {
             tracing::error!(id = %self.id, position, last_sequence, "lane.log_was_rolled_back");
+        }
+        if self.lane.as_ref().is_some_and(|before| before.gap.is_some() && before.resumption != asked.resumption) {
+            // The log may have been cut further since the gap was noticed: whoever resumes wants to go on.
+            lane.go_on_at(span.first_sequence);
         }
         let begins = Beginning { sequence: span.first_sequence, stored_at: span.first_stored_at };
         match lane.take_in_beginning(asked, begins, Stamp::now()) {
@@ -203,21 +217,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Tries the target out, and writes what came of it. What was asked for long ago nobody waits for any more.
-    async fn test(&mut self, mut lane: Lane, asked: &Subscription, test: &Test) -> Result<(), Unavailable> {
-        let mut attempt = None;
-        if Stamp::now() < test.asked_at.plus_micros(TEST_WAITED_FOR_MICROS) {
-            let (at, began) = (Stamp::now(), Instant::now());
-            let outcome = self.shared.pusher.push_test(&self.id, asked, test).await;
-            tracing::info!(id = %self.id, %outcome, "target.tested");
-            attempt = Some(attempt_of(0, at, 1, began.elapsed(), &outcome));
-        }
-        lane.test = Some(TestOutcome { id: test.id.clone(), attempt });
-        self.write(&mut lane).await?;
-        self.lane = Some(lane);
-        Ok(())
-    }
-
     /// Nothing is to be delivered for now: waits for something else to be asked.
     async fn rest(&mut self) -> Next {
         tokio::select! {
@@ -230,6 +229,9 @@ impl Worker {
     async fn clear_away(&mut self) -> Result<(), Unavailable> {
         self.shared.feeds.remove(&self.id).await?;
         self.shared.lanes.remove(&self.id).await?;
+        if let Err(error) = self.shared.attempts.remove(&self.id).await {
+            tracing::warn!(id = %self.id, %error, "attempts.left_behind");
+        }
         tracing::info!(id = %self.id, "lane.cleared_away");
         Ok(())
     }
@@ -246,6 +248,7 @@ impl Worker {
         loop {
             let delivery = tokio::select! {
                 next = interruption(&mut self.asked, &mut link, run.generation, &self.shutdown) => {
+                    run.note_what_was_not_there(*self.shared.extent.borrow());
                     if matches!(next, Next::End) {
                         self.checkpoint(run).await?;
                     }
@@ -269,8 +272,8 @@ impl Worker {
                     }
                     continue;
                 }
-                () = sleep_until(note_at), if run.is_drained => {
-                    run.lane.is_clear_to(self.shared.extent.borrow().settled_to);
+                () = sleep_until(note_at) => {
+                    run.note_what_was_not_there(*self.shared.extent.borrow());
                     self.checkpoint(run).await?;
                     note_at = Instant::now() + NOTE_INTERVAL;
                     continue;
@@ -284,17 +287,22 @@ impl Worker {
                     }
                 },
             };
+            if self.asked.has_changed().unwrap_or(true) {
+                // Not by words that are not the last ones.
+                return Ok(Next::SetUp);
+            }
             if self.skips_what_was_removed(run, &delivery).await? {
                 return Ok(Next::SetUp);
             }
             run.lane.is_clear_to(delivery.sequence - 1);
-            run.is_drained = delivery.backlog == 0;
+            let is_last = delivery.backlog == 0;
             if let Some(next) = self.take(run, delivery).await? {
                 return Ok(next);
             }
-            if run.is_drained && run.lane.read_to_the_end(&run.asked) {
+            if is_last && run.lane.read_to_the_end(&run.asked) {
                 run.checkpoint_at = Some(Instant::now());
             }
+            run.waiting_since = Instant::now();
             run.checkpoint_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_INTERVAL);
         }
     }
@@ -302,21 +310,19 @@ impl Worker {
     /// Takes in, while it waits for more, that the log is cut. Answers whether that may have cut off something which this
     /// lane has not been given.
     async fn is_cut_short(&mut self, run: &mut Run, extent: Extent) -> Result<bool, Unavailable> {
-        if !run.is_drained {
-            return Ok(run.lane.may_lack(extent.first_sequence));
-        }
-        run.lane.is_clear_to(extent.settled_to.max(extent.first_sequence.saturating_sub(1)));
-        if self.written.as_ref().is_some_and(|written| written.may_lack(extent.first_sequence)) {
+        run.note_what_was_not_there(extent);
+        let lacks = run.lane.may_lack(extent.first_sequence);
+        if !lacks && self.written.as_ref().is_some_and(|written| written.may_lack(extent.first_sequence)) {
             self.checkpoint(run).await?;
         }
-        Ok(false)
+        Ok(lacks)
     }
 
     /// Whether something may have been removed from the log between the position and what came next, while the server
     /// still had it to give.
     async fn skips_what_was_removed(&self, run: &Run, delivery: &Delivery) -> Result<bool, Unavailable> {
         let skipped = delivery.sequence.saturating_sub(run.lane.position + 1);
-        if run.is_drained || skipped == 0 {
+        if skipped == 0 || run.waiting_since.elapsed() >= LONG_ENOUGH {
             return Ok(false);
         }
         let known = self.shared.extent.borrow().first_sequence;
@@ -339,7 +345,7 @@ impl Worker {
             self.pass_over(run, delivery).await?;
             return Ok(reached_end.then_some(Next::SetUp));
         };
-        if let Some(next) = self.push(run, event, &due).await {
+        if let Left::For(next) = self.push(run, event, &due).await? {
             return Ok(Some(next));
         }
         let was_held = run.lane.state == State::Held;
@@ -367,67 +373,6 @@ impl Worker {
             self.checkpoint(run).await?;
         }
         Ok(())
-    }
-
-    /// Has the target take an event, however often it must be tried. Answers what is next if it must be left before.
-    async fn push(&mut self, run: &mut Run, event: &Event, due: &Due) -> Option<Next> {
-        let earlier = run.lane.failure.clone().filter(|failure| failure.sequence == event.sequence);
-        let mut attempts = earlier.as_ref().map_or(0, |failure| failure.attempts);
-        if let Some(next) = self.hold(run, earlier.map(|failure| instant_of(failure.next_attempt))).await {
-            return Some(next);
-        }
-        let mut last_write: Option<Instant> = None;
-        loop {
-            attempts = attempts.saturating_add(1);
-            let permit = self.shared.permits.get(due.priority).await;
-            let began = Instant::now();
-            let push = self.shared.pusher.push(&run.asked, event, due, run.lane.last_delivered);
-            let outcome = permit.run(push).await;
-            let verdict = outcome.verdict();
-            let attempt = attempt_of(event.sequence, Stamp::now(), attempts, began.elapsed(), &outcome);
-            let duration_ms = attempt.duration_ms;
-            self.shared.attempts.add(&self.id, attempt.clone());
-            run.lane.last_attempt = Some(attempt);
-            if verdict == Verdict::Delivered {
-                tracing::debug!(id = %self.id, sequence = event.sequence, attempts, %outcome, duration_ms, "delivery.attempted");
-                return None;
-            }
-            let wait = self.shared.backoff.wait(attempts, rand::random());
-            let (try_again_at, retry_in_ms) = (Instant::now() + wait, wait.as_millis());
-            tracing::warn!(
-                id = %self.id, sequence = event.sequence, attempts, %outcome, duration_ms, retry_in_ms,
-                "delivery.attempted"
-            );
-            run.lane.failed(Failure {
-                sequence: event.sequence,
-                attempts,
-                error: outcome.to_string(),
-                next_attempt: Stamp::now().plus_micros(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)),
-            });
-            if last_write.is_none_or(|at| at.elapsed() >= HELD_WRITE_INTERVAL) {
-                last_write = Some(Instant::now());
-                // For whoever looks; the lane itself does not depend on it.
-                if let Err(error) = self.write(&mut run.lane).await {
-                    tracing::debug!(id = %self.id, %error, "lane.state_not_written");
-                }
-            }
-            if let Some(next) = self.hold(run, Some(try_again_at)).await {
-                return Some(next);
-            }
-        }
-    }
-
-    /// Waits until an event may be tried again. Answers what is next if something changes before.
-    async fn hold(&mut self, run: &mut Run, until: Option<Instant>) -> Option<Next> {
-        let until = until?;
-        let mut link = self.shared.broker.link();
-        let mut extent = self.shared.extent.clone();
-        tokio::select! {
-            next = interruption(&mut self.asked, &mut link, run.generation, &self.shutdown) => Some(next),
-            // What waits to be delivered has been removed from the log.
-            Ok(_) = extent.wait_for(|extent| run.lane.may_lack(extent.first_sequence)) => Some(Next::SetUp),
-            () = sleep_until(until) => None,
-        }
     }
 
     /// Completes what has come to its end, if the lane has had all that was stored before it.
@@ -474,19 +419,6 @@ async fn interruption(
         renewed = link.wait_for(|link| link.generation != generation) => renewed.is_ok(),
     };
     if goes_on { Next::SetUp } else { Next::End }
-}
-
-fn attempt_of(sequence: u64, at: Stamp, attempt: u32, duration: Duration, outcome: &Outcome) -> Attempt {
-    let has_failed = outcome.verdict() != Verdict::Delivered;
-    Attempt {
-        sequence,
-        at,
-        attempt,
-        code: outcome.code(),
-        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-        error: has_failed.then(|| outcome.to_string()),
-        answer: outcome.answer().filter(|_| has_failed).map(str::to_owned),
-    }
 }
 
 /// The moment of this process's clock that a moment in UTC is; now for one that has passed.

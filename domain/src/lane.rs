@@ -2,7 +2,8 @@
 //!
 //! A lane is one position in the log: all that its entries wanted up to there has been acknowledged by the target.
 //! Everything that can happen to it is a function here; the dispatcher carries it out. What a change of what is asked for
-//! does to it is in `reconcile`, what retention does in [`gap`].
+//! does to it is in `reconcile`, what retention does in [`gap`], what stops
+//! it, in `stop`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +19,12 @@ use crate::type_pattern::TypePattern;
 
 pub mod gap;
 mod reconcile;
+mod stop;
 #[cfg(test)]
 mod tests;
 
 pub use gap::Gap;
+pub use stop::{Stop, Why};
 
 /// The state of one URL's deliveries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +63,9 @@ pub struct Lane {
     /// What was removed from the log before it could be delivered, while the lane waits because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
+    /// What has ended deliveries, while it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stop>,
     /// The act of resuming that was heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumption: Option<String>,
@@ -82,6 +88,8 @@ pub enum State {
     Paused,
     /// Events were removed from the log before they could be delivered: it waits until it is told to go on without them.
     Gap,
+    /// The target has said that it is gone: it waits until it is registered again, or resumed.
+    Gone,
     /// Every entry has had all that it asked for.
     Completed,
 }
@@ -112,6 +120,9 @@ pub struct Progress {
     pub skipped: u64,
     /// Whether it has had all that it asked for.
     pub completed: bool,
+    /// Up to here, from where its words changed, the lane has gone by the words before: what those asked for it has had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_earlier_words_to: Option<u64>,
 }
 
 /// How far a replay has come.
@@ -164,8 +175,9 @@ pub struct Failure {
     pub attempts: u32,
     /// What came of the last attempt.
     pub error: String,
-    /// When it is tried again.
-    pub next_attempt: Stamp,
+    /// When it is tried again; `None`: when the subscription is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Stamp>,
 }
 
 /// An event that a lane has to deliver.
@@ -373,11 +385,11 @@ impl Lane {
     /// Takes in that the log ends at `last_sequence`, before the lane's position: it was rolled back or emptied, and
     /// what is written there now has not been seen. Answers whether that was so.
     pub fn follow_log_back(&mut self, last_sequence: u64, fresh_epoch: &str) -> bool {
+        self.clear_to = self.clear_to.min(last_sequence);
         if self.position <= last_sequence {
             return false;
         }
         self.position = last_sequence;
-        self.clear_to = self.clear_to.min(last_sequence);
         self.last_delivered = self.last_delivered.min(last_sequence);
         for progress in self.entries.values_mut() {
             progress.from_sequence = progress.from_sequence.min(last_sequence + 1);
@@ -427,8 +439,10 @@ impl Lane {
         event: &'a Event,
     ) -> impl Iterator<Item = (&'a TypePattern, &'a Entry)> {
         self.active(asked).filter(move |(pattern, entry)| {
-            self.entries.get(*pattern).is_some_and(|progress| event.sequence >= progress.from_sequence)
-                && pattern.matches(&event.event_type)
+            self.entries.get(*pattern).is_some_and(|progress| {
+                let has_had = progress.by_earlier_words_to.is_some_and(|to| event.sequence <= to);
+                event.sequence >= progress.from_sequence && !(has_had && entry.asked_before(event))
+            }) && pattern.matches(&event.event_type)
                 && entry.asks_for(event)
         })
     }

@@ -6,6 +6,7 @@
 //! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event
 //!   as it stands in the log.
 //! - [`target_url`], [`attributes`], [`registration`]: what a registration says, parsed with every fault named.
+//! - [`delivery_settings`]: how events are delivered to one URL.
 //! - [`subscription_request`]: the bodies of `/v1/subscriptions`.
 //! - [`required_data`]: filling in what an event lacks and a registration requires.
 //! - [`subscription`], [`lane`]: what was asked for, and what is; [`lane::Lane::reconcile`] brings them together.
@@ -14,6 +15,7 @@
 
 pub mod attributes;
 pub mod cloud_event;
+pub mod delivery_settings;
 pub mod event;
 pub mod event_data;
 pub mod event_type;

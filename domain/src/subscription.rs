@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::Attributes;
+use crate::delivery_settings::DeliverySettings;
 use crate::event::Event;
 use crate::stamp::Stamp;
 use crate::target_url::TargetUrl;
@@ -29,9 +30,12 @@ pub struct Subscription {
     /// Whether deliveries wait until they are resumed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-    /// How long the target may take to answer, in milliseconds, if not as long as any other.
+    /// How events are delivered.
+    #[serde(default)]
+    pub delivery: DeliverySettings,
+    /// A name for the last act of registering anything: it ends what a target or too many attempts have stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
+    pub registered: Option<String>,
     /// The part of the log that was last asked to be delivered again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
@@ -124,7 +128,8 @@ impl Subscription {
             entries: BTreeMap::new(),
             group: None,
             paused: false,
-            timeout_ms: None,
+            delivery: DeliverySettings::default(),
+            registered: None,
             replay: None,
             resumption: None,
             test: None,
@@ -161,9 +166,21 @@ impl Entry {
         self.continues.as_ref().map_or(&self.registration, |continued| &continued.registration)
     }
 
+    /// The first sequence that was accepted after the pair was first registered.
+    pub fn first_live(&self) -> u64 {
+        self.continues.as_ref().map_or(self.live_from, |continued| continued.live_from)
+    }
+
+    /// Whether the words before the last change asked for an event.
+    pub fn asked_before(&self, event: &Event) -> bool {
+        self.continues
+            .as_ref()
+            .is_some_and(|earlier| let_through(&earlier.attributes, earlier.registered_at, earlier.live_from, event))
+    }
+
     /// Whether a sequence was accepted after the pair was first registered; what lies before is replayed.
     pub fn is_live_at(&self, sequence: u64) -> bool {
-        sequence >= self.continues.as_ref().map_or(self.live_from, |continued| continued.live_from)
+        sequence >= self.first_live()
     }
 
     /// Whether an event is within what this entry asks for: its start, its end and its transaction. The type, the

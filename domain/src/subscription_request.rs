@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::attributes::{Attributes, whole_number};
+use crate::attributes::Attributes;
+use crate::delivery_settings::DeliveryChange;
 use crate::field_error::{self, FieldError};
 use crate::stamp::Stamp;
 use crate::target_url::TargetUrl;
@@ -12,8 +13,6 @@ use crate::type_pattern::TypePattern;
 
 /// The longest `group`, in bytes.
 pub const MAX_GROUP_BYTES: usize = 100;
-/// The longest that a target may be given to answer, in milliseconds.
-pub const MAX_TIMEOUT_MS: u64 = 600_000;
 
 /// What a subscription is to be. What is `None` stays as it is (`PATCH`) or is not set (`PUT`).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,8 +23,8 @@ pub struct SubscriptionRequest {
     pub events: Option<BTreeMap<TypePattern, (Attributes, String)>>,
     /// A label; `Some(None)` takes it away.
     pub group: Option<Option<String>>,
-    /// How long the target may take; `Some(None)`: as long as any other.
-    pub timeout_ms: Option<Option<u64>>,
+    /// What changes of how events are delivered.
+    pub delivery: DeliveryChange,
 }
 
 /// The part of the log that is to be delivered again.
@@ -38,7 +37,7 @@ pub struct ReplayRequest {
 }
 
 impl SubscriptionRequest {
-    /// Reads `{"url","events":[{"type",…attributes}],"group","delivery":{"mode","timeout_ms"}}`, where `url` and
+    /// Reads `{"url","events":[{"type",…attributes}],"group","delivery":{…}}`, where `url` and
     /// `events` must be there.
     pub fn parse_put(body: &Value, now: Stamp) -> Result<Self, Vec<FieldError>> {
         Self::parse(body, now, true)
@@ -69,7 +68,7 @@ impl SubscriptionRequest {
                 }
                 "group" => group_of(value).map(|group| request.group = Some(group)),
                 "delivery" => {
-                    request.timeout_ms = Some(delivery_of(value, &mut faults));
+                    request.delivery = DeliveryChange::parse(value, &mut faults);
                     Ok(())
                 }
                 _ => Err("it is unknown; expected: url, events, group, delivery".to_owned()),
@@ -163,38 +162,10 @@ fn group_of(value: &Value) -> Result<Option<String>, String> {
     }
 }
 
-/// The timeout; the mode can only be the one that there is.
-fn delivery_of(value: &Value, faults: &mut Vec<FieldError>) -> Option<u64> {
-    let empty = Map::new();
-    let object = value.as_object().unwrap_or_else(|| {
-        faults.push(FieldError::at("/delivery", "it must be an object"));
-        &empty
-    });
-    let mut timeout_ms = None;
-    for (name, value) in object {
-        let result = match (name.as_str(), value) {
-            ("mode", Value::String(mode)) if mode == "ordered" => Ok(()),
-            ("mode", _) => Err("only `ordered` is there yet".to_owned()),
-            ("timeout_ms", Value::Null) => Ok(()),
-            ("timeout_ms", _) => match whole_number(value) {
-                Some(ms @ 1..=MAX_TIMEOUT_MS) => {
-                    timeout_ms = Some(ms);
-                    Ok(())
-                }
-                _ => Err(format!("it must be a whole number from 1 to {MAX_TIMEOUT_MS}, or null")),
-            },
-            _ => Err("it is unknown; expected: mode, timeout_ms".to_owned()),
-        };
-        if let Err(detail) = result {
-            faults.push(FieldError::at(field_error::push("/delivery", name), detail));
-        }
-    }
-    timeout_ms
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery_settings::DeliverySettings;
     use serde_json::json;
 
     const NOW: Stamp = Stamp::from_micros(1_700_000_000_000_000);
@@ -208,7 +179,9 @@ mod tests {
     fn a_subscription_is_read_whole_or_in_part() {
         let body = json!({"url": "http://h/", "events": [{"type": "a.*", "count": 2}], "group": "g", "delivery": {"mode": "ordered", "timeout_ms": 5}});
         let put = SubscriptionRequest::parse_put(&body, NOW).unwrap();
-        assert_eq!((put.group, put.timeout_ms), (Some(Some("g".into())), Some(Some(5))));
+        let mut settings = DeliverySettings::default();
+        put.delivery.apply(&mut settings);
+        assert_eq!((put.group, settings.timeout_ms), (Some(Some("g".into())), Some(5)));
         assert_eq!(put.events.unwrap().values().next().unwrap().0.count, Some(2));
         let patch = SubscriptionRequest::parse_patch(&json!({"group": null}), NOW).unwrap();
         assert_eq!(patch, SubscriptionRequest { group: Some(None), ..SubscriptionRequest::default() });

@@ -88,6 +88,7 @@ pub async fn post_json(
     path = "/v1/events",
     tag = "Events",
     params(
+        ("ce-id" = Option<String>, Header, nullable = false, description = "Binary mode, which any other content type is: the attributes are headers, percent-encoded (`ce-specversion`, `ce-source` and `ce-type` too), and the body is the data"),
         ("Expected-Last-Sequence" = Option<u64>, Header, nullable = false, description = "For one event: stores only if the last event of the type has this sequence; 0: there is none yet"),
     ),
     request_body(

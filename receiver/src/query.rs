@@ -75,6 +75,7 @@ struct Scan {
         ("to" = Option<schema::Moment>, Query, description = "Leave out events of a later time"),
         ("transaction_id" = Option<String>, Query, description = "Only events of this transaction"),
         ("after_sequence" = Option<u64>, Query, description = "Begin behind this sequence"),
+        ("Last-Event-ID" = Option<String>, Header, nullable = false, description = "For server-sent events: begin behind this sequence"),
         ("limit" = Option<u64>, Query, description = "The most events of a page", minimum = 1, maximum = 1000),
     ),
     responses(

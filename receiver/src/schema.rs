@@ -39,7 +39,7 @@ pub struct EventData {
 fn redirect_url() -> RefOr<Schema> {
     schema_of(json!({"anyOf": [
         {"type": "string", "maxLength": 0},
-        {"type": "string", "pattern": "^https?://[a-z][a-z0-9.-]*(:[0-9]{1,4})?(/[^ ]*)?$"},
+        {"type": "string", "pattern": "^https?://[^ ]+$"},
         {"type": "null"},
     ]}))
 }

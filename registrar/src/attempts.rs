@@ -30,7 +30,8 @@ struct Query {
 
 /// List the last attempts to deliver, the latest first
 ///
-/// All failures, and the latest successes of each second, as far as they are kept (7 days).
+/// All failures, and the latest successes of each second, as far as they are kept: 7 days, and no
+/// more than the last 500 seconds in which there were any.
 #[utoipa::path(
     get,
     operation_id = "list_attempts",

@@ -128,6 +128,7 @@ impl Addition {
                 Some(earlier) => entry.clone().replacing(earlier),
                 None => entry.clone(),
             };
+            subscription.registered = Some(entry.registration.clone());
             subscription.entries.insert(pattern.clone(), entry);
         }
         match subscription.entries.len() {

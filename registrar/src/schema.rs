@@ -97,7 +97,7 @@ fn target_url() -> RefOr<Schema> {
         "type": "string",
         "description": "Where events go: an absolute http or https URL without a fragment",
         "format": "uri",
-        "pattern": "^https?://[a-z][a-z0-9-]{0,20}(:[1-9][0-9]{0,3})?(/[A-Za-z0-9_./-]{0,40})?$",
+        "pattern": "^https?://[^ #]+$",
     }))
 }
 
@@ -196,6 +196,19 @@ pub struct Delivery {
     /// How long the target may take to answer
     #[schema(minimum = 1, maximum = 600_000)]
     timeout_ms: Option<u64>,
+    /// How often an event is tried; null: until the target takes it
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_attempts: Option<u64>,
+    /// Then: `hold` it and what comes behind until the subscription is resumed, or `disable` the subscription
+    #[schema(required = false, schema_with = on_exhausted)]
+    on_exhausted: String,
+    /// How many deliveries may begin in a second; null: as many as the target takes
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    rate_per_second: Option<u64>,
+}
+
+fn on_exhausted() -> RefOr<Schema> {
+    schema_of(json!({"type": "string", "enum": ["hold", "disable"], "default": "hold"}))
 }
 
 fn mode() -> RefOr<Schema> {
@@ -265,6 +278,8 @@ pub struct Status {
     #[schema(nullable = false)]
     gap: Option<Gap>,
     #[schema(nullable = false)]
+    stopped: Option<Stopped>,
+    #[schema(nullable = false)]
     replay: Option<Replay>,
 }
 
@@ -293,8 +308,8 @@ pub struct Attempt {
     /// How the target's answer began
     #[schema(nullable = false)]
     answer: Option<String>,
-    /// When it is tried again
-    #[schema(nullable = false, format = DateTime)]
+    /// When it is tried again; null: when the subscription is resumed
+    #[schema(format = DateTime)]
     next_attempt: Option<String>,
 }
 
@@ -320,6 +335,16 @@ pub struct Gap {
     to_sequence: u64,
     #[schema(format = DateTime)]
     noticed: String,
+}
+
+/// Why nothing is delivered any more, until the subscription is resumed or registered again
+#[derive(ToSchema)]
+pub struct Stopped {
+    /// `gone`: the target answered 410; `exhausted`: too many attempts, and `on_exhausted` is `disable`
+    why: String,
+    sequence: u64,
+    #[schema(format = DateTime)]
+    at: String,
 }
 
 /// How far a replay has come, in sequences of the log

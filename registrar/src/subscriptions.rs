@@ -9,6 +9,7 @@ use axum::extract::{Path, RawQuery, State as Extract};
 use axum::response::{IntoResponse, Response};
 use broker::Unavailable;
 use broker::subscriptions::WriteError;
+use domain::delivery_settings::DeliverySettings;
 use domain::lane::State;
 use domain::subscription::{Replay, Test};
 use domain::subscription_request::{ReplayRequest, SubscriptionRequest};
@@ -61,13 +62,15 @@ pub async fn put(
     let url = request.url.clone().ok_or_else(|| Problem::malformed(vec![FieldError::at("/url", "it is missing")]))?;
     let id = url.subscription_id();
     let entries = resolve(&registrar, &id, &request, now).await?.unwrap_or_default();
-    let mut is_new = false;
+    let (mut is_new, act) = (false, Uuid::now_v7().to_string());
     let changed = change(&registrar, &id, |current| {
         is_new = current.is_none();
         let mut subscription = current.unwrap_or_else(|| Subscription::new(url.clone()));
         subscription.entries = merged(&subscription, &entries);
         subscription.group = request.group.clone().flatten();
-        subscription.timeout_ms = request.timeout_ms.flatten();
+        subscription.delivery = DeliverySettings::default();
+        request.delivery.apply(&mut subscription.delivery);
+        subscription.registered = Some(act.clone());
         Some(subscription)
     });
     changed.await?;
@@ -107,9 +110,7 @@ pub async fn patch(
         if let Some(group) = &request.group {
             subscription.group.clone_from(group);
         }
-        if let Some(timeout_ms) = request.timeout_ms {
-            subscription.timeout_ms = timeout_ms;
-        }
+        request.delivery.apply(&mut subscription.delivery);
     })
     .await
 }
@@ -280,7 +281,7 @@ pub async fn replay(
 
 /// Post a test to the target
 ///
-/// A CloudEvent of type `mer.test`; it is no event: nothing is stored. 202 where nothing has come of it within five
+/// A CloudEvent of type `mer.test`; it is no event: nothing is stored. One at a time: a later one takes its place. 202 where nothing has come of it within five
 /// seconds: what does is the subscription's `last_test` then.
 #[utoipa::path(
     post,
@@ -327,13 +328,14 @@ async fn resolve(
     let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
     // What is asked for in the same words already goes on as it is, wherever it once began.
     let current = registrar.desk.look(id).await.map_err(|error| unavailable(&error))?;
-    let goes_on = |attributes: &Attributes| {
-        current.as_ref().is_some_and(|current| current.entries.values().any(|entry| entry.attributes == *attributes))
+    let goes_on = |pattern: &TypePattern, attributes: &Attributes| {
+        let earlier = current.as_ref().and_then(|current| current.entries.get(pattern));
+        earlier.is_some_and(|entry| entry.attributes == *attributes)
     };
     let gaps: Vec<FieldError> = events
-        .values()
-        .filter(|(attributes, _)| !goes_on(attributes))
-        .filter_map(|(attributes, at)| {
+        .iter()
+        .filter(|(pattern, (attributes, _))| !goes_on(pattern, attributes))
+        .filter_map(|(_, (attributes, at))| {
             Some(FieldError::at(field_error::push(at, "datetime_start"), starts.gap(attributes)?))
         })
         .collect();

@@ -50,9 +50,9 @@ pub fn of(id: &SubscriptionId, subscription: &Subscription, status: &Status) -> 
             Value::Object(event)
         })
         .collect();
-    let mut delivery = json!({"mode": "ordered"});
-    if let Some(timeout_ms) = subscription.timeout_ms {
-        delivery["timeout_ms"] = timeout_ms.into();
+    let mut delivery = Map::from_iter([("mode".to_owned(), Value::from("ordered"))]);
+    if let Ok(Value::Object(settings)) = serde_json::to_value(&subscription.delivery) {
+        delivery.extend(settings);
     }
     json!({
         "id": id,
@@ -79,6 +79,9 @@ fn status_of(subscription: &Subscription, status: &Status) -> Value {
     });
     if let Some(test) = lane.and_then(|lane| lane.test.as_ref()) {
         view["last_test"] = of_test(&test.id, Some(test));
+    }
+    if let Some(stop) = lane.and_then(|lane| lane.stopped.as_ref()) {
+        view["stopped"] = json!({"why": stop.why, "sequence": stop.sequence, "at": stop.at.to_rfc3339()});
     }
     if let Some(gap) = lane.and_then(|lane| lane.gap) {
         view["gap"] = json!({
@@ -128,7 +131,7 @@ pub(crate) fn of_test(id: &str, outcome: Option<&TestOutcome>) -> Value {
 fn last_attempt_of(lane: &Lane) -> Option<Value> {
     let mut view = attempt_of(lane.last_attempt.as_ref()?);
     if let Some(failure) = &lane.failure {
-        view["next_attempt"] = failure.next_attempt.to_rfc3339().into();
+        view["next_attempt"] = failure.next_attempt.map(Stamp::to_rfc3339).into();
     }
     Some(view)
 }

@@ -31,6 +31,6 @@ struct Head;
 /// The routes of all roles, with their description at `/openapi.json` and `/docs`.
 pub(crate) fn documented(routes: OpenApiRouter) -> Router {
     let (router, openapi) = OpenApiRouter::with_openapi(Head::openapi()).merge(routes).split_for_parts();
-    let ui = SwaggerUi::new("/docs").config(Config::from(OPENAPI).try_it_out_enabled(true));
+    let ui = SwaggerUi::new("/docs").config(Config::from(OPENAPI).try_it_out_enabled(true).validator_url("none"));
     router.merge(ui).route(OPENAPI, get(async move || Json(openapi)))
 }

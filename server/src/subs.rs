@@ -170,7 +170,7 @@ async fn test(api: &Api, access: &Access, id: &str) -> anyhow::Result<()> {
     }
     match (outcome.is_null(), outcome["error"].as_str()) {
         (true, _) => bail!("nothing has come of it yet: does a dispatcher run?"),
-        (false, Some(error)) => bail!("{error} {}", outcome["answer"].as_str().unwrap_or_default()),
+        (false, Some(error)) => bail!("{error} {}", shown(&outcome["answer"])),
         (false, None) if access.json => Ok(()),
         (false, None) => {
             println!("answered {} in {} ms", outcome["code"], outcome["duration_ms"]);
@@ -197,7 +197,7 @@ async fn attempts(api: &Api, access: &Access, id: &str, failed: bool, limit: usi
                 attempt["attempt"],
                 attempt["duration_ms"],
                 error.unwrap_or("delivered"),
-                text("answer"),
+                shown(&attempt["answer"]),
             ),
         }
     }
@@ -218,8 +218,8 @@ async fn follow(api: &Api, access: &Access, path: &str, started: &Value) -> anyh
             bar.finish();
             return show(access, &subscription);
         }
-        if status["state"] == "paused" {
-            bail!("the subscription is paused; the replay goes on when it is resumed");
+        if let Some(state @ ("paused" | "gap" | "gone")) = status["state"].as_str() {
+            bail!("the subscription's state is {state}; the replay goes on when it is resumed");
         }
         tokio::time::sleep(PROGRESS_INTERVAL).await;
     }
@@ -248,6 +248,11 @@ fn show(access: &Access, subscription: &Value) -> anyhow::Result<()> {
     }
     println!("{line}");
     Ok(())
+}
+
+/// What a target said, without what would drive a terminal.
+fn shown(answer: &Value) -> String {
+    answer.as_str().unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn path_of(id: &str) -> anyhow::Result<String> {

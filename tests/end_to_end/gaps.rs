@@ -1,5 +1,7 @@
 //! What retention removes before it could be delivered is told, and stops the lane; what nobody waited for is not.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tests::{Answer, Mer, Nats, Target, eventually, eventually_async};
 
@@ -49,9 +51,11 @@ async fn a_lane_whose_next_event_was_removed_says_so_and_goes_on_when_it_is_resu
     let last = api.post_event("a", &json!({})).await.sequence;
     eventually("the healthy one goes on", SOON, || healthy.taken().contains(&last)).await;
     assert_eq!((sick.taken_count(), status(&mer, &sick).await["state"].as_str()), (0, Some("gap")));
+    // The log goes on being cut: whoever resumes goes on with what is left then.
+    remove_before(&nats, 8).await;
     let id = api.subscription(&sick.url("/")).await["id"].as_str().unwrap().to_owned();
     assert_eq!(api.post(&format!("/v1/subscriptions/{id}/resume"), &json!({})).await.status(), 200);
-    eventually("what is left arrives, in order", SOON, || sick.taken() == [6, 7, 8, 9, 10, 11]).await;
+    eventually("what is left arrives, in order", SOON, || sick.taken() == [8, 9, 10, 11]).await;
     eventually_async("it is active", SOON, async || status(&mer, &sick).await["state"] == "active").await;
     assert_eq!(healthy.taken(), (1..=11).collect::<Vec<u64>>());
 }
@@ -69,6 +73,8 @@ async fn a_lane_that_missed_nothing_is_not_disturbed_when_the_log_is_cut() {
         api.post_event("busy", &json!({})).await;
     }
     eventually("all have arrived", SOON, || rare.taken().len() == 1 && busy.taken().len() == 20).await;
+    // That nothing comes for a while is the condition: by that a lane knows that there is nothing for it.
+    tokio::time::sleep(Duration::from_secs(4)).await;
     // Each cut that goes beyond what it has written makes it look how far it has come.
     eventually_async("the lane has noted that it missed nothing", SOON, async || {
         let clear_to = nats.value("LANES", &rare.url("/")).await["clear_to"].as_u64().unwrap_or(0);
@@ -83,4 +89,43 @@ async fn a_lane_that_missed_nothing_is_not_disturbed_when_the_log_is_cut() {
     let next = api.post_event("rare", &json!({})).await.sequence;
     eventually("it goes on", SOON, || rare.taken() == [1, next]).await;
     assert!(!mer.log().contains("lane.gap"), "{}", mer.log());
+}
+
+#[tokio::test]
+async fn what_is_removed_while_a_slow_target_takes_an_event_is_told() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    target.answer(Answer::After(Duration::from_millis(1500)));
+    api.post_event("a", &json!({})).await;
+    eventually_async("it is being delivered", SOON, async || {
+        api.post_event("a", &json!({})).await;
+        api.post_event("a", &json!({})).await.sequence > 300
+    })
+    .await;
+    // More than a lane has in hand.
+    remove_before(&nats, 290).await;
+    eventually_async("the lane says so", SOON, async || status(&mer, &target).await["state"] == "gap").await;
+    let gap = &status(&mer, &target).await["gap"];
+    assert!(gap["from_sequence"].as_u64() > Some(1) && gap["to_sequence"] == 289, "{gap}");
+}
+
+#[tokio::test]
+async fn asking_for_a_transaction_does_not_stop_a_url_though_the_log_was_cut() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let first = api.post_event("a", &json!({})).await;
+    for _ in 0..5 {
+        api.post_event("a", &json!({"transaction_id": "t"})).await;
+    }
+    remove_before(&nats, 4).await;
+    api.register(&target.url("/"), &["a"], &json!({"transaction_id": "t"})).await;
+    eventually("what is left of it arrives", SOON, || target.taken() == [4, 5, 6]).await;
+    api.register(&target.url("/"), &["b"], &json!({"transaction_id": first.stamp})).await;
+    let next = api.post_event("a", &json!({"transaction_id": "t"})).await.sequence;
+    eventually("it goes on", SOON, || target.taken() == [4, 5, 6, next]).await;
 }

@@ -21,6 +21,8 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 pub enum Answer {
     /// Answers with this status; a 2xx means that it took the event.
     Status(u16),
+    /// Answers with this status, and a header with a number in it.
+    Says(u16, &'static str, u64),
     /// Takes the request and never answers.
     Hang,
     /// Answers 200, after so long.
@@ -136,7 +138,7 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
             tokio::time::sleep(wait).await;
             StatusCode::OK
         }
-        Answer::Status(status) => StatusCode::from_u16(status).expect("a status"),
+        Answer::Status(status) | Answer::Says(status, ..) => StatusCode::from_u16(status).expect("a status"),
     };
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return StatusCode::BAD_REQUEST.into_response() };
     let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -151,5 +153,8 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
         was_taken: status.is_success(),
     };
     state.lock().unwrap().received.push(received);
-    status.into_response()
+    match answer {
+        Answer::Says(_, name, value) => (status, [(name, value.to_string())]).into_response(),
+        _ => status.into_response(),
+    }
 }

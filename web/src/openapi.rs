@@ -92,7 +92,7 @@ pub fn schema_of(json: serde_json::Value) -> RefOr<Schema> {
 pub fn moment() -> RefOr<Schema> {
     schema_of(json!({
         "anyOf": [
-            {"type": "string", "pattern": r"^20[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|1[0-9]|2[0-8])([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9](\.[0-9]{1,6})?$"},
+            {"type": "string", "pattern": r"^20[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9](\.[0-9]{1,6})?$"},
             {"type": "string", "format": "date-time"},
         ],
         "description": "A stamp (UTC) like `20260131093000.000000`, or RFC 3339 like `2026-01-31T09:30:00Z`",

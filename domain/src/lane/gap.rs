@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Lane, State};
 use crate::stamp::Stamp;
-use crate::subscription::{CLOCK_SKEW_MARGIN_MICROS, Entry, Subscription};
+use crate::subscription::{Entry, Subscription};
 use crate::type_pattern::TypePattern;
 
 /// A part of the log that was removed before a lane came to it. Whether it held anything that the lane's entries wanted
@@ -50,9 +50,14 @@ impl Lane {
         first_sequence > self.accounted_to() + 1
     }
 
+    /// Goes on with what is left, whatever may be lacking.
+    pub fn go_on_at(&mut self, first_sequence: u64) {
+        self.moved_to(first_sequence.saturating_sub(1));
+    }
+
     /// Takes in where the log begins.
     pub fn take_in_beginning(&mut self, asked: &Subscription, begins: Beginning, now: Stamp) -> Loss {
-        if !self.may_lack(begins.sequence) || matches!(self.state, State::Completed | State::Paused) {
+        if !self.may_lack(begins.sequence) || matches!(self.state, State::Completed | State::Paused | State::Gone) {
             return Loss::None;
         }
         let gap = Gap { from_sequence: self.accounted_to() + 1, to_sequence: begins.sequence - 1, noticed: now };
@@ -80,23 +85,31 @@ impl Lane {
         self.position.max(self.clear_to)
     }
 
-    /// The entries that may have wanted something up to a sequence.
+    /// The entries that may have wanted something up to a sequence, or were to get it again.
     pub(super) fn concerned<'a>(
         &'a self,
         asked: &'a Subscription,
         to_sequence: u64,
     ) -> impl Iterator<Item = &'a Entry> {
-        let reaches = move |pattern: &TypePattern| {
-            self.entries.get(pattern).is_some_and(|progress| progress.from_sequence <= to_sequence)
+        let is_replayed = match (&asked.replay, &self.replay) {
+            (Some(asked), Some(replay)) => replay.next <= to_sequence.min(asked.to_sequence),
+            _ => false,
         };
-        self.active(asked).filter(move |(pattern, _)| reaches(pattern)).map(|(_, entry)| entry)
+        let reaches = move |pattern: &TypePattern, entry: &Entry| {
+            // Without a start nothing is promised of what was there before.
+            let promised_from = if entry.attributes.datetime_start.is_none() { entry.first_live() } else { 0 };
+            let progress = self.entries.get(pattern);
+            progress.is_some_and(|progress| progress.from_sequence.max(promised_from) <= to_sequence)
+        };
+        let is_concerned = move |(pattern, entry): &(&TypePattern, &Entry)| is_replayed || reaches(pattern, entry);
+        self.active(asked).filter(is_concerned).map(|(_, entry)| entry)
     }
 }
 
 /// Whether an entry wants nothing from before the oldest event that is left.
 fn starts_later(entry: &Entry, begins: Beginning) -> bool {
     match (entry.attributes.datetime_start, begins.stored_at) {
-        (Some(start), Some(oldest)) => start > oldest.plus_micros(CLOCK_SKEW_MARGIN_MICROS),
+        (Some(start), Some(oldest)) => start > oldest,
         _ => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Gap, Lane, Phase, Progress, ReplayProgress, State};
+use super::{Gap, Lane, Phase, Progress, ReplayProgress, State, stop};
 use crate::stamp::Stamp;
 use crate::subscription::{Entry, Subscription};
 use crate::type_pattern::{self, TypePattern};
@@ -29,11 +29,21 @@ impl Lane {
         };
         let owes =
             |pattern: &TypePattern, entry: &Entry| continued(pattern, entry).is_some_and(|earlier| !earlier.completed);
+        let is_resumed = previous.is_some_and(|lane| lane.resumption != asked.resumption);
+        let given_up = previous.and_then(|lane| lane.gap).filter(|_| is_resumed).map_or(0, |gap| gap.to_sequence);
+        let had = previous.map(|lane| lane.position.max(given_up));
+        // Where the words have changed and the lane has gone on by the earlier ones, it has passed over what only the
+        // new ones ask for.
+        let changed_at = |pattern: &TypePattern, entry: &Entry| {
+            let until = entry.continues.as_ref().map(|earlier| earlier.until).filter(|until| *until > 0)?;
+            let has_gone_on = known(pattern, entry).is_none() && owes(pattern, entry) && had? >= until;
+            has_gone_on.then_some(until)
+        };
         let newcomers =
             asked.entries.iter().filter(|(pattern, entry)| known(pattern, entry).is_none() && !owes(pattern, entry));
         let newcomers_want = newcomers.map(|(p, entry)| starts_at(entry, continued(p, entry)).saturating_sub(1)).min();
-        let is_resumed = previous.is_some_and(|lane| lane.resumption != asked.resumption);
-        let given_up = previous.and_then(|lane| lane.gap).filter(|_| is_resumed).map_or(0, |gap| gap.to_sequence);
+        let changes_want = asked.entries.iter().filter_map(|(p, entry)| Some(changed_at(p, entry)? - 1)).min();
+        let newcomers_want = newcomers_want.into_iter().chain(changes_want).min();
         let mut replay = asked.replay.as_ref().map(|asked| {
             let taken_up = previous.and_then(|lane| lane.replay.clone()).filter(|replay| replay.id == asked.id);
             let mut replay =
@@ -43,7 +53,6 @@ impl Lane {
         });
         let ends = asked.replay.as_ref().map_or(0, |replay| replay.to_sequence);
         let replay_wants = replay.as_ref().filter(|replay| replay.next <= ends).map(|replay| replay.next - 1);
-        let had = previous.map(|lane| lane.position.max(given_up));
         let mut position = had.into_iter().chain(newcomers_want).chain(replay_wants).min().unwrap_or(0);
         let moved_back = had.is_some_and(|had| position < had);
 
@@ -56,7 +65,12 @@ impl Lane {
                 None => {
                     let earlier = continued(pattern, entry);
                     let from_sequence = starts_at(entry, earlier);
-                    let already_had = if moved_back && owes(pattern, entry) { had.unwrap_or(0) + 1 } else { 0 };
+                    let changed_at = changed_at(pattern, entry);
+                    let already_had = match changed_at {
+                        Some(until) => until,
+                        None if moved_back && owes(pattern, entry) => had.unwrap_or(0) + 1,
+                        None => 0,
+                    };
                     Progress {
                         registration: entry.registration.clone(),
                         line: entry.line().to_owned(),
@@ -64,6 +78,7 @@ impl Lane {
                         delivered: 0,
                         skipped: 0,
                         completed: false,
+                        by_earlier_words_to: changed_at.and(had),
                     }
                 }
             };
@@ -87,7 +102,9 @@ impl Lane {
         let epoch = previous.filter(|_| same_consumer).map_or(fresh_epoch, |lane| &lane.epoch).to_owned();
         let completed = entries.values().all(|progress| progress.completed);
         // With other filters, or further back, another event may be the next one: it is tried at once.
-        let failure = previous.and_then(|lane| lane.failure.clone()).filter(|_| same_consumer);
+        let failure = previous.and_then(|lane| lane.failure.clone()).filter(|_| same_consumer && !is_resumed);
+        let stopped = previous.and_then(|lane| lane.stopped.clone());
+        let stopped = stopped.filter(|stop| !is_resumed && stop.registered == asked.registered);
         let clear_to = previous.filter(|_| !moved_back).map_or(0, |lane| lane.clear_to);
         let mut lane = Self {
             url: asked.url.to_string(),
@@ -103,17 +120,19 @@ impl Lane {
             replay,
             clear_to: newcomers_want.map_or(clear_to, |wanted| wanted.min(clear_to)),
             gap: None,
+            stopped,
             test: previous.and_then(|lane| lane.test.clone()),
             resumption: asked.resumption.clone(),
             updated: previous.map_or(Stamp::from_micros(0), |lane| lane.updated),
         };
         lane.gap = previous.and_then(|lane| lane.gap).filter(|gap| !is_resumed && lane.is_stopped_by(asked, gap));
-        lane.state = match (completed, asked.paused, lane.gap, &lane.failure) {
-            (true, ..) => State::Completed,
-            (false, true, ..) => State::Paused,
-            (false, false, Some(_), _) => State::Gap,
-            (false, false, None, Some(_)) => State::Held,
-            (false, false, None, None) => State::Active,
+        lane.state = match (&lane.stopped, lane.gap, &lane.failure) {
+            _ if completed => State::Completed,
+            _ if asked.paused => State::Paused,
+            (Some(stop), ..) => stop::state_of(stop.why),
+            (None, Some(_), _) => State::Gap,
+            (None, None, Some(_)) => State::Held,
+            (None, None, None) => State::Active,
         };
         lane
     }
