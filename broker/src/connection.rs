@@ -59,6 +59,7 @@ pub struct BadAddress {
 pub struct Broker {
     pub(crate) context: Context,
     config: Arc<Config>,
+    addresses: Arc<[(String, u16)]>,
     link: watch::Receiver<Link>,
     objects: Arc<watch::Sender<Option<Arc<Objects>>>>,
 }
@@ -72,6 +73,7 @@ impl Broker {
             .split(',')
             .map(|address| address.trim().parse().map_err(|e: std::io::Error| bad(e.to_string())))
             .collect::<Result<_, _>>()?;
+        let hosts_and_ports = addresses.iter().map(|address| (address.host().to_owned(), address.port())).collect();
         let (link_writer, link) = watch::channel(Link { generation: 0, is_up: false });
         let link_writer = Arc::new(link_writer);
         let client = ConnectOptions::new()
@@ -96,7 +98,7 @@ impl Broker {
             .backpressure_on_inflight(true)
             .build(client);
         let objects = Arc::new(watch::Sender::new(None));
-        Ok(Self { context, config: Arc::new(config), link, objects })
+        Ok(Self { context, config: Arc::new(config), addresses: hosts_and_ports, link, objects })
     }
 
     /// Makes the objects that are missing, after every new connection and now and then, until told to stop.
@@ -162,6 +164,11 @@ impl Broker {
             Some(info) => format!("{} (nats-server {}) at {}:{}", info.server_name, info.version, info.host, info.port),
             None => redacted(&self.config.url),
         }
+    }
+
+    /// Hosts (names, or addresses without brackets) and ports of the servers that the configuration names.
+    pub fn addresses(&self) -> &[(String, u16)] {
+        &self.addresses
     }
 
     /// The largest message that the server takes, headers included, in bytes.
