@@ -3,6 +3,7 @@
 //! - [`fleet`]: which lanes there are: one per subscription, started, told of changes, and ended.
 //! - `worker`: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
 //! - [`push`]: one request to a target, and what came of it.
+//! - [`egress`]: which addresses may be dialled: pure. `resolver`: from a name to those of its addresses.
 //! - `extent`: where the log begins and ends, so that what retention removes is noticed.
 //! - `attempts`: what came of attempts, collected and written once a second.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
@@ -13,14 +14,17 @@
 
 mod attempts;
 pub mod backoff;
+pub mod egress;
 mod extent;
 pub mod fleet;
 mod permits;
 pub mod push;
+mod resolver;
 mod retry_after;
 mod transactions;
 pub mod verdict;
 mod worker;
 
+pub use egress::{EgressPolicy, Guard};
 pub use fleet::{Dispatcher, run};
 pub use push::Pusher;

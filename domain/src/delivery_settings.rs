@@ -74,10 +74,12 @@ impl DeliveryChange {
                     "timeout_ms" => limited(value, MAX_TIMEOUT_MS).map(|ms| change.timeout_ms = Some(ms)),
                     "max_attempts" => limited_u32(value, MAX_ATTEMPTS).map(|n| change.max_attempts = Some(n)),
                     "rate_per_second" => limited_u32(value, MAX_RATE).map(|n| change.rate_per_second = Some(n)),
-                    "on_exhausted" => match value.as_str() {
-                        Some("hold") => Ok(change.on_exhausted = Some(OnExhausted::Hold)),
-                        Some("disable") => Ok(change.on_exhausted = Some(OnExhausted::Disable)),
-                        _ => Err("it must be `hold` or `disable`".to_owned()),
+                    "on_exhausted" => match OnExhausted::deserialize(value) {
+                        Ok(on_exhausted) => {
+                            change.on_exhausted = Some(on_exhausted);
+                            Ok(())
+                        }
+                        Err(_) => Err("it must be `hold` or `disable`".to_owned()),
                     },
                     _ => Err("it is unknown; expected: mode, timeout_ms, max_attempts, on_exhausted, rate_per_second"
                         .to_owned()),

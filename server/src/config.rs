@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use dispatcher::EgressPolicy;
 
 use crate::client::Access;
 use crate::events::EventsCommand;
@@ -64,6 +65,15 @@ pub(crate) enum Role {
     Hello,
 }
 
+/// Where targets may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Egress {
+    /// Also on this machine and in private networks
+    Internal,
+    /// Only on the public internet
+    Public,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// What this process does
@@ -110,9 +120,22 @@ pub(crate) struct Options {
     #[arg(long, env = "MER_MAX_DELIVERIES", default_value_t = 256, value_parser = at_least_one)]
     pub(crate) max_deliveries: usize,
 
+    /// Where targets may be; link-local and metadata addresses and mer's own NATS servers are refused in any case
+    #[arg(long, env = "MER_EGRESS", value_enum, default_value = "internal")]
+    pub(crate) egress: Egress,
+
     /// How long requests under way may take to end when mer stops, in milliseconds
     #[arg(long, env = "MER_SHUTDOWN_GRACE_MS", default_value_t = 10_000)]
     pub(crate) shutdown_grace_ms: u64,
+}
+
+impl From<Egress> for EgressPolicy {
+    fn from(egress: Egress) -> Self {
+        match egress {
+            Egress::Internal => Self::Internal,
+            Egress::Public => Self::Public,
+        }
+    }
 }
 
 impl Options {

@@ -11,7 +11,7 @@ use broker::feed::Feeds;
 use broker::lanes::Lanes;
 use broker::subscriptions::Subscriptions;
 use broker::{Broker, Config};
-use dispatcher::{Dispatcher, Pusher};
+use dispatcher::{Dispatcher, Guard, Pusher};
 use domain::StampClock;
 use receiver::Receiver;
 use registrar::{Desk, Registrar};
@@ -110,7 +110,8 @@ async fn run_roles(
         keeper.spawn(async move { broker.keep(end).await });
     }
     if let (true, Some(broker)) = (options.has(Role::Dispatcher), &broker) {
-        let pusher = Pusher::new(options.delivery_timeout()).context("making the HTTP client")?;
+        let guard = Guard::new(options.egress.into(), broker.addresses().iter().cloned());
+        let pusher = Pusher::new(options.delivery_timeout(), guard).context("making the HTTP client")?;
         let dispatcher = Dispatcher {
             broker: broker.clone(),
             pusher,
