@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// What a target does with a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Answers with this status; a 2xx means that it took the event.
     Status(u16),
@@ -27,6 +27,8 @@ pub enum Answer {
     Hang,
     /// Answers 200, after so long.
     After(Duration),
+    /// Answers 302, with this as `Location`.
+    Redirect(String),
 }
 
 /// One request that a target answered with a 2xx, or refused.
@@ -131,14 +133,23 @@ pub fn first_deliveries(taken: &[u64]) -> Vec<u64> {
 
 async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let answer = state.lock().unwrap().answer;
+    let answer = state.lock().unwrap().answer.clone();
+    let mut headers_of_answer = HeaderMap::new();
     let status = match answer {
         Answer::Hang => std::future::pending().await,
         Answer::After(wait) => {
             tokio::time::sleep(wait).await;
             StatusCode::OK
         }
-        Answer::Status(status) | Answer::Says(status, ..) => StatusCode::from_u16(status).expect("a status"),
+        Answer::Status(status) => StatusCode::from_u16(status).expect("a status"),
+        Answer::Says(status, name, value) => {
+            headers_of_answer.insert(name, value.into());
+            StatusCode::from_u16(status).expect("a status")
+        }
+        Answer::Redirect(url) => {
+            headers_of_answer.insert(header::LOCATION, url.parse().expect("a URL"));
+            StatusCode::FOUND
+        }
     };
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return StatusCode::BAD_REQUEST.into_response() };
     let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -153,8 +164,5 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
         was_taken: status.is_success(),
     };
     state.lock().unwrap().received.push(received);
-    match answer {
-        Answer::Says(_, name, value) => (status, [(name, value.to_string())]).into_response(),
-        _ => status.into_response(),
-    }
+    (status, headers_of_answer).into_response()
 }
