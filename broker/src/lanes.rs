@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::kv::UpdateErrorKind;
 use domain::{Lane, SubscriptionId};
 use futures_util::TryStreamExt;
 use tokio::time::timeout;
@@ -25,21 +26,25 @@ impl Lanes {
         Self { broker }
     }
 
-    /// What was written of a lane last, if anything was. Asked of the leader.
-    pub async fn get(&self, id: &SubscriptionId) -> Result<Option<Lane>, Unavailable> {
+    /// What was written of a lane last, if anything was, and the revision of it. Asked of the leader.
+    pub async fn get(&self, id: &SubscriptionId) -> Result<(u64, Option<Lane>), Unavailable> {
         const WHAT: &str = "reading a lane's state";
         let objects = self.broker.objects()?;
-        let (_, value) = bucket::read(&objects.lanes, id.as_str(), WHAT).await?;
-        value.map(|value| serde_json::from_slice(&value).during(WHAT)).transpose()
+        let (revision, value) = bucket::read(&objects.lanes, id.as_str(), WHAT).await?;
+        Ok((revision, value.map(|value| serde_json::from_slice(&value).during(WHAT)).transpose()?))
     }
 
-    /// Writes a lane's state; returns when it is stored.
-    pub async fn put(&self, id: &SubscriptionId, lane: &Lane) -> Result<(), Unavailable> {
+    /// Writes a lane's state, if it is still at the revision that was read; answers the new one when it is stored.
+    /// `None`: somebody else has written it.
+    pub async fn put(&self, id: &SubscriptionId, lane: &Lane, revision: u64) -> Result<Option<u64>, Unavailable> {
         const WHAT: &str = "writing a lane's state";
         let value = serde_json::to_vec(lane).during(WHAT)?;
         let objects = self.broker.objects()?;
-        objects.lanes.put(id.as_str(), value.into()).await.during(WHAT)?;
-        Ok(())
+        match objects.lanes.update(id.as_str(), value.into(), revision).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
+            Err(error) => Err(error).during(WHAT),
+        }
     }
 
     /// Forgets a lane.

@@ -4,6 +4,7 @@
 //! - [`topology`]: which objects there are, and making them.
 //! - [`event_log`], [`store`]: the stream `EVENTS`: reading, looking up by time and by sequence; adding to it.
 //! - [`subscriptions`], [`lanes`]: the two buckets: what was asked for, and what is.
+//! - [`leases`]: the bucket by which dispatchers share their work.
 //! - [`attempts`]: the stream `ATTEMPTS`: what came of deliveries, for whoever looks.
 //! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position.
 //!
@@ -17,6 +18,7 @@ mod error;
 pub mod event_log;
 pub mod feed;
 pub mod lanes;
+pub mod leases;
 pub mod store;
 pub mod subscriptions;
 pub mod topology;

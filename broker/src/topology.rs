@@ -18,11 +18,15 @@ pub const EVENTS: &str = "EVENTS";
 pub const SUBSCRIPTIONS: &str = "SUBSCRIPTIONS";
 /// The bucket of what is, per URL. Only the dispatcher writes it.
 pub const LANES: &str = "LANES";
+/// The bucket by which dispatchers share their work.
+pub const LEASES: &str = "LEASES";
 /// The stream of events that a subscription has given up on.
 pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
 /// The stream of what came of the last attempts to deliver.
 pub const ATTEMPTS: &str = "ATTEMPTS";
 
+/// How long it is told that a key has expired. Without it, no key can have a time to live.
+const LEASE_MARKERS: Duration = Duration::from_secs(60);
 /// How long an attempt is known.
 const ATTEMPTS_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many messages of attempts are kept of one subscription, and of all. A message holds those of a second, or one.
@@ -36,6 +40,7 @@ pub(crate) struct Objects {
     pub(crate) events: stream::Stream,
     pub(crate) subscriptions: kv::Store,
     pub(crate) lanes: kv::Store,
+    pub(crate) leases: kv::Store,
 }
 
 /// Makes what is missing.
@@ -56,10 +61,12 @@ pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects
     }
     let asked = "What each URL is registered for (key: subscription id). Written by the registrar only";
     let is = "How far each URL's deliveries have come (key: subscription id). Written by the dispatcher only";
+    let who = "Which dispatchers live (owner.*, with a time to live), and which works on which shard (shard.*)";
     Ok(Objects {
         events,
-        subscriptions: ensure_bucket(context, SUBSCRIPTIONS, asked, config.replicas).await?,
-        lanes: ensure_bucket(context, LANES, is, config.replicas).await?,
+        subscriptions: ensure_bucket(context, SUBSCRIPTIONS, asked, config.replicas, None).await?,
+        lanes: ensure_bucket(context, LANES, is, config.replicas, None).await?,
+        leases: ensure_bucket(context, LEASES, who, config.replicas, Some(LEASE_MARKERS)).await?,
     })
 }
 
@@ -145,6 +152,7 @@ async fn ensure_bucket(
     name: &str,
     description: &str,
     replicas: usize,
+    limit_markers: Option<Duration>,
 ) -> Result<kv::Store, Unavailable> {
     match context.get_key_value(name).await {
         Ok(found) => return Ok(found),
@@ -156,6 +164,7 @@ async fn ensure_bucket(
         description: description.to_owned(),
         history: 1,
         num_replicas: replicas,
+        limit_markers,
         ..kv::Config::default()
     };
     // Where the bucket exists after all and the look-up failed for another reason, this fails too, or finds it.

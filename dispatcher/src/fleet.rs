@@ -1,6 +1,7 @@
 //! Which lanes there are: one per subscription, started, told of changes, and ended.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use broker::attempts::AttemptLog;
 use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
+use broker::leases::Leases;
 use broker::subscriptions::{Change, Changes, Snapshot, Subscriptions};
 use broker::{Broker, Unavailable};
-use domain::{Subscription, SubscriptionId};
+use domain::{Shard, Subscription, SubscriptionId};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval_at, sleep, timeout};
@@ -21,6 +23,7 @@ use crate::backoff::Backoff;
 use crate::extent::{self, Extent};
 use crate::permits::Permits;
 use crate::push::Pusher;
+use crate::tenure::{Lease, Owned, Running, Takeover, Tenure};
 use crate::transactions::Transactions;
 use crate::worker::Worker;
 
@@ -32,6 +35,8 @@ const LISTING_DEADLINE: Duration = Duration::from_secs(20);
 const WATCH_RETRY: Duration = Duration::from_millis(250);
 /// How long to wait before a lane whose worker died is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// How long giving up everything at the end may take.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(3);
 /// How many lanes may be setting themselves up at a time: nats-server does not like storms of new consumers.
 const SETTING_UP: usize = 32;
 
@@ -45,6 +50,8 @@ pub struct Dispatcher {
     pub max_deliveries: usize,
     /// How long requests under way may take to end when the dispatcher stops.
     pub grace: Duration,
+    /// How long after a dispatcher's death, at most, others wait before they take over its work.
+    pub lease: Duration,
 }
 
 /// What every lane's worker shares.
@@ -61,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) setting_up: Arc<Semaphore>,
     pub(crate) extent: watch::Receiver<Extent>,
     pub(crate) attempts: Arc<Attempts>,
+    pub(crate) lease: Lease,
 }
 
 /// What a lane is to deliver; `None`: nothing any more.
@@ -72,17 +80,23 @@ struct Fleet {
     lanes: HashMap<SubscriptionId, Known>,
     workers: JoinSet<SubscriptionId>,
     names: HashMap<Id, SubscriptionId>,
+    owned: watch::Receiver<Owned>,
+    running: Running,
     shutdown: CancellationToken,
 }
 
 struct Known {
     revision: u64,
     asked: watch::Sender<Asked>,
+    /// Ends its worker.
+    end: CancellationToken,
 }
 
 /// Runs a lane for every subscription until `shutdown`; then lets requests under way end.
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
-    let Dispatcher { broker, pusher, max_deliveries, grace } = dispatcher;
+    let Dispatcher { broker, pusher, max_deliveries, grace, lease: ttl } = dispatcher;
+    let (lease, running) = (Lease::new(), Running::default());
+    let (mut tenure, owned) = Tenure::new(Leases::new(broker.clone()), ttl, lease.clone(), running.clone());
     let log = EventLog::new(broker.clone());
     let attempts = Arc::new(Attempts::new(AttemptLog::new(broker.clone())));
     let (extent_sender, extent) = watch::channel(Extent::default());
@@ -97,8 +111,10 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         setting_up: Arc::new(Semaphore::new(SETTING_UP)),
         extent,
         attempts: attempts.clone(),
+        lease,
         broker: broker.clone(),
     };
+    let fleet_broker = broker.clone();
     let following_extent = extent::follow(shared.log.clone(), extent_sender);
     let mut fleet = Fleet {
         shared,
@@ -106,6 +122,8 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         lanes: HashMap::new(),
         workers: JoinSet::new(),
         names: HashMap::new(),
+        owned,
+        running,
         shutdown: shutdown.clone(),
     };
     let following = async {
@@ -119,12 +137,27 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
             }
         }
     };
+    let keeping = async {
+        fleet_broker.until_ready().await;
+        tenure.keep(&shutdown).await;
+        std::future::pending::<Infallible>().await
+    };
     tokio::select! {
         () = following => {}
+        never = keeping => match never {},
         never = following_extent => match never {},
         never = attempts.keep_writing() => match never {},
     }
-    fleet.end(grace).await;
+    // While requests under way come to their end, the lease must not.
+    let ended = CancellationToken::new();
+    tokio::join!(
+        async {
+            fleet.end(grace).await;
+            ended.cancel();
+        },
+        tenure.keep_alive(&ended),
+    );
+    tenure.leave(LEAVE_DEADLINE).await;
     attempts.write().await;
 }
 
@@ -142,6 +175,8 @@ impl Fleet {
         for known in self.lanes.values_mut() {
             known.revision = 0;
         }
+        let mut owned = self.owned.clone();
+        owned.mark_changed();
         let mut changes = self.subscriptions.changes().await?;
         let mut listing = interval_at(Instant::now(), LISTING_INTERVAL);
         loop {
@@ -153,6 +188,11 @@ impl Fleet {
                     }
                 }
                 change = next(&mut changes) => self.apply(change?),
+                Ok(()) = owned.changed() => {
+                    owned.borrow_and_update();
+                    self.end_what_is_others();
+                    listing.reset_immediately();
+                }
                 _ = listing.tick() => {
                     let shutdown = self.shutdown.clone();
                     tokio::select! {
@@ -168,9 +208,24 @@ impl Fleet {
         }
     }
 
+    /// Ends the lanes of shards that this dispatcher does not work on any more.
+    fn end_what_is_others(&mut self) {
+        let owned = self.owned.borrow();
+        for (_, known) in self.lanes.iter().filter(|(id, _)| !owned.contains_key(&Shard::of(id))) {
+            known.end.cancel();
+        }
+    }
+
+    fn is_mine(&self, id: &SubscriptionId) -> bool {
+        self.owned.borrow().contains_key(&Shard::of(id))
+    }
+
     /// Takes in what is asked for one URL, unless something newer is known.
     fn apply(&mut self, change: Change) {
         let Change { id, revision, subscription } = change;
+        if !self.is_mine(&id) {
+            return;
+        }
         let asked: Asked = subscription.map(Arc::new);
         match self.lanes.get_mut(&id) {
             Some(known) if known.revision >= revision => {}
@@ -193,7 +248,7 @@ impl Fleet {
         }
         let is_running = |known: &Known| known.revision <= as_of && known.asked.borrow().is_some();
         let running = self.lanes.iter().filter(|(_, known)| is_running(known)).map(|(id, _)| id.clone());
-        let idle = left_behind.into_iter().filter(|id| !self.lanes.contains_key(id));
+        let idle = left_behind.into_iter().filter(|id| !self.lanes.contains_key(id) && self.is_mine(id));
         let missing: HashSet<SubscriptionId> = running.chain(idle).filter(|id| !asked_for.contains(id)).collect();
         for id in missing {
             // A list may lack what is there: unreadable, or not yet on the replica that was asked. Only what the
@@ -220,12 +275,16 @@ impl Fleet {
     /// Starts a lane's worker. One with nothing asked for removes what an earlier one has left, and ends.
     fn start(&mut self, id: SubscriptionId, revision: u64, asked: Asked) {
         let (sender, receiver) = watch::channel(asked);
-        self.spawn(id.clone(), receiver, Duration::ZERO);
-        self.lanes.insert(id, Known { revision, asked: sender });
+        let end = self.shutdown.child_token();
+        self.spawn(id.clone(), receiver, end.clone(), Duration::ZERO);
+        self.lanes.insert(id, Known { revision, asked: sender, end });
     }
 
-    fn spawn(&mut self, id: SubscriptionId, asked: watch::Receiver<Asked>, pause: Duration) {
-        let worker = Worker::new(id.clone(), self.shared.clone(), asked, self.shutdown.clone());
+    fn spawn(&mut self, id: SubscriptionId, asked: watch::Receiver<Asked>, end: CancellationToken, pause: Duration) {
+        let shard = Shard::of(&id);
+        let takeover = self.owned.borrow().get(&shard).copied().unwrap_or(Takeover::Fenced);
+        self.running.began(shard);
+        let worker = Worker::new(id.clone(), self.shared.clone(), asked, end, takeover);
         let name = id.clone();
         let handle = self.workers.spawn(async move {
             sleep(pause).await;
@@ -242,20 +301,27 @@ impl Fleet {
             Err(error) => error.id(),
         };
         let Some(id) = self.names.remove(&task) else { return };
+        self.running.ended(Shard::of(&id));
         let pause = match ended {
-            Ok(_) => Duration::ZERO,
+            Ok(_) if self.shared.lease.is_valid() => Duration::ZERO,
+            Ok(_) => RESTART_PAUSE,
             Err(error) => {
                 tracing::error!(%id, %error, "lane.died");
                 RESTART_PAUSE
             }
         };
-        let Some(known) = self.lanes.get(&id) else { return };
-        if known.asked.borrow().is_some() {
-            let asked = known.asked.subscribe();
-            self.spawn(id, asked, pause);
-        } else {
+        let is_mine = self.is_mine(&id);
+        let Some(known) = self.lanes.get_mut(&id) else { return };
+        if known.asked.borrow().is_none() || !is_mine {
             self.lanes.remove(&id);
+            return;
         }
+        // It was to end, and is wanted again.
+        if known.end.is_cancelled() {
+            known.end = self.shutdown.child_token();
+        }
+        let (asked, end) = (known.asked.subscribe(), known.end.clone());
+        self.spawn(id, asked, end, pause);
     }
 
     async fn end(mut self, grace: Duration) {

@@ -4,6 +4,7 @@
 //! - `worker`: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
 //! - [`push`]: one request to a target, and what came of it.
 //! - [`egress`]: which addresses may be dialled: pure. `resolver`: from a name to those of its addresses.
+//! - `tenure`, `process`: which shards this dispatcher works on, among several; which of them has died.
 //! - `extent`: where the log begins and ends, so that what retention removes is noticed.
 //! - `attempts`: what came of attempts, collected and written once a second.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
@@ -18,9 +19,11 @@ pub mod egress;
 mod extent;
 pub mod fleet;
 mod permits;
+mod process;
 pub mod push;
 mod resolver;
 mod retry_after;
+mod tenure;
 mod transactions;
 pub mod verdict;
 mod worker;

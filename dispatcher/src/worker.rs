@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::extent::Extent;
 use crate::fleet::{Asked, Shared};
+use crate::tenure::Takeover;
 
 mod trying;
 
@@ -48,8 +49,12 @@ pub(crate) struct Worker {
     shutdown: CancellationToken,
     /// The truth, once it has been loaded.
     lane: Option<Lane>,
-    /// What is known to be in the bucket.
+    /// What is known to be in the bucket, and its revision.
     written: Option<Lane>,
+    revision: u64,
+    /// Whether somebody else has written there: it is to be read again.
+    is_stale: bool,
+    takeover: Takeover,
     manners: Manners,
 }
 
@@ -93,8 +98,10 @@ impl Worker {
         shared: Shared,
         asked: watch::Receiver<Asked>,
         shutdown: CancellationToken,
+        takeover: Takeover,
     ) -> Self {
-        Self { id, shared, asked, shutdown, lane: None, written: None, manners: Manners::default() }
+        let manners = Manners::default();
+        Self { id, shared, asked, shutdown, lane: None, written: None, revision: 0, is_stale: false, takeover, manners }
     }
 
     /// Works until the dispatcher stops or nothing is asked of this lane.
@@ -124,6 +131,9 @@ impl Worker {
                 Err(_) => return Ok(Next::End),
             },
         };
+        if !self.shared.lease.is_valid() {
+            return Ok(Next::End);
+        }
         let setting_up = self.shared.setting_up.clone();
         let Ok(permit) = setting_up.acquire().await else { return Ok(Next::End) };
         let Some(asked) = self.asked.borrow_and_update().clone() else {
@@ -172,8 +182,9 @@ impl Worker {
 
     /// Brings together what is asked for and what is, and writes the outcome before anything is done about it.
     async fn set_up(&mut self, asked: &Subscription) -> Result<Lane, Unavailable> {
-        if self.lane.is_none() {
+        if self.lane.is_none() || self.is_stale {
             self.load().await?;
+            self.is_stale = false;
         }
         let fresh_epoch = Uuid::now_v7().to_string();
         let mut lane = Lane::reconcile(self.lane.as_ref(), asked, &fresh_epoch);
@@ -203,7 +214,7 @@ impl Worker {
 
     /// Goes on where an earlier worker left off.
     async fn load(&mut self) -> Result<(), Unavailable> {
-        let written = self.shared.lanes.get(&self.id).await?;
+        let (revision, written) = self.shared.lanes.get(&self.id).await?;
         let mut lane = written.clone();
         let standing = self.shared.feeds.standing(&self.id).await?;
         if let (Some(lane), Some(standing)) = (&mut lane, standing)
@@ -213,7 +224,11 @@ impl Worker {
         {
             lane.adopt_floor(standing.floor);
         }
-        (self.written, self.lane) = (written, lane);
+        if let (Some(lane), Takeover::Fenced) = (&mut lane, self.takeover) {
+            // Another consumer: what the dispatcher before may still read from the old one is nobody's.
+            lane.epoch = Uuid::now_v7().to_string();
+        }
+        (self.written, self.revision, self.lane) = (written, revision, lane);
         Ok(())
     }
 
@@ -399,8 +414,13 @@ impl Worker {
     async fn write(&mut self, lane: &mut Lane) -> Result<(), Unavailable> {
         if self.written.as_ref() != Some(lane) {
             lane.updated = Stamp::now();
-            self.shared.lanes.put(&self.id, lane).await?;
-            self.written = Some(lane.clone());
+            match self.shared.lanes.put(&self.id, lane, self.revision).await? {
+                Some(revision) => (self.revision, self.written) = (revision, Some(lane.clone())),
+                None => {
+                    self.is_stale = true;
+                    return Err(Unavailable::new("writing a lane's state", "somebody else has written it"));
+                }
+            }
         }
         Ok(())
     }

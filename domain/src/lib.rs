@@ -9,6 +9,7 @@
 //! - [`delivery_settings`]: how events are delivered to one URL.
 //! - [`subscription_request`]: the bodies of `/v1/subscriptions`.
 //! - [`required_data`]: filling in what an event lacks and a registration requires.
+//! - [`shard`]: which dispatcher works on what.
 //! - [`subscription`], [`lane`]: what was asked for, and what is; [`lane::Lane::reconcile`] brings them together.
 //!
 //! This crate does no I/O and must not know tokio, NATS, HTTP servers or clients. Time comes in as a parameter.
@@ -24,6 +25,7 @@ pub mod header_value;
 pub mod lane;
 pub mod registration;
 pub mod required_data;
+pub mod shard;
 pub mod stamp;
 pub mod subscription;
 pub mod subscription_request;
@@ -37,6 +39,7 @@ pub use event_data::EventData;
 pub use event_type::EventType;
 pub use field_error::FieldError;
 pub use lane::Lane;
+pub use shard::Shard;
 pub use stamp::{Stamp, StampClock};
 pub use subscription::{Entry, Subscription};
 pub use target_url::{SubscriptionId, TargetUrl};

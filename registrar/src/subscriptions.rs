@@ -267,7 +267,7 @@ pub async fn replay(
         from,
         to,
     };
-    let lane = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
+    let (_, lane) = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
     if lane.is_some_and(|lane| lane.state == State::Completed) {
         let detail =
             format!("{id} is completed: register it again, with a `datetime_start`, to have events delivered again");
@@ -306,7 +306,7 @@ pub async fn test(
     let mut outcome = None;
     while outcome.is_none() && Instant::now() < deadline {
         sleep(TEST_LOOK_INTERVAL).await;
-        let lane = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
+        let (_, lane) = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
         outcome = lane.and_then(|lane| lane.test).filter(|outcome| outcome.id == test.id);
     }
     let status = if outcome.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -23,7 +23,7 @@ impl Status {
         id: &SubscriptionId,
         subscription: &Subscription,
     ) -> Result<Self, Unavailable> {
-        let lane = registrar.lanes.get(id).await?;
+        let (_, lane) = registrar.lanes.get(id).await?;
         let standing = registrar.feeds.standing(id).await?;
         let standing = standing.filter(|standing| lane.as_ref().is_some_and(|lane| lane.epoch == standing.epoch));
         let written = lane.as_ref().map_or(0, |lane| lane.position);

@@ -124,6 +124,10 @@ pub(crate) struct Options {
     #[arg(long, env = "MER_EGRESS", value_enum, default_value = "internal")]
     pub(crate) egress: Egress,
 
+    /// How long a dispatcher may be silent before others take over its work, in seconds
+    #[arg(long, env = "MER_LEASE_SECS", default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..=300))]
+    pub(crate) lease_secs: u64,
+
     /// How long requests under way may take to end when mer stops, in milliseconds
     #[arg(long, env = "MER_SHUTDOWN_GRACE_MS", default_value_t = 10_000)]
     pub(crate) shutdown_grace_ms: u64,

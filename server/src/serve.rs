@@ -117,6 +117,7 @@ async fn run_roles(
             pusher,
             max_deliveries: options.max_deliveries,
             grace: options.shutdown_grace(),
+            lease: Duration::from_secs(options.lease_secs),
         };
         roles.spawn(dispatcher::run(dispatcher, roles_end.clone()));
     }

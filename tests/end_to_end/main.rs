@@ -9,6 +9,7 @@ mod backfill;
 mod bad_input;
 mod commands;
 mod crashes;
+mod dispatchers;
 mod egress;
 mod embedded;
 mod failing_targets;

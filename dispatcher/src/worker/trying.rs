@@ -57,6 +57,10 @@ impl Worker {
             }
             attempts = attempts.saturating_add(1);
             let permit = self.shared.permits.get(due.priority).await;
+            if !self.shared.lease.is_valid() {
+                // Somebody else may be at work on this by now.
+                return Ok(Left::For(Next::End));
+            }
             let began = Instant::now();
             let push = self.shared.pusher.push(&run.asked, event, due, run.lane.last_delivered);
             let outcome = permit.run(push).await;

@@ -1,0 +1,109 @@
+//! The bucket `LEASES`: which dispatchers live, and which of them works on which shard. Only dispatchers write it, and
+//! every write names the revision that it replaces.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::context::PublishErrorKind;
+use bytes::Bytes;
+
+use crate::bucket;
+use crate::connection::Broker;
+use crate::direct_get::{self, End, Request};
+use crate::error::{During, Unavailable};
+use crate::topology::LEASES;
+
+const EXPECTED_REVISION: &str = "Nats-Expected-Last-Subject-Sequence";
+const TTL: &str = "Nats-TTL";
+const OPERATION: &str = "KV-Operation";
+/// How many keys are read at a time.
+const PAGE: usize = 1000;
+
+/// A key as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its name.
+    pub key: String,
+    /// What to expect when replacing it.
+    pub revision: u64,
+    /// What it holds.
+    pub value: Bytes,
+}
+
+/// Why a key was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Somebody else has written it since it was read, or it has expired.
+    #[error("it was changed by somebody else, or has expired")]
+    Conflict,
+    /// JetStream does not answer as it should.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The bucket.
+#[derive(Clone)]
+pub struct Leases {
+    broker: Broker,
+}
+
+impl Leases {
+    /// The bucket behind a connection.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker }
+    }
+
+    /// Every key that holds something. Any replica may answer, with what was a moment ago.
+    pub async fn all(&self) -> Result<Vec<Record>, Unavailable> {
+        let (stream, prefix) = (format!("KV_{LEASES}"), format!("$KV.{LEASES}."));
+        let (mut records, mut from) = (Vec::new(), 1);
+        loop {
+            let request = Request { stream: &stream, from, subject: None, limit: PAGE };
+            let end = direct_get::read(&self.broker, &request, "reading the leases", |found| {
+                let is_gone = bucket::is_marker(found.message.headers.as_ref());
+                if let (false, Some(key)) = (is_gone, found.subject.strip_prefix(&prefix)) {
+                    let (revision, value) = (found.sequence, found.message.payload);
+                    records.push(Record { key: key.to_owned(), revision, value });
+                }
+            });
+            match end.await? {
+                End::OfLog => return Ok(records),
+                End::Before(next) => from = next,
+            }
+        }
+    }
+
+    /// What stands under a key, asked of the leader: its revision, 0 where there has never been anything, and its value.
+    pub async fn get(&self, key: &str) -> Result<(u64, Option<Bytes>), Unavailable> {
+        let objects = self.broker.objects()?;
+        bucket::read(&objects.leases, key, "reading a lease").await
+    }
+
+    /// Writes a key that is at a revision, to last for `ttl` (for ever, without one). Answers the new revision.
+    pub async fn put(&self, key: &str, value: Bytes, revision: u64, ttl: Option<Duration>) -> Result<u64, LeaseError> {
+        let mut headers = HeaderMap::new();
+        if let Some(ttl) = ttl {
+            headers.insert(TTL, ttl.as_secs().max(1).to_string());
+        }
+        self.publish(key, headers, value, revision).await
+    }
+
+    /// Removes a key that is at a revision.
+    pub async fn remove(&self, key: &str, revision: u64) -> Result<(), LeaseError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION, "DEL");
+        self.publish(key, headers, Bytes::new(), revision).await.map(drop)
+    }
+
+    async fn publish(&self, key: &str, mut headers: HeaderMap, value: Bytes, revision: u64) -> Result<u64, LeaseError> {
+        const WHAT: &str = "writing a lease";
+        headers.insert(EXPECTED_REVISION, revision.to_string());
+        let subject = format!("$KV.{LEASES}.{key}");
+        let acknowledgement = self.broker.context.publish_with_headers(subject, headers, value).await.during(WHAT)?;
+        match acknowledgement.await {
+            Ok(stored) => Ok(stored.sequence),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(LeaseError::Conflict),
+            Err(error) => Ok(Err(error).during(WHAT)?),
+        }
+    }
+}

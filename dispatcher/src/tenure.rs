@@ -1,0 +1,311 @@
+//! Which shards this dispatcher works on, among several that share them.
+//!
+//! A dispatcher lives as long as its key `owner.<name>` in the bucket `LEASES`, which has a time to live and is renewed
+//! at a third of it. A shard is worked on by the one that `shard.<number>` names, as long as that one lives. Every write
+//! names the revision that it replaces, so no two can take the same shard; and a dispatcher stops pushing by its own clock
+//! before its key can have expired, so no two work on it at a time, whatever was frozen or cut off.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use broker::Unavailable;
+use broker::leases::{LeaseError, Leases, Record};
+use domain::{Shard, Stamp};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::process::Process;
+
+/// How often the bucket is looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often, while a shard is being given up.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
+/// By how much a dispatcher's own clock ends its lease before the server does.
+const MARGIN: Duration = Duration::from_millis(500);
+const OWNER: &str = "owner.";
+const SHARD: &str = "shard.";
+
+/// Whether pushes may begin. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Lease {
+    began: Instant,
+    /// Milliseconds after that, until which it lasts.
+    until_ms: Arc<AtomicU64>,
+}
+
+/// How a shard came to this dispatcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takeover {
+    /// The one before has given it up: nothing of it is under way.
+    Clean,
+    /// The one before has died, or may come to life again: what it still reads from a consumer must be nobody's.
+    Fenced,
+}
+
+/// The shards that this dispatcher works on.
+pub(crate) type Owned = BTreeMap<Shard, Takeover>;
+
+/// How many lanes run, by shard: a shard is given up when none does.
+#[derive(Clone, Default)]
+pub(crate) struct Running(Arc<Mutex<BTreeMap<Shard, usize>>>);
+
+/// A dispatcher, as the others see it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Owner {
+    process: Process,
+    since: Stamp,
+}
+
+/// A shard, as all see it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Holding {
+    /// Who works on it; `None`: it was given up.
+    owner: Option<String>,
+}
+
+/// Takes, keeps and gives up shards.
+pub(crate) struct Tenure {
+    leases: Leases,
+    ttl: Duration,
+    process: Process,
+    lease: Lease,
+    owned: watch::Sender<Owned>,
+    running: Running,
+    /// What the bucket has of what is held, also of what is being given up.
+    held: BTreeMap<Shard, u64>,
+    name: String,
+    /// The revision of the own key, once it is there.
+    revision: Option<u64>,
+    renewed_at: Instant,
+}
+
+impl Lease {
+    pub(crate) fn new() -> Self {
+        Self { began: Instant::now(), until_ms: Arc::default() }
+    }
+
+    /// Whether a push may begin now.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.began.elapsed() < Duration::from_millis(self.until_ms.load(Ordering::Acquire))
+    }
+
+    fn set(&self, until: Option<Instant>) {
+        let ms = until.map_or(0, |until| until.saturating_duration_since(self.began).as_millis());
+        self.until_ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Release);
+    }
+}
+
+impl Running {
+    pub(crate) fn began(&self, shard: Shard) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(shard).or_default() += 1;
+    }
+
+    pub(crate) fn ended(&self, shard: Shard) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = running.get_mut(&shard) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn is_idle(&self, shard: Shard) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&shard).is_none_or(|count| *count == 0)
+    }
+}
+
+impl Tenure {
+    pub(crate) fn new(leases: Leases, ttl: Duration, lease: Lease, running: Running) -> (Self, watch::Receiver<Owned>) {
+        let (owned, receiver) = watch::channel(Owned::new());
+        let tenure = Self {
+            leases,
+            ttl,
+            process: Process::this(),
+            lease,
+            owned,
+            running,
+            held: BTreeMap::new(),
+            name: Uuid::now_v7().to_string(),
+            revision: None,
+            renewed_at: Instant::now(),
+        };
+        (tenure, receiver)
+    }
+
+    /// Works until told to stop. Give up what is held with [`Tenure::leave`] when nothing works on it any more.
+    pub(crate) async fn keep(&mut self, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() {
+            if let Err(error) = self.turn().await {
+                tracing::warn!(%error, "tenure.interrupted");
+            }
+            if !self.lease.is_valid() && !self.held.is_empty() {
+                self.lose();
+            }
+            let is_releasing = self.held.len() > self.owned.borrow().len();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(if is_releasing { RELEASE_INTERVAL } else { INTERVAL }) => {}
+            }
+        }
+    }
+
+    /// Renews the own key and nothing else, until told to stop.
+    pub(crate) async fn keep_alive(&mut self, ended: &CancellationToken) {
+        while self.revision.is_some() {
+            tokio::select! {
+                () = ended.cancelled() => return,
+                () = sleep(self.ttl / 3) => {}
+            }
+            if let Err(error) = self.renew().await {
+                tracing::warn!(%error, "tenure.interrupted");
+            }
+        }
+        ended.cancelled().await;
+    }
+
+    /// Renews the own key, and takes and gives up what is to change hands.
+    async fn turn(&mut self) -> Result<(), LeaseError> {
+        if self.revision.is_none() || self.renewed_at.elapsed() >= self.ttl / 3 {
+            self.renew().await?;
+        }
+        let records = self.leases.all().await?;
+        let owners = self.living(&records).await?;
+        let names = || owners.iter().map(String::as_str);
+        for shard in Shard::all() {
+            let is_preferred = shard.preferred(names()) == Some(&self.name);
+            match (self.held.contains_key(&shard), is_preferred) {
+                (true, true) => {}
+                (true, false) => self.release(shard).await?,
+                (false, true) => self.take(shard, &records, &owners).await?,
+                (false, false) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that this dispatcher lives. One whose key has expired has lost everything, and begins as another one.
+    async fn renew(&mut self) -> Result<(), LeaseError> {
+        let asked_at = Instant::now();
+        let owner = Owner { process: self.process.clone(), since: Stamp::now() };
+        let value = serde_json::to_vec(&owner).map_err(|error| Unavailable::new("writing a lease", error))?;
+        let key = format!("{OWNER}{}", self.name);
+        let renewed = self.leases.put(&key, value.into(), self.revision.unwrap_or(0), Some(self.ttl)).await;
+        match renewed {
+            Ok(revision) => {
+                (self.revision, self.renewed_at) = (Some(revision), asked_at);
+                self.lease.set(Some(asked_at + self.ttl.saturating_sub(MARGIN)));
+                Ok(())
+            }
+            Err(LeaseError::Conflict) => {
+                self.lose();
+                Err(LeaseError::Conflict)
+            }
+            // It may have been written: the next one begins with what there is.
+            Err(error) => {
+                let (revision, value) = self.leases.get(&key).await?;
+                self.revision = value.map(|_| revision);
+                Err(error)
+            }
+        }
+    }
+
+    /// The lease is over: nothing is pushed any more, and what was held is others' to take.
+    fn lose(&mut self) {
+        tracing::error!(name = self.name, shards = self.held.len(), "tenure.lost");
+        self.lease.set(None);
+        self.held.clear();
+        self.owned.send_replace(Owned::new());
+        (self.name, self.revision) = (Uuid::now_v7().to_string(), None);
+    }
+
+    /// The names of the dispatchers that live.
+    async fn living(&self, records: &[Record]) -> Result<Vec<String>, LeaseError> {
+        let mut names = vec![self.name.clone()];
+        for record in records {
+            let Some(name) = record.key.strip_prefix(OWNER).filter(|name| *name != self.name) else { continue };
+            let owner: Option<Owner> = serde_json::from_slice(&record.value).ok();
+            // This process itself, before it lost its lease, is another one as well.
+            let is_dead = |owner: Owner| owner.process == self.process || owner.process.is_dead(&self.process);
+            if owner.is_some_and(is_dead) {
+                tracing::info!(name, "tenure.dispatcher_has_died");
+                match self.leases.remove(&record.key, record.revision).await {
+                    Ok(()) | Err(LeaseError::Conflict) => {}
+                    Err(error) => return Err(error),
+                }
+            } else {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Takes a shard that nobody works on.
+    async fn take(&mut self, shard: Shard, records: &[Record], living: &[String]) -> Result<(), LeaseError> {
+        let key = format!("{SHARD}{shard}");
+        let known = records.iter().find(|record| record.key == key);
+        let holding: Holding = known.and_then(|record| serde_json::from_slice(&record.value).ok()).unwrap_or_default();
+        let takeover = match &holding.owner {
+            None => Takeover::Clean,
+            Some(owner) if living.contains(owner) => return Ok(()),
+            // What was read may be old: only the leader knows that it does not live.
+            Some(owner) => match self.leases.get(&format!("{OWNER}{owner}")).await? {
+                (_, None) => Takeover::Fenced,
+                (_, Some(_)) => return Ok(()),
+            },
+        };
+        let revision = known.map_or(0, |record| record.revision);
+        match self.leases.put(&key, holding_of(Some(&self.name)), revision, None).await {
+            Ok(revision) => {
+                self.held.insert(shard, revision);
+                self.owned.send_modify(|owned| {
+                    owned.insert(shard, takeover);
+                });
+                Ok(())
+            }
+            Err(LeaseError::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives up a shard once its lanes have come to their end.
+    async fn release(&mut self, shard: Shard) -> Result<(), LeaseError> {
+        if self.owned.send_if_modified(|owned| owned.remove(&shard).is_some()) {
+            // The fleet has to hear of it first.
+            return Ok(());
+        }
+        let Some(revision) = self.held.get(&shard).copied().filter(|_| self.running.is_idle(shard)) else {
+            return Ok(());
+        };
+        let written = self.leases.put(&format!("{SHARD}{shard}"), holding_of(None), revision, None).await;
+        self.held.remove(&shard);
+        match written {
+            Ok(_) | Err(LeaseError::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives up everything at once: nothing works on it any more.
+    pub(crate) async fn leave(mut self, within: Duration) {
+        self.lease.set(None);
+        let left = async {
+            for (shard, revision) in std::mem::take(&mut self.held) {
+                self.leases.put(&format!("{SHARD}{shard}"), holding_of(None), revision, None).await?;
+            }
+            match self.revision {
+                Some(revision) => self.leases.remove(&format!("{OWNER}{}", self.name), revision).await,
+                None => Ok(()),
+            }
+        };
+        if !matches!(timeout(within, left).await, Ok(Ok(()))) {
+            tracing::warn!("tenure.not_given_up: others wait until the lease ends");
+        }
+    }
+}
+
+fn holding_of(owner: Option<&str>) -> bytes::Bytes {
+    let holding = Holding { owner: owner.map(str::to_owned) };
+    serde_json::to_vec(&holding).unwrap_or_default().into()
+}
