@@ -10,6 +10,8 @@
 //! - [`subscription_request`]: the bodies of `/v1/subscriptions`.
 //! - [`required_data`]: filling in what an event lacks and a registration requires.
 //! - [`shard`]: which dispatcher works on what.
+//! - [`webhook_secret`], [`webhook_signature`]: what deliveries are signed with, and how.
+//! - [`sealed`], [`signing_secret`]: how secrets are kept, and what rotating them does.
 //! - [`subscription`], [`lane`]: what was asked for, and what is; [`lane::Lane::reconcile`] brings them together.
 //!
 //! This crate does no I/O and must not know tokio, NATS, HTTP servers or clients. Time comes in as a parameter.
@@ -25,12 +27,16 @@ pub mod header_value;
 pub mod lane;
 pub mod registration;
 pub mod required_data;
+pub mod sealed;
 pub mod shard;
+pub mod signing_secret;
 pub mod stamp;
 pub mod subscription;
 pub mod subscription_request;
 pub mod target_url;
 pub mod type_pattern;
+pub mod webhook_secret;
+pub mod webhook_signature;
 
 pub use attributes::Attributes;
 pub use cloud_event::CloudEvent;
@@ -39,8 +45,11 @@ pub use event_data::EventData;
 pub use event_type::EventType;
 pub use field_error::FieldError;
 pub use lane::Lane;
+pub use sealed::SealingKeys;
 pub use shard::Shard;
+pub use signing_secret::SigningSecret;
 pub use stamp::{Stamp, StampClock};
 pub use subscription::{Entry, Subscription};
 pub use target_url::{SubscriptionId, TargetUrl};
 pub use type_pattern::TypePattern;
+pub use webhook_secret::{SecretType, WebhookSecret};

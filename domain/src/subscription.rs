@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::attributes::Attributes;
 use crate::delivery_settings::DeliverySettings;
 use crate::event::Event;
+use crate::signing_secret::SigningSecret;
 use crate::stamp::Stamp;
 use crate::target_url::TargetUrl;
 use crate::type_pattern::TypePattern;
@@ -45,6 +46,9 @@ pub struct Subscription {
     /// The test of the target that was last asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Test>,
+    /// What deliveries are signed with; with none they are not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SigningSecret>,
 }
 
 /// A request that is to be made to the target for the sake of its answer. It is no event.
@@ -133,6 +137,7 @@ impl Subscription {
             replay: None,
             resumption: None,
             test: None,
+            secrets: Vec::new(),
         }
     }
 }

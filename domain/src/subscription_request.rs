@@ -1,6 +1,8 @@
-//! The bodies of `PUT` and `PATCH` on a subscription, and of its `replay`, read with every fault named.
+//! The bodies of `PUT` and `PATCH` on a subscription, of its `replay` and its `rotate-secret`, read with every fault
+//! named.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -10,9 +12,14 @@ use crate::field_error::{self, FieldError};
 use crate::stamp::Stamp;
 use crate::target_url::TargetUrl;
 use crate::type_pattern::TypePattern;
+use crate::webhook_secret::SecretType;
 
 /// The longest `group`, in bytes.
 pub const MAX_GROUP_BYTES: usize = 100;
+/// How long the secrets there were go on signing, in seconds, where nothing is said.
+pub const DEFAULT_GRACE_SECS: u64 = 86_400;
+/// The longest that they may, in seconds: 30 days.
+pub const MAX_GRACE_SECS: u64 = 2_592_000;
 
 /// What a subscription is to be. What is `None` stays as it is (`PATCH`) or is not set (`PUT`).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,6 +41,15 @@ pub struct ReplayRequest {
     pub from: Stamp,
     /// Its last moment; `None`: up to now.
     pub to: Option<Stamp>,
+}
+
+/// A new secret that is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RotationRequest {
+    /// How it signs.
+    pub kind: SecretType,
+    /// How long the secrets there are go on signing.
+    pub grace: Duration,
 }
 
 impl SubscriptionRequest {
@@ -114,6 +130,45 @@ impl ReplayRequest {
             (Some(from), true) => Ok(Self { from, to }),
             _ => Err(faults),
         }
+    }
+}
+
+impl RotationRequest {
+    /// Reads `{"type":"v1"|"v1a","grace_secs":…}`; both may be left out.
+    pub fn parse(body: &Value) -> Result<Self, Vec<FieldError>> {
+        let Value::Object(body) = body else {
+            return Err(vec![FieldError::at("", "it must be a JSON object, or be left out")]);
+        };
+        let (mut request, mut faults) = (Self::default(), Vec::new());
+        for (name, value) in body {
+            let result = match name.as_str() {
+                "type" => match value.as_str().and_then(SecretType::parse) {
+                    Some(kind) => {
+                        request.kind = kind;
+                        Ok(())
+                    }
+                    None => Err("it must be `v1` (HMAC-SHA256) or `v1a` (ed25519)".to_owned()),
+                },
+                "grace_secs" => match whole_number(value) {
+                    Some(seconds @ 0..=MAX_GRACE_SECS) => {
+                        request.grace = Duration::from_secs(seconds);
+                        Ok(())
+                    }
+                    _ => Err(format!("it must be a whole number from 0 to {MAX_GRACE_SECS}")),
+                },
+                _ => Err("it is unknown; expected: type, grace_secs".to_owned()),
+            };
+            if let Err(detail) = result {
+                faults.push(FieldError::at(field_error::push("", name), detail));
+            }
+        }
+        if faults.is_empty() { Ok(request) } else { Err(faults) }
+    }
+}
+
+impl Default for RotationRequest {
+    fn default() -> Self {
+        Self { kind: SecretType::default(), grace: Duration::from_secs(DEFAULT_GRACE_SECS) }
     }
 }
 
@@ -211,6 +266,29 @@ mod tests {
             ]
         );
         assert_eq!(pointers(SubscriptionRequest::parse_patch(&json!({"url": "http://h/"}), NOW)), ["/url"]);
+    }
+
+    #[test]
+    fn a_rotation_says_which_type_and_how_long_the_others_stay() {
+        let rotation = |kind, seconds| RotationRequest { kind, grace: Duration::from_secs(seconds) };
+        for (body, request) in [
+            (json!({}), rotation(SecretType::V1, 86_400)),
+            (json!({"type": "v1a"}), rotation(SecretType::V1a, 86_400)),
+            (json!({"type": "v1", "grace_secs": 0}), rotation(SecretType::V1, 0)),
+            (json!({"grace_secs": MAX_GRACE_SECS}), rotation(SecretType::V1, MAX_GRACE_SECS)),
+        ] {
+            assert_eq!(RotationRequest::parse(&body), Ok(request), "{body}");
+        }
+        for (body, faults) in [
+            (json!([]), &[""][..]),
+            (
+                json!({"type": "v2", "grace_secs": MAX_GRACE_SECS + 1, "secret": "x"}),
+                &["/type", "/grace_secs", "/secret"],
+            ),
+            (json!({"type": null, "grace_secs": -1}), &["/type", "/grace_secs"]),
+        ] {
+            assert_eq!(pointers(RotationRequest::parse(&body)), faults, "{body}");
+        }
     }
 
     #[test]
