@@ -12,7 +12,7 @@ use broker::lanes::Lanes;
 use broker::leases::Leases;
 use broker::subscriptions::{Change, Changes, Snapshot, Subscriptions};
 use broker::{Broker, Unavailable};
-use domain::{Shard, Subscription, SubscriptionId};
+use domain::{SealingKeys, Shard, Subscription, SubscriptionId};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval_at, sleep, timeout};
@@ -46,6 +46,8 @@ pub struct Dispatcher {
     pub broker: Broker,
     /// Who makes the requests.
     pub pusher: Pusher,
+    /// What opens the secrets of subscriptions.
+    pub secret_keys: Option<SealingKeys>,
     /// How many deliveries may begin at a time.
     pub max_deliveries: usize,
     /// How long requests under way may take to end when the dispatcher stops.
@@ -62,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) lanes: Lanes,
     pub(crate) feeds: Feeds,
     pub(crate) pusher: Pusher,
+    pub(crate) secret_keys: Option<SealingKeys>,
     pub(crate) backoff: Backoff,
     pub(crate) permits: Permits,
     pub(crate) transactions: Arc<Transactions>,
@@ -94,7 +97,7 @@ struct Known {
 
 /// Runs a lane for every subscription until `shutdown`; then lets requests under way end.
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
-    let Dispatcher { broker, pusher, max_deliveries, grace, lease: ttl } = dispatcher;
+    let Dispatcher { broker, pusher, secret_keys, max_deliveries, grace, lease: ttl } = dispatcher;
     let (lease, running) = (Lease::new(), Running::default());
     let (mut tenure, owned) = Tenure::new(Leases::new(broker.clone()), ttl, lease.clone(), running.clone());
     let log = EventLog::new(broker.clone());
@@ -107,6 +110,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         lanes: Lanes::new(broker.clone()),
         feeds: Feeds::new(broker.clone()),
         pusher,
+        secret_keys,
         backoff: Backoff::default(),
         setting_up: Arc::new(Semaphore::new(SETTING_UP)),
         extent,

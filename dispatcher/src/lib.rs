@@ -3,6 +3,7 @@
 //! - [`fleet`]: which lanes there are: one per subscription, started, told of changes, and ended.
 //! - `worker`: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
 //! - [`push`]: one request to a target, and what came of it.
+//! - [`signer`]: what it is signed with.
 //! - [`egress`]: which addresses may be dialled: pure. `resolver`: from a name to those of its addresses.
 //! - `tenure`, `process`: which shards this dispatcher works on, among several; which of them has died.
 //! - `extent`: where the log begins and ends, so that what retention removes is noticed.
@@ -23,6 +24,7 @@ mod process;
 pub mod push;
 mod resolver;
 mod retry_after;
+pub mod signer;
 mod tenure;
 mod transactions;
 pub mod verdict;

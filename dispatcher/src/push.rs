@@ -10,7 +10,7 @@ use bytes::Bytes;
 use domain::event::{self, header};
 use domain::lane::Due;
 use domain::subscription::Test;
-use domain::{Event, Subscription, SubscriptionId, header_value};
+use domain::{Event, Stamp, Subscription, SubscriptionId, header_value, webhook_signature};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
@@ -19,6 +19,7 @@ use url::{Host, Url};
 
 use crate::egress::Guard;
 use crate::resolver::{Lookup, NothingToDial, Resolver, system_lookup};
+use crate::signer::{CannotSign, Signature, Signer};
 use crate::verdict::{Answer, Outcome};
 
 /// The type of what is posted to try a target out.
@@ -68,18 +69,43 @@ impl Pusher {
     }
 
     /// Posts an event to a subscription's target. `previous` is the sequence that was delivered there before it, 0 for
-    /// none.
-    pub async fn push(&self, subscription: &Subscription, event: &Event, due: &Due, previous: u64) -> Outcome {
-        self.send(subscription, headers(event, due, previous), due.data.clone()).await
+    /// none. What cannot be signed as it must be is not sent.
+    pub async fn push(
+        &self,
+        subscription: &Subscription,
+        signer: &Signer,
+        event: &Event,
+        due: &Due,
+        previous: u64,
+    ) -> Outcome {
+        let signature = signer.sign(webhook_signature::id_of(event), &due.data, Stamp::now());
+        self.send(subscription, headers(event, due, previous), signature, due.data.clone()).await
     }
 
     /// Posts what is no event, for the sake of the answer: a CloudEvent of type `mer.test` without a sequence.
-    pub async fn push_test(&self, id: &SubscriptionId, subscription: &Subscription, test: &Test) -> Outcome {
-        let data = json!({"message": "a test: nothing has happened", "subscription": id});
-        self.send(subscription, test_headers(id, test), data.to_string().into()).await
+    pub async fn push_test(
+        &self,
+        id: &SubscriptionId,
+        subscription: &Subscription,
+        signer: &Signer,
+        test: &Test,
+    ) -> Outcome {
+        let data = json!({"message": "a test: nothing has happened", "subscription": id}).to_string();
+        let signature = signer.sign(webhook_signature::id_of_test(test), data.as_bytes(), Stamp::now());
+        self.send(subscription, test_headers(id, test), signature, data.into()).await
     }
 
-    async fn send(&self, subscription: &Subscription, headers: HeaderMap, body: Bytes) -> Outcome {
+    async fn send(
+        &self,
+        subscription: &Subscription,
+        mut headers: HeaderMap,
+        signature: Result<Signature, CannotSign>,
+        body: Bytes,
+    ) -> Outcome {
+        match signature {
+            Ok(signature) => headers.extend(signature.into_iter().filter_map(|(name, value)| pair(name, &value))),
+            Err(error) => return Outcome::Failed(error.to_string()),
+        }
         let url = subscription.url.as_url();
         let route = self.routes.of(url);
         // The client asks its resolver about names only.
@@ -173,8 +199,11 @@ fn test_headers(id: &SubscriptionId, test: &Test) -> HeaderMap {
         (header::TIME, &time),
         (header::CONTENT_TYPE, event::JSON),
     ];
-    let pair = |(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?));
-    pairs.into_iter().filter_map(pair).collect()
+    pairs.into_iter().filter_map(|(name, value)| pair(name, value)).collect()
+}
+
+fn pair(name: &'static str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?))
 }
 
 fn twenty_digits(sequence: u64) -> HeaderValue {
@@ -309,7 +338,7 @@ mod tests {
 
     async fn push(pusher: &Pusher, url: &str) -> Outcome {
         let subscription = Subscription::new(TargetUrl::parse(url).unwrap());
-        pusher.send(&subscription, HeaderMap::new(), Bytes::from_static(b"{}")).await
+        pusher.send(&subscription, HeaderMap::new(), Ok(Vec::new()), Bytes::from_static(b"{}")).await
     }
 
     fn assert_refused(outcome: &Outcome, why: &str, url: &str) {

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::extent::Extent;
 use crate::fleet::{Asked, Shared};
+use crate::signer::Signer;
 use crate::tenure::Takeover;
 
 mod trying;
@@ -69,6 +70,7 @@ enum Next {
 /// What reading one lane over one feed needs.
 struct Run {
     asked: Arc<Subscription>,
+    signer: Signer,
     feed: Feed,
     lane: Lane,
     /// The link's generation that the feed was opened on.
@@ -166,6 +168,7 @@ impl Worker {
         drop(permit);
         tracing::debug!(id = %self.id, position = lane.position, backlog = feed.backlog, "lane.reading");
         let mut run = Run {
+            signer: self.signer(&asked),
             asked,
             feed,
             lane,
@@ -230,6 +233,10 @@ impl Worker {
         }
         (self.written, self.revision, self.lane) = (written, revision, lane);
         Ok(())
+    }
+
+    fn signer(&self, asked: &Subscription) -> Signer {
+        Signer::open(&self.id, asked, self.shared.secret_keys.as_ref())
     }
 
     /// Nothing is to be delivered for now: waits for something else to be asked.

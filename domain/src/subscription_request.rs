@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, whole_number};
 use crate::delivery_settings::DeliveryChange;
 use crate::field_error::{self, FieldError};
 use crate::stamp::Stamp;

@@ -1,5 +1,6 @@
 //! Flags and environment variables.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use dispatcher::EgressPolicy;
+use domain::SealingKeys;
+use domain::sealed::NotAKey;
 
 use crate::client::Access;
 use crate::events::EventsCommand;
@@ -108,6 +111,11 @@ pub(crate) struct Options {
     #[arg(long, env = "MER_DUPLICATE_WINDOW_SECS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) duplicate_window_secs: u64,
 
+    /// What seals the secrets of subscriptions: base64 of 32 bytes (openssl rand -base64 32). Several, separated by
+    /// commas: the first seals, each opens. The registrar and the dispatcher have the same
+    #[arg(long, env = "MER_SECRET_KEY", hide_env_values = true, value_parser = secret_key)]
+    pub(crate) secret_key: Option<SecretKey>,
+
     /// The largest request body, in bytes
     #[arg(long, env = "MER_MAX_BODY_BYTES", default_value_t = 1024 * 1024)]
     pub(crate) max_body_bytes: usize,
@@ -141,6 +149,9 @@ impl From<Egress> for EgressPolicy {
         }
     }
 }
+/// What was given as keys. Read in any case: clap would repeat what it refuses, and so show a secret.
+#[derive(Debug, Clone)]
+pub(crate) struct SecretKey(Result<SealingKeys, NotAKey>);
 
 impl Options {
     pub(crate) fn has(&self, role: Role) -> bool {
@@ -150,6 +161,11 @@ impl Options {
     /// Whether any role works with NATS.
     pub(crate) fn needs_nats(&self) -> bool {
         self.roles.iter().any(|role| *role != Role::Hello)
+    }
+
+    /// What seals and opens the secrets of subscriptions, if anything does.
+    pub(crate) fn secret_keys(&self) -> Result<Option<SealingKeys>, NotAKey> {
+        self.secret_key.clone().map(|SecretKey(keys)| keys).transpose()
     }
 
     pub(crate) fn delivery_timeout(&self) -> Duration {
@@ -166,6 +182,10 @@ fn non_empty(text: &str) -> Result<String, String> {
         "" => Err("it is empty; leave it out to have a nats-server started".to_owned()),
         url => Ok(url.to_owned()),
     }
+}
+
+fn secret_key(text: &str) -> Result<SecretKey, Infallible> {
+    Ok(SecretKey(SealingKeys::parse(text)))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -189,6 +209,19 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_key_is_never_repeated() {
+        let of = |key: &str| {
+            let cli = Cli::parse_from(["mer", "serve", "--secret-key", key]);
+            let Command::Serve(options) = cli.command else { panic!("another command") };
+            options
+        };
+        let (good, bad) = (of(&format!("{}=", "A".repeat(43))), of("AAAA"));
+        assert!(good.secret_keys().unwrap().is_some());
+        let error = bad.secret_keys().unwrap_err().to_string();
+        assert!(!format!("{good:?} {bad:?} {error}").contains("AAAA"));
     }
 
     #[test]

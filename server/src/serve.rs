@@ -31,6 +31,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Runs the roles until SIGINT or SIGTERM.
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
+    options.secret_keys().context("reading MER_SECRET_KEY")?;
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| {
         format!("listening on {}: choose another address with MER_LISTEN or --listen", options.listen)
@@ -115,6 +116,7 @@ async fn run_roles(
         let dispatcher = Dispatcher {
             broker: broker.clone(),
             pusher,
+            secret_keys: options.secret_keys()?,
             max_deliveries: options.max_deliveries,
             grace: options.shutdown_grace(),
             lease: Duration::from_secs(options.lease_secs),

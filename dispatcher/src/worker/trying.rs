@@ -62,7 +62,7 @@ impl Worker {
                 return Ok(Left::For(Next::End));
             }
             let began = Instant::now();
-            let push = self.shared.pusher.push(&run.asked, event, due, run.lane.last_delivered);
+            let push = self.shared.pusher.push(&run.asked, &run.signer, event, due, run.lane.last_delivered);
             let outcome = permit.run(push).await;
             let now = Stamp::now();
             let attempt = attempt_of(event.sequence, now, attempts, began.elapsed(), &outcome);
@@ -187,7 +187,7 @@ impl Worker {
         let mut attempt = None;
         if Stamp::now() < test.asked_at.plus_micros(TEST_WAITED_FOR_MICROS) {
             let (at, began) = (Stamp::now(), Instant::now());
-            let outcome = self.shared.pusher.push_test(&self.id, asked, test).await;
+            let outcome = self.shared.pusher.push_test(&self.id, asked, &self.signer(asked), test).await;
             tracing::info!(id = %self.id, %outcome, "target.tested");
             attempt = Some(attempt_of(0, at, 1, began.elapsed(), &outcome));
         }
