@@ -2,6 +2,7 @@
 //!
 //! - [`register`], [`unregister`]: the two calls, from body to answer.
 //! - [`subscriptions`], [`view`]: `/v1/subscriptions`: the same as one thing per URL, with its state.
+//! - [`secrets`]: new secrets to sign deliveries with.
 //! - [`attempts`]: what came of the last attempts to deliver.
 //! - [`schema`]: what they read and answer, for OpenAPI.
 //! - [`start`]: to which sequence a start is resolved.
@@ -13,6 +14,7 @@ pub mod attempts;
 pub mod desk;
 pub mod register;
 pub mod schema;
+pub mod secrets;
 pub mod start;
 pub mod subscriptions;
 pub mod unregister;
@@ -27,6 +29,7 @@ use broker::attempts::AttemptLog;
 use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
+use domain::SealingKeys;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
@@ -50,6 +53,8 @@ pub struct Registrar {
     pub feeds: Feeds,
     /// What came of deliveries; read only.
     pub attempts: AttemptLog,
+    /// What seals the secrets of subscriptions; without it none are made.
+    pub secret_keys: Option<SealingKeys>,
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
 }
@@ -67,13 +72,23 @@ pub fn router(registrar: Registrar) -> OpenApiRouter {
         .routes(routes!(subscriptions::resume))
         .routes(routes!(subscriptions::replay))
         .routes(routes!(subscriptions::test))
+        .routes(routes!(secrets::rotate))
         .routes(routes!(attempts::list))
         .with_state(Arc::new(registrar))
 }
 
 async fn read_json(registrar: &Registrar, headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
+    parse_json(&web::body::read_json(headers, body, registrar.max_body_bytes).await?)
+}
+
+/// The same where the body may be left out.
+async fn read_json_if_any(registrar: &Registrar, headers: &HeaderMap, body: Body) -> Result<Option<Value>, Problem> {
     let body = web::body::read_json(headers, body, registrar.max_body_bytes).await?;
-    serde_json::from_slice(&body).map_err(|error| {
+    if body.is_empty() { Ok(None) } else { parse_json(&body).map(Some) }
+}
+
+fn parse_json(body: &[u8]) -> Result<Value, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: the body is not JSON: {error}"))
     })
 }

@@ -227,6 +227,51 @@ pub struct ReplayToMake {
     to: String,
 }
 
+/// A secret that is to be made
+#[derive(ToSchema)]
+#[schema(example = json!({"type": "v1", "grace_secs": 3600}))]
+#[serde(deny_unknown_fields)]
+pub struct SecretToMake {
+    #[schema(required = false, schema_with = secret_type)]
+    r#type: String,
+    /// How long the secrets of this type that there are go on signing
+    #[schema(nullable = false, minimum = 0, maximum = 2_592_000, default = 86_400)]
+    grace_secs: Option<u64>,
+}
+
+fn secret_type() -> RefOr<Schema> {
+    schema_of(json!({
+        "type": "string", "enum": ["v1", "v1a"], "default": "v1", "description": "HMAC-SHA256, or ed25519",
+    }))
+}
+
+/// What a new secret's signatures are verified with: one of the two
+#[derive(ToSchema)]
+#[schema(example = json!({"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}))]
+pub struct NewSecret {
+    /// Of `v1`: the secret itself
+    #[schema(nullable = false, pattern = "^whsec_[A-Za-z0-9+/]+=*$")]
+    secret: Option<String>,
+    /// Of `v1a`: the public key
+    #[schema(nullable = false, pattern = "^whpk_[A-Za-z0-9+/]+=*$")]
+    public_key: Option<String>,
+}
+
+/// A secret that deliveries are signed with; it is never shown itself
+#[derive(ToSchema)]
+pub struct Secret {
+    #[schema(schema_with = secret_type)]
+    r#type: String,
+    #[schema(format = DateTime)]
+    created: String,
+    /// From when on it signs no more; null: not decided
+    #[schema(format = DateTime)]
+    expires: Option<String>,
+    /// Of `v1a`: what its signatures are verified with
+    #[schema(nullable = false)]
+    public_key: Option<String>,
+}
+
 /// Subscriptions, by id
 #[derive(ToSchema)]
 #[schema(example = json!({"subscriptions": [], "next": null}))]
@@ -240,7 +285,7 @@ pub struct SubscriptionPage {
 #[derive(ToSchema)]
 #[schema(example = json!({
     "id": "127-0-0-1-8888-hello_0123456789abcdef", "url": "http://127.0.0.1:8888/hello/", "group": null,
-    "events": [{"type": "request_from_human", "priority": 100.0}], "delivery": {"mode": "ordered"},
+    "events": [{"type": "request_from_human", "priority": 100.0}], "delivery": {"mode": "ordered"}, "secrets": [],
     "status": {"state": "active", "phase": "live", "position": 17, "lag": 0, "last_delivered": 17,
         "events": {"request_from_human": {"delivered": 3, "skipped": 0, "completed": false}},
         "last_attempt": {"sequence": 17, "at": "2026-01-31T09:30:00.000000Z", "attempt": 1, "code": 200, "duration_ms": 3}},
@@ -253,6 +298,8 @@ pub struct Subscription {
     events: Vec<Value>,
     #[schema(value_type = Object)]
     delivery: Value,
+    /// The current ones
+    secrets: Vec<Secret>,
     status: Status,
 }
 

@@ -363,7 +363,7 @@ fn merged(current: &Subscription, asked: &BTreeMap<TypePattern, Entry>) -> BTree
     asked.iter().map(merge).collect()
 }
 
-async fn change(
+pub(crate) async fn change(
     registrar: &Registrar,
     id: &SubscriptionId,
     change: impl FnMut(Option<Subscription>) -> Option<Subscription>,

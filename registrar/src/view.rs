@@ -2,7 +2,7 @@
 
 use broker::Unavailable;
 use domain::lane::{Attempt, State, TestOutcome};
-use domain::{Lane, Stamp, Subscription, SubscriptionId};
+use domain::{Lane, SigningSecret, Stamp, Subscription, SubscriptionId};
 use serde_json::{Map, Value, json};
 
 use crate::Registrar;
@@ -37,7 +37,7 @@ impl Status {
     }
 }
 
-/// `{"id","url","group","events":[…],"delivery":{…},"status":{…}}`.
+/// `{"id","url","group","events":[…],"delivery":{…},"secrets":[…],"status":{…}}`.
 pub fn of(id: &SubscriptionId, subscription: &Subscription, status: &Status) -> Value {
     let events: Vec<Value> = subscription
         .entries
@@ -54,14 +54,31 @@ pub fn of(id: &SubscriptionId, subscription: &Subscription, status: &Status) -> 
     if let Ok(Value::Object(settings)) = serde_json::to_value(&subscription.delivery) {
         delivery.extend(settings);
     }
+    let now = Stamp::now();
+    let secrets: Vec<Value> =
+        subscription.secrets.iter().filter(|secret| secret.is_current(now)).map(of_secret).collect();
     json!({
         "id": id,
         "url": subscription.url,
         "group": subscription.group,
         "events": events,
         "delivery": delivery,
+        "secrets": secrets,
         "status": status_of(subscription, status),
     })
+}
+
+/// `{"type","created","expires","public_key"}`; the last one where there is one. Never the secret.
+fn of_secret(secret: &SigningSecret) -> Value {
+    let mut view = json!({
+        "type": secret.kind,
+        "created": secret.created.to_rfc3339(),
+        "expires": secret.expires.map(Stamp::to_rfc3339),
+    });
+    if let Some(public_key) = &secret.public_key {
+        view["public_key"] = public_key.as_str().into();
+    }
+    view
 }
 
 fn status_of(subscription: &Subscription, status: &Status) -> Value {

@@ -12,7 +12,7 @@ use broker::lanes::Lanes;
 use broker::subscriptions::Subscriptions;
 use broker::{Broker, Config};
 use dispatcher::{Dispatcher, Guard, Pusher};
-use domain::StampClock;
+use domain::{SealingKeys, StampClock};
 use receiver::Receiver;
 use registrar::{Desk, Registrar};
 use tokio::net::TcpListener;
@@ -31,7 +31,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Runs the roles until SIGINT or SIGTERM.
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
-    options.secret_keys().context("reading MER_SECRET_KEY")?;
+    let secret_keys = options.secret_keys().context("reading MER_SECRET_KEY")?;
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| {
         format!("listening on {}: choose another address with MER_LISTEN or --listen", options.listen)
@@ -68,7 +68,7 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
         }
     };
     let roles_then_nats = async {
-        let result = run_roles(&options, nats_url, &door, &stop, http, http_end).await;
+        let result = run_roles(&options, secret_keys, nats_url, &door, &stop, http, http_end).await;
         nats_end.cancel();
         result
     };
@@ -95,6 +95,7 @@ async fn connect(options: &Options, url: String) -> anyhow::Result<Broker> {
 /// Runs until told to stop, or until a role ends by itself, which none should.
 async fn run_roles(
     options: &Options,
+    secret_keys: Option<SealingKeys>,
     nats_url: Option<String>,
     door: &Door,
     stop: &CancellationToken,
@@ -116,14 +117,14 @@ async fn run_roles(
         let dispatcher = Dispatcher {
             broker: broker.clone(),
             pusher,
-            secret_keys: options.secret_keys()?,
+            secret_keys: secret_keys.clone(),
             max_deliveries: options.max_deliveries,
             grace: options.shutdown_grace(),
             lease: Duration::from_secs(options.lease_secs),
         };
         roles.spawn(dispatcher::run(dispatcher, roles_end.clone()));
     }
-    door.open(router(options, broker.as_ref(), &roles_end));
+    door.open(router(options, secret_keys.as_ref(), broker.as_ref(), &roles_end));
 
     let ended_early = tokio::select! {
         () = stop.cancelled() => None,
@@ -144,7 +145,12 @@ async fn run_roles(
     }
 }
 
-fn router(options: &Options, broker: Option<&Broker>, shutdown: &CancellationToken) -> Router {
+fn router(
+    options: &Options,
+    secret_keys: Option<&SealingKeys>,
+    broker: Option<&Broker>,
+    shutdown: &CancellationToken,
+) -> Router {
     let mut router = ops::router(broker.cloned());
     if let (true, Some(broker)) = (options.has(Role::Receiver), broker) {
         router = router.merge(receiver::router(Receiver {
@@ -161,6 +167,7 @@ fn router(options: &Options, broker: Option<&Broker>, shutdown: &CancellationTok
             lanes: Lanes::new(broker.clone()),
             feeds: Feeds::new(broker.clone()),
             attempts: AttemptLog::new(broker.clone()),
+            secret_keys: secret_keys.cloned(),
             max_body_bytes: options.max_body_bytes,
         }));
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Subcommand;
+use domain::subscription_request::DEFAULT_GRACE_SECS;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -60,6 +61,17 @@ pub(crate) enum SubsCommand {
     Test {
         /// Its id, or its URL
         id: String,
+    },
+    /// Make a new secret to sign deliveries with, and show it this once (for v1a: its public key)
+    RotateSecret {
+        /// Its id, or its URL
+        id: String,
+        /// v1: HMAC-SHA256; v1a: ed25519
+        #[arg(long = "type", value_parser = ["v1", "v1a"], default_value = "v1")]
+        kind: String,
+        /// How long the secrets of this type that there are go on signing, in seconds
+        #[arg(long, default_value_t = DEFAULT_GRACE_SECS)]
+        grace_secs: u64,
     },
     /// Show the last attempts to deliver, the latest first
     Attempts {
@@ -123,6 +135,14 @@ pub(crate) async fn run(command: SubsCommand, access: &Access) -> anyhow::Result
         SubsCommand::Pause { id } => act(&api, access, &id, "pause").await,
         SubsCommand::Resume { id } => act(&api, access, &id, "resume").await,
         SubsCommand::Test { id } => test(&api, access, &id).await,
+        SubsCommand::RotateSecret { id, kind, grace_secs } => {
+            let body = json!({"type": kind, "grace_secs": grace_secs});
+            let request = api.request(Method::POST, &format!("{}/rotate-secret", path_of(&id)?)).json(&body);
+            let answer = api.json(request).await?;
+            let shown = ["secret", "public_key"].iter().find_map(|name| answer[name].as_str()).unwrap_or_default();
+            println!("{}", if access.json { answer.to_string() } else { shown.to_owned() });
+            Ok(())
+        }
         SubsCommand::Attempts { id, failed, limit } => attempts(&api, access, &id, failed, limit).await,
         SubsCommand::Replay { id, from, to, no_wait } => {
             let mut body = json!({ "from": from });

@@ -7,6 +7,8 @@ use tests::{Answer, Mer, Nats, Target, eventually};
 
 use crate::{MER, SOON, mer_on};
 
+const SECRET_KEY: &str = "MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE=";
+
 /// Runs a command against a mer, in a pipe as a script would.
 fn run(mer: &Mer, arguments: &[&str]) -> Output {
     let mut command = Command::new(MER);
@@ -108,6 +110,20 @@ async fn a_transaction_is_traced_to_the_targets() {
     assert!(said(&mer, &["subs", "test", &well.url("/")]).starts_with("answered 200 in "));
     let failed = run(&mer, &["subs", "test", &sick.url("/")]);
     assert!(!failed.status.success() && String::from_utf8_lossy(&failed.stderr).contains("answered 500"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_is_rotated_and_shown() {
+    let nats = Nats::start();
+    let mer = Mer::new(MER).set("MER_NATS_URL", nats.url()).set("MER_SECRET_KEY", SECRET_KEY).start().await;
+    let url = "http://127.0.0.1:9/";
+    said(&mer, &["subs", "add", url, "a"]);
+    let secret = said(&mer, &["subs", "rotate-secret", url]);
+    assert!(secret.starts_with("whsec_") && secret.lines().count() == 1, "{secret}");
+    assert!(said(&mer, &["subs", "rotate-secret", url, "--type", "v1a", "--grace-secs", "0"]).starts_with("whpk_"));
+    let json = said(&mer, &["subs", "rotate-secret", url, "--grace-secs", "0", "--json"]);
+    assert!(serde_json::from_str::<Value>(&json).unwrap()["secret"].is_string(), "{json}");
+    assert!(!run(&mer, &["subs", "rotate-secret", url, "--type", "v2"]).status.success());
 }
 
 #[test]

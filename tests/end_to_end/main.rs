@@ -18,6 +18,7 @@ mod idempotency;
 mod nats_objects;
 mod order;
 mod registrations;
+mod signatures;
 mod transcript;
 mod v1_events;
 mod v1_subscriptions;

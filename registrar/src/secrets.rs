@@ -1,0 +1,80 @@
+//! `POST /v1/subscriptions/{id}/rotate-secret`: a new secret to sign deliveries with, answered once.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use domain::signing_secret::{self, TooMany};
+use domain::subscription_request::RotationRequest;
+use domain::{SigningSecret, Stamp, WebhookSecret};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use web::Problem;
+use web::openapi::{BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
+
+use crate::schema;
+use crate::subscriptions::{change, no_such, parse_id};
+use crate::{Registrar, read_json_if_any};
+
+/// Make a new secret
+///
+/// Deliveries are signed after Standard Webhooks with every current secret. Those of the same type that there were go on
+/// signing for the grace time; those of the other type stay. What is answered is shown this once: the secret of `v1`
+/// (HMAC-SHA256), the public key of `v1a` (ed25519), whose private key never leaves mer.
+#[utoipa::path(
+    post,
+    operation_id = "rotate_secret",
+    path = "/v1/subscriptions/{id}/rotate-secret",
+    tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    request_body(content = Option<schema::SecretToMake>),
+    responses(
+        (status = 200, description = "It signs from now on", body = schema::NewSecret),
+        (status = 409, description = "mer runs without `MER_SECRET_KEY`, or too many secrets are current", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "this mer cannot keep secrets: set MER_SECRET_KEY (base64 of 32 bytes, as from `openssl rand -base64 32`) for registrar and dispatcher"})),
+        BodyProblems, NoSuchThing, ValueProblems, NatsProblems,
+    ),
+)]
+pub async fn rotate(
+    State(registrar): State<Arc<Registrar>>,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let id = parse_id(path)?;
+    let request = match read_json_if_any(&registrar, &headers, body).await? {
+        None | Some(Value::Null) => RotationRequest::default(),
+        Some(body) => RotationRequest::parse(&body).map_err(Problem::unacceptable)?,
+    };
+    let keys = registrar.secret_keys.as_ref().ok_or_else(no_keys)?;
+    let secret = WebhookSecret::new(request.kind, &rand::random());
+    let kept = SigningSecret::seal(&secret, &id, keys, rand::random(), Stamp::now());
+    let mut outcome: Option<Result<(), TooMany>> = None;
+    change(&registrar, &id, |current| {
+        let mut subscription = current?;
+        outcome = Some(match signing_secret::rotated(&subscription.secrets, kept.clone(), request.grace) {
+            Ok(secrets) => {
+                subscription.secrets = secrets;
+                Ok(())
+            }
+            Err(too_many) => Err(too_many),
+        });
+        Some(subscription)
+    })
+    .await?;
+    outcome.ok_or_else(|| no_such(&id))?.map_err(|error| Problem::new(StatusCode::CONFLICT, error))?;
+    tracing::info!(%id, kind = %request.kind, grace_secs = request.grace.as_secs(), "subscription.secret_rotated");
+    let answer = match secret.public_key() {
+        Some(public_key) => json!({ "public_key": public_key }),
+        None => json!({ "secret": secret.expose().as_str() }),
+    };
+    Ok(([(CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response())
+}
+
+fn no_keys() -> Problem {
+    let detail = "this mer cannot keep secrets: set MER_SECRET_KEY (base64 of 32 bytes, as from `openssl rand -base64 32`) \
+                  for registrar and dispatcher";
+    Problem::new(StatusCode::CONFLICT, detail)
+}
