@@ -32,6 +32,7 @@ use broker::lanes::Lanes;
 use domain::SealingKeys;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
+use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use web::Problem;
@@ -59,9 +60,14 @@ pub struct Registrar {
     pub max_body_bytes: usize,
 }
 
+/// What the descriptions of routes name without showing the type.
+#[derive(OpenApi)]
+#[openapi(components(schemas(schema::SecretToMake)))]
+struct Referenced;
+
 /// The registrar's routes, with their description.
 pub fn router(registrar: Registrar) -> OpenApiRouter {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Referenced::openapi())
         .routes(routes!(register::register_for_events))
         .route("/register_for_events", post(register::register_for_events))
         .routes(routes!(unregister::unregister_for_events))

@@ -11,7 +11,7 @@ use domain::subscription_request::RotationRequest;
 use domain::{SigningSecret, Stamp, WebhookSecret};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 use web::Problem;
 use web::openapi::{BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 
@@ -30,7 +30,8 @@ use crate::{Registrar, read_json_if_any};
     path = "/v1/subscriptions/{id}/rotate-secret",
     tag = "Subscriptions",
     params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
-    request_body(content = Option<schema::SecretToMake>),
+    // By reference: of a type it would be required, of an `Option` it could be null.
+    request_body(content = ref("#/components/schemas/SecretToMake"), content_type = "application/json"),
     responses(
         (status = 200, description = "It signs from now on", body = schema::NewSecret),
         (status = 409, description = "mer runs without `MER_SECRET_KEY`, or too many secrets are current", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "this mer cannot keep secrets: set MER_SECRET_KEY (base64 of 32 bytes, as from `openssl rand -base64 32`) for registrar and dispatcher"})),
@@ -45,7 +46,7 @@ pub async fn rotate(
 ) -> Result<Response, Problem> {
     let id = parse_id(path)?;
     let request = match read_json_if_any(&registrar, &headers, body).await? {
-        None | Some(Value::Null) => RotationRequest::default(),
+        None => RotationRequest::default(),
         Some(body) => RotationRequest::parse(&body).map_err(Problem::unacceptable)?,
     };
     let keys = registrar.secret_keys.as_ref().ok_or_else(no_keys)?;

@@ -96,9 +96,9 @@ class Target:
             time.sleep(0.01)
 
 
-def post(url, headers, body):
+def post(url, headers, body, method="POST"):
     """The status and the body of the answer."""
-    request = urllib.request.Request(url, data=body, headers=headers, method="POST")
+    request = urllib.request.Request(url, data=body, headers=headers, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=DEADLINE_S) as answer:

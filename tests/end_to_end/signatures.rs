@@ -229,6 +229,7 @@ async fn what_cannot_be_rotated_is_refused() {
     for (path, body, status) in [
         (path.as_str(), "nonsense", 400),
         (&path, "[]", 422),
+        (&path, "null", 422),
         (&path, r#"{"type": "v2", "grace_secs": -1, "x": 1}"#, 422),
         ("/host_0000000000000000/rotate-secret", "", 404),
         ("/no*id/rotate-secret", "", 404),
