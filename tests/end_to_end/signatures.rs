@@ -110,6 +110,14 @@ async fn deliveries_are_signed_with_every_current_secret() {
             assert_eq!(is_signed(&received, by), is_current, "{by}: {received:?}");
         }
     }
+    // What is given a moment signs no more when that is over, though nothing is asked anew.
+    let fourth = rotated(&api, &target, r#"{"grace_secs": 1}"#).await;
+    eventually_async("only the new one signs", SOON, async || {
+        let received = delivered_with(&api, &target, 2).await;
+        is_signed(&received, &fourth) && !is_signed(&received, &third)
+    })
+    .await;
+    assert_eq!(api.subscription(&target.url("/")).await["secrets"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
