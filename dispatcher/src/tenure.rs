@@ -13,6 +13,7 @@ use std::time::Duration;
 use broker::Unavailable;
 use broker::leases::{LeaseError, Leases, Record};
 use domain::{Shard, Stamp};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -25,6 +26,8 @@ use crate::process::Process;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How often, while a shard is being given up.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
+/// How many shards are taken at a time.
+const TAKEN_AT_A_TIME: usize = 16;
 /// By how much a dispatcher's own clock ends its lease before the server does.
 const MARGIN: Duration = Duration::from_millis(500);
 const OWNER: &str = "owner.";
@@ -141,9 +144,6 @@ impl Tenure {
             if let Err(error) = self.turn().await {
                 tracing::warn!(%error, "tenure.interrupted");
             }
-            if !self.lease.is_valid() && !self.held.is_empty() {
-                self.lose();
-            }
             let is_releasing = self.held.len() > self.owned.borrow().len();
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -168,22 +168,46 @@ impl Tenure {
 
     /// Renews the own key, and takes and gives up what is to change hands.
     async fn turn(&mut self) -> Result<(), LeaseError> {
-        if self.revision.is_none() || self.renewed_at.elapsed() >= self.ttl / 3 {
-            self.renew().await?;
-        }
+        self.renew_if_due().await?;
         let records = self.leases.all().await?;
-        let owners = self.living(&records).await?;
-        let names = || owners.iter().map(String::as_str);
+        let living = self.living(&records).await?;
+        let (mut to_take, mut to_release) = (Vec::new(), Vec::new());
         for shard in Shard::all() {
-            let is_preferred = shard.preferred(names()) == Some(&self.name);
+            let is_preferred = shard.preferred(living.iter().map(String::as_str)) == Some(&self.name);
             match (self.held.contains_key(&shard), is_preferred) {
-                (true, true) => {}
-                (true, false) => self.release(shard).await?,
-                (false, true) => self.take(shard, &records, &owners).await?,
+                (true, false) => to_release.push(shard),
+                (false, true) => to_take.push(shard),
+                // It was being given up, and is to be kept after all.
+                (true, true) => self.keep_on(shard),
                 (false, false) => {}
             }
         }
+        for shard in to_release {
+            self.renew_if_due().await?;
+            self.release(shard).await?;
+        }
+        // Several at a time, for a disk that is slow; and in between, whatever takes long, this dispatcher says that it
+        // lives.
+        for shards in to_take.chunks(TAKEN_AT_A_TIME) {
+            self.renew_if_due().await?;
+            let taking = shards.iter().map(|shard| self.take(*shard, &records, &living));
+            for taken in join_all(taking).await {
+                if let Some((shard, revision, takeover)) = taken? {
+                    self.held.insert(shard, revision);
+                    self.owned.send_modify(|owned| {
+                        owned.insert(shard, takeover);
+                    });
+                }
+            }
+        }
         Ok(())
+    }
+
+    async fn renew_if_due(&mut self) -> Result<(), LeaseError> {
+        if self.revision.is_some() && self.renewed_at.elapsed() < self.ttl / 3 {
+            return Ok(());
+        }
+        self.renew().await
     }
 
     /// Says that this dispatcher lives. One whose key has expired has lost everything, and begins as another one.
@@ -242,32 +266,43 @@ impl Tenure {
         Ok(names)
     }
 
-    /// Takes a shard that nobody works on.
-    async fn take(&mut self, shard: Shard, records: &[Record], living: &[String]) -> Result<(), LeaseError> {
+    /// Takes a shard that nobody works on. Answers it with the revision that is held then, and how it came.
+    async fn take(
+        &self,
+        shard: Shard,
+        records: &[Record],
+        living: &[String],
+    ) -> Result<Option<(Shard, u64, Takeover)>, LeaseError> {
         let key = format!("{SHARD}{shard}");
         let known = records.iter().find(|record| record.key == key);
         let holding: Holding = known.and_then(|record| serde_json::from_slice(&record.value).ok()).unwrap_or_default();
         let takeover = match &holding.owner {
             None => Takeover::Clean,
-            Some(owner) if living.contains(owner) => return Ok(()),
+            // It was taken, and the answer got lost.
+            Some(owner) if *owner == self.name => {
+                return Ok(known.map(|record| (shard, record.revision, Takeover::Fenced)));
+            }
+            Some(owner) if living.contains(owner) => return Ok(None),
             // What was read may be old: only the leader knows that it does not live.
             Some(owner) => match self.leases.get(&format!("{OWNER}{owner}")).await? {
                 (_, None) => Takeover::Fenced,
-                (_, Some(_)) => return Ok(()),
+                (_, Some(_)) => return Ok(None),
             },
         };
         let revision = known.map_or(0, |record| record.revision);
         match self.leases.put(&key, holding_of(Some(&self.name)), revision, None).await {
-            Ok(revision) => {
-                self.held.insert(shard, revision);
-                self.owned.send_modify(|owned| {
-                    owned.insert(shard, takeover);
-                });
-                Ok(())
-            }
-            Err(LeaseError::Conflict) => Ok(()),
+            Ok(revision) => Ok(Some((shard, revision, takeover))),
+            Err(LeaseError::Conflict) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn keep_on(&self, shard: Shard) {
+        self.owned.send_if_modified(|owned| {
+            let is_being_given_up = !owned.contains_key(&shard);
+            owned.entry(shard).or_insert(Takeover::Clean);
+            is_being_given_up
+        });
     }
 
     /// Gives up a shard once its lanes have come to their end.
@@ -279,10 +314,12 @@ impl Tenure {
         let Some(revision) = self.held.get(&shard).copied().filter(|_| self.running.is_idle(shard)) else {
             return Ok(());
         };
-        let written = self.leases.put(&format!("{SHARD}{shard}"), holding_of(None), revision, None).await;
-        self.held.remove(&shard);
-        match written {
-            Ok(_) | Err(LeaseError::Conflict) => Ok(()),
+        match self.leases.put(&format!("{SHARD}{shard}"), holding_of(None), revision, None).await {
+            Ok(_) | Err(LeaseError::Conflict) => {
+                self.held.remove(&shard);
+                Ok(())
+            }
+            // It may have been written: the next try finds out.
             Err(error) => Err(error),
         }
     }

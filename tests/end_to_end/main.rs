@@ -13,6 +13,7 @@ mod dispatchers;
 mod egress;
 mod embedded;
 mod failing_targets;
+mod faults;
 mod gaps;
 mod idempotency;
 mod nats_objects;

@@ -3,6 +3,7 @@
 //! - [`nats`]: a nats-server of the test's own, to be killed and started again.
 //! - [`mer`]: the binary under test, as a process.
 //! - [`target`]: an HTTP target that records what it gets and answers as a test tells it to.
+//! - [`history`]: what happened, and the checker that reads it.
 //! - [`api`]: posting events and registering URLs, as a user does with curl.
 //! - [`wait`]: waiting for a condition, with a deadline.
 //!
@@ -12,6 +13,7 @@
 #![allow(clippy::disallowed_methods, reason = "the harness talks to mer and to itself only")]
 
 pub mod api;
+pub mod history;
 pub mod mer;
 pub mod nats;
 mod process;

@@ -1,0 +1,270 @@
+//! What happened, written down line by line as it happens, and the checker that reads it afterwards and knows nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// A target was registered for a type, before anything that it is to get was posted.
+    Registered {
+        /// The target's path.
+        target: String,
+        /// The type.
+        event_type: String,
+    },
+    /// An event was posted, and acknowledged.
+    Posted {
+        /// Its type.
+        event_type: String,
+        /// Its place in the log.
+        sequence: u64,
+    },
+    /// An event was posted, and it is not known whether it was stored.
+    Unknown,
+    /// An event came to a target, which took it.
+    Arrived {
+        /// The target's path.
+        target: String,
+        /// The event's place in the log.
+        sequence: u64,
+    },
+}
+
+/// Where lines are added, and nothing is changed.
+pub struct History {
+    folder: TempDir,
+    file: Mutex<File>,
+}
+
+impl History {
+    /// An empty one.
+    pub fn start() -> Arc<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = File::options().create(true).append(true).open(folder.path().join("history")).expect("a file");
+        Arc::new(Self { folder, file: Mutex::new(file) })
+    }
+
+    /// Adds a line.
+    pub fn add(&self, line: &Line) {
+        let mut text = serde_json::to_string(line).expect("JSON");
+        text.push('\n');
+        self.file.lock().unwrap().write_all(text.as_bytes()).expect("writing the history");
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("history")
+    }
+}
+
+/// What is wrong with a history.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// An event that was acknowledged did not come.
+    Lost {
+        /// Where it did not come.
+        target: String,
+        /// Which.
+        sequence: u64,
+    },
+    /// An event came for the first time after a later one.
+    OutOfOrder {
+        /// Where.
+        target: String,
+        /// Which.
+        sequence: u64,
+        /// After which.
+        after: u64,
+    },
+    /// Something came that nobody had posted for it.
+    Phantom {
+        /// Where.
+        target: String,
+        /// What.
+        sequence: u64,
+    },
+}
+
+/// What the checker has found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How many events were acknowledged.
+    pub posted: usize,
+    /// How many came for the first time, all targets together.
+    pub arrived: usize,
+    /// How many came again.
+    pub duplicates: usize,
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads a history from its first line to its last.
+pub fn check(history: &Path) -> Report {
+    let lines = BufReader::new(File::open(history).expect("the history")).lines();
+    let lines = lines.map(|line| serde_json::from_str(&line.expect("a line")).expect("a line of a history"));
+    let (mut asked, mut posted) = (BTreeMap::<String, String>::new(), BTreeMap::<u64, String>::new());
+    let (mut arrivals, mut unknown) = (BTreeMap::<String, Vec<u64>>::new(), 0);
+    for line in lines {
+        match line {
+            Line::Registered { target, event_type } => drop(asked.insert(target, event_type)),
+            Line::Posted { event_type, sequence } => drop(posted.insert(sequence, event_type)),
+            Line::Unknown => unknown += 1,
+            Line::Arrived { target, sequence } => arrivals.entry(target).or_default().push(sequence),
+        }
+    }
+    let mut report = Report { posted: posted.len(), ..Report::default() };
+    let mut unposted = BTreeSet::new();
+    for (target, event_type) in &asked {
+        let expected: BTreeSet<u64> =
+            posted.iter().filter(|(_, posted)| *posted == event_type).map(|(sequence, _)| *sequence).collect();
+        let mut seen = BTreeSet::new();
+        for sequence in arrivals.remove(target).unwrap_or_default() {
+            let latest = seen.last().copied().unwrap_or(0);
+            if !seen.insert(sequence) {
+                report.duplicates += 1;
+                continue;
+            }
+            report.arrived += 1;
+            let target = target.clone();
+            if latest > sequence {
+                report.faults.push(Fault::OutOfOrder { target: target.clone(), sequence, after: latest });
+            }
+            match posted.get(&sequence) {
+                Some(posted) if posted == event_type => {}
+                Some(_) => report.faults.push(Fault::Phantom { target, sequence }),
+                None => {
+                    unposted.insert(sequence);
+                    if unposted.len() > unknown {
+                        report.faults.push(Fault::Phantom { target, sequence });
+                    }
+                }
+            }
+        }
+        for sequence in expected.difference(&seen) {
+            report.faults.push(Fault::Lost { target: target.clone(), sequence: *sequence });
+        }
+    }
+    for (target, sequences) in arrivals {
+        let phantom = |sequence| Fault::Phantom { target: target.clone(), sequence };
+        report.faults.extend(sequences.into_iter().map(phantom));
+    }
+    report
+}
+
+/// One server with many targets, by path, which writes down what comes.
+pub struct Targets {
+    port: u16,
+    state: Arc<Arrivals>,
+    server: Option<(CancellationToken, JoinHandle<()>)>,
+}
+
+struct Arrivals {
+    history: Arc<History>,
+    latest: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Targets {
+    /// Starts them.
+    pub async fn start(history: Arc<History>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let state = Arc::new(Arrivals { history, latest: Mutex::default() });
+        let stop = CancellationToken::new();
+        let router = Router::new().fallback(arrive).with_state(state.clone());
+        let task = tokio::spawn(web::serve(listener, router, stop.clone(), Duration::ZERO));
+        Self { port, state, server: Some((stop, task)) }
+    }
+
+    /// The URL of the target with this path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// How many targets have had this event, or a later one.
+    pub fn reached(&self, sequence: u64) -> usize {
+        self.state.latest.lock().unwrap().values().filter(|latest| **latest >= sequence).count()
+    }
+}
+
+impl Drop for Targets {
+    fn drop(&mut self) {
+        if let Some((stop, _)) = self.server.take() {
+            stop.cancel();
+        }
+    }
+}
+
+async fn arrive(State(state): State<Arc<Arrivals>>, request: Request) -> StatusCode {
+    let header = request.headers().get("ce-sequence").and_then(|digits| digits.to_str().ok());
+    let Some(sequence) = header.and_then(|digits| digits.parse().ok()) else { return StatusCode::BAD_REQUEST };
+    let target = request.uri().path().to_owned();
+    // Under one lock, so that the lines stand in the order in which the answers were given.
+    let mut latest = state.latest.lock().unwrap();
+    state.history.add(&Line::Arrived { target: target.clone(), sequence });
+    let known = latest.entry(target).or_default();
+    *known = sequence.max(*known);
+    StatusCode::OK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(change: impl Fn(&mut Vec<Line>)) -> Report {
+        let line = |target: &str, sequence| Line::Arrived { target: target.to_owned(), sequence };
+        let posted = |event_type: &str, sequence| Line::Posted { event_type: event_type.to_owned(), sequence };
+        let registered = |target: &str, event_type: &str| Line::Registered {
+            target: target.to_owned(),
+            event_type: event_type.to_owned(),
+        };
+        let mut lines = vec![registered("/1", "a"), registered("/2", "b")];
+        lines.extend([posted("a", 1), posted("b", 2), posted("a", 3), posted("a", 4)]);
+        lines.extend([line("/1", 1), line("/2", 2), line("/1", 3), line("/1", 4)]);
+        change(&mut lines);
+        let history = History::start();
+        lines.iter().for_each(|line| history.add(line));
+        check(&history.path())
+    }
+
+    #[test]
+    fn a_good_history_has_no_fault_and_duplicates_are_counted() {
+        assert_eq!(checked(|_| {}), Report { posted: 4, arrived: 4, duplicates: 0, faults: vec![] });
+        let twice = |lines: &mut Vec<Line>| lines.push(lines[6].clone());
+        assert_eq!(checked(twice), Report { posted: 4, arrived: 4, duplicates: 1, faults: vec![] });
+        let unknown = |lines: &mut Vec<Line>| {
+            lines.insert(0, Line::Unknown);
+            lines.push(Line::Arrived { target: "/1".into(), sequence: 5 });
+        };
+        assert_eq!(checked(unknown).faults, []);
+    }
+
+    #[test]
+    fn a_dropped_a_swapped_and_a_phantom_event_are_found() {
+        let target = || "/1".to_owned();
+        let dropped = |lines: &mut Vec<Line>| drop(lines.remove(8));
+        assert_eq!(checked(dropped).faults, [Fault::Lost { target: target(), sequence: 3 }]);
+        let swapped = |lines: &mut Vec<Line>| lines.swap(8, 9);
+        assert_eq!(checked(swapped).faults, [Fault::OutOfOrder { target: target(), sequence: 3, after: 4 }]);
+        let of_another = |lines: &mut Vec<Line>| lines.push(Line::Arrived { target: target(), sequence: 2 });
+        assert!(checked(of_another).faults.contains(&Fault::Phantom { target: target(), sequence: 2 }));
+        let unposted = |lines: &mut Vec<Line>| lines.push(Line::Arrived { target: target(), sequence: 9 });
+        assert_eq!(checked(unposted).faults, [Fault::Phantom { target: target(), sequence: 9 }]);
+        let elsewhere = |lines: &mut Vec<Line>| lines.push(Line::Arrived { target: "/3".into(), sequence: 1 });
+        assert_eq!(checked(elsewhere).faults, [Fault::Phantom { target: "/3".into(), sequence: 1 }]);
+    }
+}
