@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use web::openapi::{BodyProblems, NatsProblems, ProblemDetails, ValueProblems};
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ProblemDetails, ValueProblems};
 use web::{Problem, query};
 
 use crate::Receiver;
@@ -48,7 +48,7 @@ const BATCH_BODIES: usize = 16;
     responses(
         (status = 201, description = "It is stored", body = schema::Receipts),
         (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
-        BodyProblems, ValueProblems, NatsProblems,
+        BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn post_json(
@@ -101,7 +101,7 @@ pub async fn post_json(
     responses(
         (status = 201, description = "All are stored", body = schema::Receipts),
         (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
-        BodyProblems, ValueProblems, NatsProblems,
+        BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn post_cloud_events(

@@ -20,7 +20,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use web::openapi::{NatsProblems, NoSuchThing, ValueProblems};
+use web::openapi::{AccessProblems, NatsProblems, NoSuchThing, ValueProblems};
 use web::{Problem, query};
 
 use crate::Receiver;
@@ -84,7 +84,7 @@ struct Scan {
             (String = "application/x-ndjson", example = "{\"sequence\":17,\"id\":\"4711\",\"type\":\"order.created\",\"source\":\"/shop\",\"time\":\"2026-01-31T09:30:00.000000Z\",\"transaction_id\":\"20260131093000.000000\",\"data\":{\"n\":1}}\n"),
             (String = "text/event-stream", example = "id: 17\ndata: {\"sequence\":17}\n\n"),
         )),
-        ValueProblems, NatsProblems,
+        ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn list(
@@ -121,7 +121,7 @@ pub async fn list(
     path = "/v1/events/{key}",
     tag = "Events",
     params(("key" = u64, Path, description = "Its place in the log", minimum = 1)),
-    responses((status = 200, description = "The event", body = schema::Event), NoSuchThing, ValueProblems, NatsProblems),
+    responses((status = 200, description = "The event", body = schema::Event), NoSuchThing, ValueProblems, NatsProblems, AccessProblems),
 )]
 pub async fn get(
     State(receiver): State<Arc<Receiver>>,

@@ -14,7 +14,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
 use url::Url;
 use uuid::Uuid;
-use web::openapi::{BodyProblems, NatsProblems, ValueProblems};
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
 use crate::Receiver;
 use crate::error::Refusal;
@@ -55,7 +55,7 @@ struct Receipt {
             ("Event-Time" = String, description = "When it was received, RFC 3339"),
         )),
         (status = 302, description = "It is stored, and the data names a `redirect_url`", body = schema::Received, headers(("Location" = String, description = "The `redirect_url`"))),
-        BodyProblems, ValueProblems, NatsProblems,
+        BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn receive_event(

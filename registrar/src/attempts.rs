@@ -8,7 +8,7 @@ use axum::response::Json;
 use domain::event::MAX_SEQUENCE;
 use domain::lane::Attempt;
 use serde_json::{Value, json};
-use web::openapi::{NatsProblems, NoSuchThing, ValueProblems};
+use web::openapi::{AccessProblems, NatsProblems, NoSuchThing, ValueProblems};
 use web::{Problem, query};
 
 use crate::schema;
@@ -44,7 +44,7 @@ struct Query {
         ("to_sequence" = Option<u64>, Query, description = "Only of this event and earlier ones"),
         ("limit" = Option<u64>, Query, description = "At most so many", minimum = 1, maximum = 1000),
     ),
-    responses((status = 200, description = "Them", body = schema::Attempts), NoSuchThing, ValueProblems, NatsProblems),
+    responses((status = 200, description = "Them", body = schema::Attempts), NoSuchThing, ValueProblems, NatsProblems, AccessProblems),
 )]
 pub async fn list(
     State(registrar): State<Arc<Registrar>>,

@@ -13,7 +13,7 @@ use domain::{Entry, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, 
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 use web::Problem;
-use web::openapi::{BodyProblems, NatsProblems, ValueProblems};
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
 use crate::schema;
 use crate::start::Starts;
@@ -42,7 +42,7 @@ struct Addition {
     request_body(content = schema::Registrations),
     responses(
         (status = 200, description = "They are registered", body = schema::Registered),
-        BodyProblems, ValueProblems, NatsProblems,
+        BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn register_for_events(

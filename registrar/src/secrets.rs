@@ -13,7 +13,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use web::Problem;
-use web::openapi::{BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 
 use crate::schema;
 use crate::subscriptions::{change, no_such, parse_id};
@@ -35,7 +35,7 @@ use crate::{Registrar, read_json_if_any};
     responses(
         (status = 200, description = "It signs from now on", body = schema::NewSecret),
         (status = 409, description = "mer runs without `MER_SECRET_KEY`, or too many secrets are current", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "this mer cannot keep secrets: set MER_SECRET_KEY (base64 of 32 bytes, as from `openssl rand -base64 32`) for registrar and dispatcher"})),
-        BodyProblems, NoSuchThing, ValueProblems, NatsProblems,
+        BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn rotate(

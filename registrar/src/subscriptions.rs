@@ -19,7 +19,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
-use web::openapi::{BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 use web::{Problem, query};
 
 use crate::register::MAX_ENTRIES;
@@ -48,7 +48,7 @@ const LOOK_UPS: usize = 16;
     responses(
         (status = 200, description = "It is replaced", body = schema::Subscription),
         (status = 201, description = "It is made", body = schema::Subscription),
-        BodyProblems, ValueProblems, NatsProblems,
+        BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn put(
@@ -89,7 +89,7 @@ pub async fn put(
     request_body(content = schema::SubscriptionPatch),
     responses(
         (status = 200, description = "It is changed", body = schema::Subscription),
-        BodyProblems, NoSuchThing, ValueProblems, NatsProblems,
+        BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn patch(
@@ -122,7 +122,7 @@ pub async fn patch(
     path = "/v1/subscriptions/{id}",
     tag = "Subscriptions",
     params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
-    responses((status = 200, description = "It", body = schema::Subscription), NoSuchThing, NatsProblems),
+    responses((status = 200, description = "It", body = schema::Subscription), NoSuchThing, NatsProblems, AccessProblems),
 )]
 pub async fn get(
     Extract(registrar): Extract<Arc<Registrar>>,
@@ -142,7 +142,7 @@ pub async fn get(
         ("after" = Option<String>, Query, description = "Begin behind this id"),
         ("limit" = Option<u64>, Query, description = "The most of a page", minimum = 1, maximum = 1000),
     ),
-    responses((status = 200, description = "A page of them", body = schema::SubscriptionPage), ValueProblems, NatsProblems),
+    responses((status = 200, description = "A page of them", body = schema::SubscriptionPage), ValueProblems, NatsProblems, AccessProblems),
 )]
 pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref())?;
@@ -171,7 +171,7 @@ pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): 
     path = "/v1/subscriptions/{id}",
     tag = "Subscriptions",
     params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
-    responses((status = 204, description = "It is gone"), NoSuchThing, NatsProblems),
+    responses((status = 204, description = "It is gone"), NoSuchThing, NatsProblems, AccessProblems),
 )]
 pub async fn delete(
     Extract(registrar): Extract<Arc<Registrar>>,
@@ -195,7 +195,7 @@ pub async fn delete(
     path = "/v1/subscriptions/{id}/pause",
     tag = "Subscriptions",
     params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
-    responses((status = 200, description = "They wait", body = schema::Subscription), NoSuchThing, NatsProblems),
+    responses((status = 200, description = "They wait", body = schema::Subscription), NoSuchThing, NatsProblems, AccessProblems),
 )]
 pub async fn pause(
     Extract(registrar): Extract<Arc<Registrar>>,
@@ -213,7 +213,7 @@ pub async fn pause(
     path = "/v1/subscriptions/{id}/resume",
     tag = "Subscriptions",
     params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
-    responses((status = 200, description = "They go on", body = schema::Subscription), NoSuchThing, NatsProblems),
+    responses((status = 200, description = "They go on", body = schema::Subscription), NoSuchThing, NatsProblems, AccessProblems),
 )]
 pub async fn resume(
     Extract(registrar): Extract<Arc<Registrar>>,
@@ -240,7 +240,7 @@ pub async fn resume(
     responses(
         (status = 202, description = "It has begun", body = schema::Subscription),
         (status = 409, description = "The subscription is completed", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "host_0123456789abcdef is completed: register it again, with a `datetime_start`, to have events delivered again"})),
-        BodyProblems, NoSuchThing, ValueProblems, NatsProblems,
+        BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn replay(
@@ -292,7 +292,7 @@ pub async fn replay(
     responses(
         (status = 200, description = "What came of it", body = schema::TestOutcome),
         (status = 202, description = "Nothing has come of it yet", body = schema::TestOutcome),
-        NoSuchThing, NatsProblems,
+        NoSuchThing, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn test(

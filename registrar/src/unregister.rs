@@ -10,7 +10,7 @@ use domain::registration::{Unregistration, parse_unregistrations};
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use web::Problem;
-use web::openapi::{BodyProblems, NatsProblems, ValueProblems};
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
 use crate::schema;
 use crate::{Registrar, put, read_json, unavailable};
@@ -25,7 +25,7 @@ use crate::{Registrar, put, read_json, unavailable};
     request_body(content = schema::Unregistrations),
     responses(
         (status = 200, description = "They are off", body = schema::Unregistered),
-        BodyProblems, ValueProblems, NatsProblems,
+        BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn unregister_for_events(

@@ -1,5 +1,7 @@
 //! What every command asks a running mer with.
 
+use std::fmt;
+
 use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::{Stream, TryStreamExt};
@@ -15,25 +17,51 @@ pub(crate) struct Access {
     #[arg(long, env = "MER_URL", default_value = "http://127.0.0.1:8888", global = true)]
     pub(crate) url: String,
 
+    /// A token, where mer asks for one; best not as a flag, which others on the machine see
+    #[arg(long, env = "MER_TOKEN", hide_env_values = true, global = true)]
+    pub(crate) token: Option<Token>,
+
     /// Show answers as JSON, one a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
 
+/// A bearer token, which is not shown.
+#[derive(Clone)]
+pub(crate) struct Token(String);
+
+impl From<&str> for Token {
+    fn from(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
 /// A client of one mer.
 pub(crate) struct Api {
     base: String,
+    token: Option<Token>,
     client: Client,
 }
 
 impl Api {
     pub(crate) fn new(access: &Access) -> anyhow::Result<Self> {
         let client = Client::builder().no_proxy().build().context("making the HTTP client")?;
-        Ok(Self { base: access.url.trim_end_matches('/').to_owned(), client })
+        let token = access.token.clone().filter(|Token(token)| !token.is_empty());
+        Ok(Self { base: access.url.trim_end_matches('/').to_owned(), token, client })
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base))
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(Token(token)) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Sends a request; an answer that is a problem becomes an error that says what it says.

@@ -116,6 +116,15 @@ pub(crate) struct Options {
     #[arg(long, env = "MER_SECRET_KEY", hide_env_values = true, value_parser = secret_key)]
     pub(crate) secret_key: Option<SecretKey>,
 
+    /// Who may do what: a file with a line NAME SCOPE[,SCOPE] TOKEN for each token, where scopes are publish, subscribe,
+    /// read and admin, and TOKEN may be sha256: and its hash. Without it everybody may do everything
+    #[arg(long, env = "MER_TOKENS_FILE")]
+    pub(crate) tokens_file: Option<PathBuf>,
+
+    /// How many requests may be under way; further ones are answered 429
+    #[arg(long, env = "MER_MAX_REQUESTS", default_value_t = 4096, value_parser = at_least_one)]
+    pub(crate) max_requests: usize,
+
     /// The largest request body, in bytes
     #[arg(long, env = "MER_MAX_BODY_BYTES", default_value_t = 1024 * 1024)]
     pub(crate) max_body_bytes: usize,
@@ -156,6 +165,11 @@ pub(crate) struct SecretKey(Result<SealingKeys, NotAKey>);
 impl Options {
     pub(crate) fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
+    }
+
+    /// Whether any role does what not everybody may ask for.
+    pub(crate) fn takes_requests(&self) -> bool {
+        self.has(Role::Receiver) || self.has(Role::Registrar)
     }
 
     /// Whether any role works with NATS.

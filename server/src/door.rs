@@ -4,12 +4,15 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower::ServiceExt;
 use web::Problem;
 
-use crate::ops;
+use crate::overload::Room;
+use crate::tokens::Tokens;
+use crate::{auth, ops, overload};
 
 /// How long whoever comes too early should wait, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
@@ -28,13 +31,16 @@ impl Door {
     }
 }
 
-/// `/healthz`, and whatever is behind the door.
-pub(crate) fn router(door: Arc<Door>) -> Router {
+/// `/healthz`, and whatever is behind the door, for those who may ask for it, as long as there is room. Who may not takes
+/// no room.
+pub(crate) fn router(door: Arc<Door>, tokens: Option<Arc<Tokens>>, max_requests: usize) -> Router {
     Router::new()
         .route("/healthz", get(ops::healthz))
         .fallback(pass)
         .method_not_allowed_fallback(web::problem::method_not_allowed)
         .with_state(door)
+        .layer(from_fn_with_state(Room::new(max_requests), overload::limit))
+        .layer(from_fn_with_state(tokens, auth::authorize))
 }
 
 async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use web::Problem;
-use web::openapi::BodyProblems;
+use web::openapi::{BodyProblems, TooBusy};
 
 /// The largest body that it takes, in bytes: more than any event has, for one that it refused would come again for ever.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
@@ -26,7 +26,7 @@ pub(crate) fn router() -> OpenApiRouter {
     path = "/hello/",
     tag = "Sample listener",
     request_body(content = serde_json::Value, example = json!({"name": "tismoj"})),
-    responses((status = 200, description = "A greeting", body = Object, example = json!({"hello": {"response": "Hello, tismoj!"}})), BodyProblems),
+    responses((status = 200, description = "A greeting", body = Object, example = json!({"hello": {"response": "Hello, tismoj!"}})), BodyProblems, TooBusy),
 )]
 async fn hello(headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
     let body = web::body::read_json(&headers, body, MAX_BODY_BYTES).await?;

@@ -3,6 +3,8 @@
 //! - [`config`]: flags and environment variables.
 //! - [`serve`]: the roles of one process, started, watched and stopped together.
 //! - [`door`]: the way in, before and after the roles are there.
+//! - [`tokens`]: who may do what, out of the tokens file; [`auth`]: asked at each request.
+//! - [`overload`]: how many requests may be under way.
 //! - [`ops`]: `/healthz` and `/readyz`; [`docs`]: `/openapi.json` and `/docs`.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
 //! - [`hello`]: the sample listener.
@@ -10,6 +12,7 @@
 //!
 //! Everything that serves events lives in the other crates; this one puts them together.
 
+mod auth;
 mod client;
 mod config;
 mod docs;
@@ -18,8 +21,10 @@ mod embedded_nats;
 mod events;
 mod hello;
 mod ops;
+mod overload;
 mod serve;
 mod subs;
+mod tokens;
 mod trace;
 
 use std::io::IsTerminal;

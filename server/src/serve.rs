@@ -24,6 +24,7 @@ use web::problem;
 use crate::config::{Options, Role};
 use crate::door::{self, Door};
 use crate::embedded_nats::EmbeddedNats;
+use crate::tokens::Tokens;
 use crate::{docs, hello, ops};
 
 /// How long the connection to NATS may take to close.
@@ -32,6 +33,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Runs the roles until SIGINT or SIGTERM.
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let secret_keys = options.secret_keys().context("reading MER_SECRET_KEY")?;
+    let tokens = options.tokens_file.as_deref().map(Tokens::read).transpose()?.map(Arc::new);
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| {
         format!("listening on {}: choose another address with MER_LISTEN or --listen", options.listen)
@@ -53,9 +55,18 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let door = Arc::new(Door::default());
     let mut http = JoinSet::new();
     let http_end = CancellationToken::new();
-    http.spawn(web::serve(listener, door::router(door.clone()), http_end.clone(), options.shutdown_grace()));
+    let routes = door::router(door.clone(), tokens.clone(), options.max_requests);
+    http.spawn(web::serve(listener, routes, http_end.clone(), options.shutdown_grace()));
     let _end_http = http_end.clone().drop_guard();
     tracing::info!(%address, roles = ?options.roles, version = env!("CARGO_PKG_VERSION"), "mer.listening");
+    match &tokens {
+        Some(tokens) => tracing::info!(tokens = tokens.len(), "mer.tokens_read"),
+        None if options.takes_requests() && !address.ip().to_canonical().is_loopback() => tracing::warn!(
+            %address,
+            "mer.open_to_everybody: whoever reaches this address may do everything: name tokens with MER_TOKENS_FILE"
+        ),
+        None => {}
+    }
 
     let embedded = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -174,7 +185,9 @@ fn router(
     if options.has(Role::Hello) {
         router = router.merge(hello::router());
     }
-    docs::documented(router).fallback(problem::not_found).method_not_allowed_fallback(problem::method_not_allowed)
+    docs::documented(router, options.tokens_file.is_some())
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
 }
 
 /// A task that tells mer to stop when it is sent SIGINT or SIGTERM.
@@ -189,4 +202,58 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Outpu
         tracing::info!(signal, "mer.stopping");
         stop.cancel();
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth;
+    use crate::config::{Cli, Command};
+    use axum::body::Body;
+    use axum::extract::Request;
+    use clap::Parser;
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+    use tower::ServiceExt;
+
+    /// The description of all roles; no NATS is needed for that.
+    async fn description(arguments: &[&str]) -> Value {
+        let roles = ["mer", "serve", "--roles", "receiver,registrar,dispatcher,hello"];
+        let Command::Serve(options) = Cli::parse_from(roles.iter().chain(arguments)).command else {
+            panic!("another command")
+        };
+        let broker = connect(&options, "nats://127.0.0.1:9".to_owned()).await.unwrap();
+        let router = router(&options, None, Some(&broker), &CancellationToken::new());
+        let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
+        let body = router.oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_described_route_has_its_scope_and_says_so() {
+        for (arguments, is_optional) in [(&[] as &[_], true), (&["--tokens-file", "tokens"], false)] {
+            let description = description(arguments).await;
+            assert_eq!(description["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+            let mut counted = [0, 0];
+            for (path, operations) in description["paths"].as_object().unwrap() {
+                for (method, operation) in operations.as_object().unwrap() {
+                    let scope = auth::needed(&method.to_uppercase().parse().unwrap(), path);
+                    assert_ne!(scope, Some(crate::tokens::Scope::Admin), "{method} {path} is not known to auth");
+                    counted[usize::from(scope.is_some())] += 1;
+                    let declares = |status: &str| operation["responses"].get(status).is_some();
+                    for status in ["401", "403"] {
+                        assert_eq!(declares(status), scope.is_some(), "{method} {path} {status}");
+                    }
+                    assert_eq!(declares("429"), !["/healthz", "/readyz"].contains(&path.as_str()), "{method} {path}");
+                    let expected = match scope {
+                        None => Value::Null,
+                        Some(scope) if is_optional => json!([{}, {"bearer": [scope.name()]}]),
+                        Some(scope) => json!([{"bearer": [scope.name()]}]),
+                    };
+                    assert_eq!(operation["security"], expected, "{method} {path}");
+                }
+            }
+            assert!(counted[0] == 3 && counted[1] > 15, "{counted:?}");
+        }
+    }
 }

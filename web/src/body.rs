@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
@@ -54,6 +54,14 @@ async fn read_up_to(mut body: Body, limit: usize) -> Result<Option<Bytes>, axum:
         bytes.extend_from_slice(&data);
     }
     Ok(Some(bytes.freeze()))
+}
+
+/// Takes in a body that nobody wants and throws it away, within bounds, so that its sender sees the answer. One who asked
+/// first whether to send it (`Expect`) is not told to.
+pub async fn discard(headers: &HeaderMap, body: Body) {
+    if !headers.contains_key(EXPECT) {
+        let _ = timeout(DRAIN_DEADLINE, drain(body)).await;
+    }
 }
 
 async fn drain(mut body: Body) {

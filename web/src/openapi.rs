@@ -83,6 +83,28 @@ pub enum NatsProblems {
     Unavailable(ProblemDetails),
 }
 
+/// What any operation may answer before it is looked at: to whoever may not ask for it, and when there are too many.
+#[derive(IntoResponses)]
+pub enum AccessProblems {
+    /// Tokens are asked for, and there is none, or one that is not known
+    #[response(status = 401, content_type = "application/problem+json", headers(("WWW-Authenticate" = String, description = "`Bearer`")), example = json!({"title": "Unauthorized", "status": 401, "detail": "a token is needed: send `Authorization: Bearer TOKEN`"}))]
+    Unauthorized(ProblemDetails),
+    /// The token may not do this
+    #[response(status = 403, content_type = "application/problem+json", headers(("WWW-Authenticate" = String, description = "`Bearer`, with the scope that is needed")), example = json!({"title": "Forbidden", "status": 403, "detail": "this needs a token with the scope `publish`"}))]
+    Forbidden(ProblemDetails),
+    /// More requests are under way than may be. Nothing was stored
+    #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds to wait before trying again")), example = json!({"title": "Too Many Requests", "status": 429, "detail": "more than 4096 requests are under way. Nothing was stored, and it is safe to send the request again"}))]
+    TooMany(ProblemDetails),
+}
+
+/// What an operation that everybody may ask for may answer before it is looked at.
+#[derive(IntoResponses)]
+pub enum TooBusy {
+    /// More requests are under way than may be. Nothing was stored
+    #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds to wait before trying again")), example = json!({"title": "Too Many Requests", "status": 429, "detail": "more than 4096 requests are under way. Nothing was stored, and it is safe to send the request again"}))]
+    TooMany(ProblemDetails),
+}
+
 /// A schema out of JSON, for what `derive` cannot say. One that is none becomes the schema of anything.
 pub fn schema_of(json: serde_json::Value) -> RefOr<Schema> {
     serde_json::from_value(json).unwrap_or_else(|_| RefOr::T(Schema::default()))

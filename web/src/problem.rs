@@ -53,6 +53,11 @@ impl Problem {
         Self { retry_after_secs: Some(retry_after_secs), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
+    /// 429, to be tried again after so many seconds.
+    pub fn too_many(detail: impl ToString, retry_after_secs: u32) -> Self {
+        Self { retry_after_secs: Some(retry_after_secs), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+    }
+
     /// The same, with one more sentence.
     pub fn with_note(mut self, note: &str) -> Self {
         self.detail = format!("{}. {note}", self.detail);
