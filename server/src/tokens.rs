@@ -113,7 +113,9 @@ pub(crate) enum Fault {
     NameAgain(usize),
     #[error("scope {0} of the list is none: they are publish, subscribe, read and admin")]
     Scope(usize),
-    #[error("the token must have {MIN_TOKEN_CHARS} to {MAX_TOKEN_CHARS} characters, as `openssl rand -hex 32` makes it")]
+    #[error(
+        "the token must have {MIN_TOKEN_CHARS} to {MAX_TOKEN_CHARS} characters, as `openssl rand -hex 32` makes it"
+    )]
     Length,
     #[error("the token may have only letters, digits and -._~+/, with = at its end")]
     Characters,

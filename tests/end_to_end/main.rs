@@ -5,6 +5,7 @@
 
 mod answers;
 mod attributes;
+mod authentication;
 mod backfill;
 mod bad_input;
 mod commands;
