@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{BadCredentials, Credentials, Tls};
 use crate::error::{During, Unavailable};
 use crate::topology::{self, Objects};
 
@@ -29,6 +30,10 @@ const TOPOLOGY_RETRY: Duration = Duration::from_millis(250);
 pub struct Config {
     /// Addresses, separated by commas: `nats://host:4222`.
     pub url: String,
+    /// Who this is, where the server asks.
+    pub credentials: Credentials,
+    /// Whether, and by whose word, the server is known.
+    pub tls: Tls,
     /// How this process shows in `nats server report connections`.
     pub name: String,
     /// Copies of each stream and bucket that is made (1, 3 or 5).
@@ -46,12 +51,20 @@ pub struct Link {
     pub is_up: bool,
 }
 
-/// The address is not one.
+/// What was given cannot be used to reach NATS.
 #[derive(Debug, thiserror::Error)]
-#[error("`{url}` is not the address of a NATS server, like `nats://127.0.0.1:4222`: {why}")]
-pub struct BadAddress {
-    url: String,
-    why: String,
+pub enum BadConfig {
+    /// The address is not one.
+    #[error("`{url}` is not the address of a NATS server, like `nats://127.0.0.1:4222`: {why}")]
+    Address {
+        /// What was given, without user and password.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The credentials, or the certificates, are none.
+    #[error(transparent)]
+    Credentials(#[from] BadCredentials),
 }
 
 /// A handle on NATS; clones share one connection.
@@ -66,8 +79,8 @@ pub struct Broker {
 
 impl Broker {
     /// Starts to connect, and returns at once whether or not there is a server yet. Run [`Broker::keep`] beside it.
-    pub async fn connect(config: Config) -> Result<Self, BadAddress> {
-        let bad = |why: String| BadAddress { url: redacted(&config.url), why };
+    pub async fn connect(config: Config) -> Result<Self, BadConfig> {
+        let bad = |why: String| BadConfig::Address { url: redacted(&config.url), why };
         let addresses: Vec<ServerAddr> = config
             .url
             .split(',')
@@ -76,7 +89,11 @@ impl Broker {
         let hosts_and_ports = addresses.iter().map(|address| (address.host().to_owned(), address.port())).collect();
         let (link_writer, link) = watch::channel(Link { generation: 0, is_up: false });
         let link_writer = Arc::new(link_writer);
-        let client = ConnectOptions::new()
+        let options = config.tls.apply(ConnectOptions::new()).await?;
+        let client = config
+            .credentials
+            .apply(options)
+            .await?
             .name(&config.name)
             .retry_on_initial_connect()
             .max_reconnects(None)

@@ -1,6 +1,7 @@
 //! NATS JetStream, and the only crate that names it: streams, buckets and consumers in the words of `domain`.
 //!
 //! - [`connection`]: one connection, kept up; whoever must know hears of each new one.
+//! - [`access`]: credentials and TLS.
 //! - [`topology`]: which objects there are, and making them.
 //! - [`event_log`], [`store`]: the stream `EVENTS`: reading, looking up by time and by sequence; adding to it.
 //! - [`subscriptions`], [`lanes`]: the two buckets: what was asked for, and what is.
@@ -10,6 +11,7 @@
 //!
 //! Nothing here knows HTTP, targets, or what is done with an event.
 
+pub mod access;
 pub mod attempts;
 mod bucket;
 pub mod connection;
@@ -23,5 +25,6 @@ pub mod store;
 pub mod subscriptions;
 pub mod topology;
 
+pub use access::{Credentials, Tls};
 pub use connection::{Broker, Config, Link};
 pub use error::Unavailable;

@@ -1,10 +1,12 @@
 //! Flags and environment variables.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use broker::{Credentials, Tls};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use dispatcher::EgressPolicy;
@@ -91,6 +93,9 @@ pub(crate) struct Options {
     #[arg(long, env = "MER_NATS_URL", hide_env_values = true, value_parser = non_empty)]
     pub(crate) nats_url: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) nats: NatsAccess,
+
     /// The nats-server binary (2.14 or later) for the embedded one
     #[arg(long, env = "MER_NATS_SERVER", default_value = "nats-server")]
     pub(crate) nats_server: PathBuf,
@@ -148,6 +153,73 @@ pub(crate) struct Options {
     /// How long requests under way may take to end when mer stops, in milliseconds
     #[arg(long, env = "MER_SHUTDOWN_GRACE_MS", default_value_t = 10_000)]
     pub(crate) shutdown_grace_ms: u64,
+}
+
+/// How NATS servers are told who this is. For those that `nats_url` names: the embedded one asks for nothing.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NatsAccess {
+    /// A .creds file, where NATS asks for one
+    #[arg(long, env = "MER_NATS_CREDS", group = "nats_credentials", requires = "nats_url")]
+    nats_creds: Option<PathBuf>,
+
+    /// A file with the seed of an NKey
+    #[arg(long, env = "MER_NATS_NKEY", group = "nats_credentials", requires = "nats_url")]
+    nats_nkey: Option<PathBuf>,
+
+    /// A user of NATS, with a password
+    #[arg(long, env = "MER_NATS_USER", group = "nats_credentials", requires_all = ["nats_url", "nats_password"])]
+    nats_user: Option<String>,
+
+    /// Its password; best not as a flag, which others on the machine see
+    #[arg(long, env = "MER_NATS_PASSWORD", hide_env_values = true, requires = "nats_user")]
+    nats_password: Option<Hidden>,
+
+    /// A token; best not as a flag either
+    #[arg(long, env = "MER_NATS_TOKEN", hide_env_values = true, group = "nats_credentials", requires = "nats_url")]
+    nats_token: Option<Hidden>,
+
+    /// PEM certificates to know NATS by, beside those of the system
+    #[arg(long, env = "MER_NATS_CA", requires = "nats_url")]
+    nats_ca: Option<PathBuf>,
+
+    /// Refuse a NATS server that does not speak TLS
+    #[arg(long, env = "MER_NATS_TLS", requires = "nats_url")]
+    nats_tls: bool,
+}
+
+/// A text that is not shown.
+#[derive(Clone)]
+pub(crate) struct Hidden(String);
+
+impl From<&str> for Hidden {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
+}
+
+impl NatsAccess {
+    /// Who this is. Of the ways to say so there is one at most: clap sees to that.
+    pub(crate) fn credentials(&self) -> Credentials {
+        match self.clone() {
+            Self { nats_creds: Some(path), .. } => Credentials::File(path),
+            Self { nats_nkey: Some(path), .. } => Credentials::Nkey(path),
+            Self { nats_user: Some(name), nats_password: Some(Hidden(password)), .. } => {
+                Credentials::User { name, password }
+            }
+            Self { nats_token: Some(Hidden(token)), .. } => Credentials::Token(token),
+            _ => Credentials::None,
+        }
+    }
+
+    pub(crate) fn tls(&self) -> Tls {
+        Tls { ca: self.nats_ca.clone(), is_required: self.nats_tls }
+    }
 }
 
 impl From<Egress> for EgressPolicy {
@@ -236,6 +308,37 @@ mod tests {
         assert!(good.secret_keys().unwrap().is_some());
         let error = bad.secret_keys().unwrap_err().to_string();
         assert!(!format!("{good:?} {bad:?} {error}").contains("AAAA"));
+    }
+
+    #[test]
+    fn nats_is_told_in_one_way_who_this_is_and_nobody_else_is() {
+        let of = |arguments: &[&str]| {
+            let command = ["mer", "serve", "--nats-url", "nats://host"];
+            match Cli::try_parse_from(command.iter().chain(arguments)).map_err(|error| error.to_string())?.command {
+                Command::Serve(options) => Ok(format!("{:?} {options:?}", options.nats.credentials())),
+                _ => Err("another command".to_owned()),
+            }
+        };
+        for (arguments, expected) in [
+            (&[] as &[_], "None "),
+            (&["--nats-creds", "file"], "File(file) "),
+            (&["--nats-nkey", "file"], "Nkey(file) "),
+            (&["--nats-user", "mer", "--nats-password", "canary"], "User(mer) "),
+            (&["--nats-token", "canary"], "Token "),
+        ] {
+            let shown = of(arguments).unwrap();
+            assert!(shown.starts_with(expected) && !shown.contains("canary"), "{shown}");
+        }
+        for arguments in [
+            &["--nats-user", "mer"] as &[_],
+            &["--nats-password", "canary"],
+            &["--nats-user", "mer", "--nats-password", "canary", "--nats-token", "canary"],
+            &["--nats-creds", "file", "--nats-nkey", "file"],
+        ] {
+            let error = of(arguments).unwrap_err();
+            assert!(!error.contains("canary"), "{error}");
+        }
+        assert!(Cli::try_parse_from(["mer", "serve", "--nats-token", "canary"]).is_err());
     }
 
     #[test]

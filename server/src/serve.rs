@@ -96,6 +96,8 @@ async fn connect(options: &Options, url: String) -> anyhow::Result<Broker> {
     let names: Vec<String> = options.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
     let config = Config {
         url,
+        credentials: options.nats.credentials(),
+        tls: options.nats.tls(),
         name: format!("mer {} ({})", env!("CARGO_PKG_VERSION"), names.join(", ")),
         replicas: options.replicas,
         duplicate_window: Duration::from_secs(options.duplicate_window_secs),

@@ -17,6 +17,7 @@ mod failing_targets;
 mod faults;
 mod gaps;
 mod idempotency;
+mod nats_access;
 mod nats_objects;
 mod order;
 mod registrations;

@@ -16,6 +16,7 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 pub struct Nats {
     folder: TempDir,
     port: u16,
+    settings: String,
     process: Process,
 }
 
@@ -32,10 +33,15 @@ pub fn binary() -> PathBuf {
 impl Nats {
     /// Starts one.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts one with more in its configuration.
+    pub fn start_with(settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = crate::free_port();
-        let process = launch(&folder, port);
-        Self { folder, port, process }
+        let process = launch(&folder, port, settings);
+        Self { folder, port, settings: settings.to_owned(), process }
     }
 
     /// Where it listens.
@@ -50,7 +56,7 @@ impl Nats {
 
     /// Starts it again after [`Nats::kill`], on the same port and store.
     pub fn restart(&mut self) {
-        self.process = launch(&self.folder, self.port);
+        self.process = launch(&self.folder, self.port, &self.settings);
     }
 
     /// What stands in a bucket under the id of a URL's subscription; null where nothing does.
@@ -76,12 +82,12 @@ impl Nats {
     }
 }
 
-fn launch(folder: &TempDir, port: u16) -> Process {
+fn launch(folder: &TempDir, port: u16, settings: &str) -> Process {
     let path = folder.path();
     let config = path.join("nats-server.conf");
     let text = format!(
         "listen: \"127.0.0.1:{port}\"\nlog_file: \"{0}/nats-server.log\"\nmax_payload: 8MB\n\
-         jetstream {{ store_dir: \"{0}/store\", sync_interval: always }}\n",
+         jetstream {{ store_dir: \"{0}/store\", sync_interval: always }}\n{settings}\n",
         path.display()
     );
     std::fs::write(&config, text).expect("writing nats-server's configuration");

@@ -1,0 +1,136 @@
+//! How to show NATS who this is, and how to know that it is NATS.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use async_nats::ConnectOptions;
+use tokio::fs;
+
+/// Who this is, for NATS.
+#[derive(Clone, Default)]
+pub enum Credentials {
+    /// Nobody, or whom the address names.
+    #[default]
+    None,
+    /// A `.creds` file: a JWT and the seed that belongs to it.
+    File(PathBuf),
+    /// A file with the seed of an NKey.
+    Nkey(PathBuf),
+    /// A user and a password.
+    User {
+        /// The user.
+        name: String,
+        /// The password.
+        password: String,
+    },
+    /// A token.
+    Token(String),
+}
+
+/// Shows the kind and no secret.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::File(path) => write!(f, "File({})", path.display()),
+            Self::Nkey(path) => write!(f, "Nkey({})", path.display()),
+            Self::User { name, .. } => write!(f, "User({name})"),
+            Self::Token(_) => f.write_str("Token"),
+        }
+    }
+}
+
+/// TLS to NATS. A server that asks for TLS gets it in any case.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// PEM certificates to trust beside those of the system.
+    pub ca: Option<PathBuf>,
+    /// Whether a server without TLS is refused.
+    pub is_required: bool,
+}
+
+/// What was given to show who this is cannot be used. Says nothing of what is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum BadCredentials {
+    /// The file cannot be read.
+    #[error("reading {}: {error}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{} is not {expected}", path.display())]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+    },
+}
+
+impl Credentials {
+    /// Reads what is to be read, once: a file that changes is read at the next start.
+    pub(crate) async fn apply(&self, options: ConnectOptions) -> Result<ConnectOptions, BadCredentials> {
+        match self {
+            Self::None => Ok(options),
+            Self::File(path) => options.credentials(&read(path).await?).map_err(|_| BadCredentials::Unusable {
+                path: path.clone(),
+                expected: "a .creds file, with a JWT and the seed of a user",
+            }),
+            Self::Nkey(path) => match read(path).await?.trim() {
+                seed if is_seed(seed) => Ok(options.nkey(seed.to_owned())),
+                _ => Err(BadCredentials::Unusable {
+                    path: path.clone(),
+                    expected: "the seed of a user's NKey, which begins with SU and has 58 characters",
+                }),
+            },
+            Self::User { name, password } => Ok(options.user_and_password(name.clone(), password.clone())),
+            Self::Token(token) => Ok(options.token(token.clone())),
+        }
+    }
+}
+
+impl Tls {
+    pub(crate) async fn apply(&self, options: ConnectOptions) -> Result<ConnectOptions, BadCredentials> {
+        let options = options.require_tls(self.is_required);
+        let Some(path) = &self.ca else { return Ok(options) };
+        if read(path).await?.contains("-----BEGIN CERTIFICATE-----") {
+            return Ok(options.add_root_certificates(path.clone()));
+        }
+        Err(BadCredentials::Unusable { path: path.clone(), expected: "a PEM file with certificates" })
+    }
+}
+
+async fn read(path: &PathBuf) -> Result<String, BadCredentials> {
+    fs::read_to_string(path).await.map_err(|error| BadCredentials::Unreadable { path: path.clone(), error })
+}
+
+/// Whether it looks like one: base32, and a user's by its first two letters. The server says the rest.
+fn is_seed(text: &str) -> bool {
+    text.len() == 58
+        && text.starts_with("SU")
+        && text.bytes().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_shown() {
+        let user = Credentials::User { name: "mer".to_owned(), password: "canary".to_owned() };
+        let shown = format!("{user:?} {:?}", Credentials::Token("canary".to_owned()));
+        assert_eq!(shown, "User(mer) Token");
+    }
+
+    #[test]
+    fn a_seed_of_a_user_is_told_from_what_is_none() {
+        let seed = format!("SU{}", "A2".repeat(28));
+        assert!(is_seed(&seed));
+        for bad in ["", &seed[1..], &seed.to_lowercase(), &seed.replace("SU", "SA"), &seed.replace('2', "1")] {
+            assert!(!is_seed(bad), "{bad}");
+        }
+    }
+}
