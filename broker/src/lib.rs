@@ -7,6 +7,7 @@
 //! - [`subscriptions`], [`lanes`]: the two buckets: what was asked for, and what is.
 //! - [`leases`]: the bucket by which dispatchers share their work.
 //! - [`attempts`]: the stream `ATTEMPTS`: what came of deliveries, for whoever looks.
+//! - [`dead_letters`]: the stream `DEAD_LETTERS`: events that a subscription has given up on.
 //! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position.
 //!
 //! Nothing here knows HTTP, targets, or what is done with an event.
@@ -15,6 +16,7 @@ pub mod access;
 pub mod attempts;
 mod bucket;
 pub mod connection;
+pub mod dead_letters;
 mod direct_get;
 mod error;
 pub mod event_log;

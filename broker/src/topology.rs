@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::{GetStreamErrorKind, KeyValueErrorKind};
 use async_nats::jetstream::{Context, ErrorCode, kv, stream};
+use domain::dead_letter;
 
 use crate::attempts::SUBJECT_PREFIX;
 use crate::connection::Config;
@@ -47,8 +48,11 @@ pub(crate) struct Objects {
 pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects, Unavailable> {
     let dead_letters = stream::Config {
         name: DEAD_LETTERS.to_owned(),
-        description: Some("Events that a subscription has given up on, with the reason".to_owned()),
-        subjects: vec!["dead_letters.>".to_owned()],
+        description: Some(
+            "Events that a subscription has given up on, with the reason. Subject: dead_letters.<subscription id>"
+                .to_owned(),
+        ),
+        subjects: vec![format!("{}>", dead_letter::SUBJECT_PREFIX)],
         allow_direct: true,
         num_replicas: config.replicas,
         ..stream::Config::default()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::attempts::AttemptLog;
+use broker::dead_letters::DeadLetters;
 use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) setting_up: Arc<Semaphore>,
     pub(crate) extent: watch::Receiver<Extent>,
     pub(crate) attempts: Arc<Attempts>,
+    pub(crate) dead_letters: DeadLetters,
     pub(crate) lease: Lease,
 }
 
@@ -115,6 +117,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         setting_up: Arc::new(Semaphore::new(SETTING_UP)),
         extent,
         attempts: attempts.clone(),
+        dead_letters: DeadLetters::new(broker.clone()),
         lease,
         broker: broker.clone(),
     };

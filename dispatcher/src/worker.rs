@@ -367,12 +367,17 @@ impl Worker {
             self.pass_over(run, delivery).await?;
             return Ok(reached_end.then_some(Next::SetUp));
         };
-        if let Left::For(next) = self.push(run, event, &due).await? {
-            return Ok(Some(next));
-        }
+        let left = self.push(run, event, &due).await?;
         let was_held = run.lane.state == State::Held;
         let active = run.lane.active_entries();
-        let must_write = run.lane.delivered(&run.asked, event, &found);
+        let must_write = match left {
+            Left::For(next) => return Ok(Some(next)),
+            Left::Taken => run.lane.delivered(&run.asked, event, &found),
+            Left::Buried => {
+                run.lane.dead_lettered(&run.asked, event, &found);
+                true
+            }
+        };
         if event.sequence >= run.lane.live_from(&run.asked) {
             run.lane.phase = Phase::Live;
         }

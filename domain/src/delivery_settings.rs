@@ -37,6 +37,8 @@ pub enum OnExhausted {
     /// It waits, and the ones behind it, until the subscription is resumed.
     #[default]
     Hold,
+    /// It is kept as a dead letter, and the ones behind it go on.
+    DeadLetter,
     /// The subscription is switched off until it is resumed or registered again.
     Disable,
 }
@@ -79,7 +81,7 @@ impl DeliveryChange {
                             change.on_exhausted = Some(on_exhausted);
                             Ok(())
                         }
-                        Err(_) => Err("it must be `hold` or `disable`".to_owned()),
+                        Err(_) => Err("it must be `hold`, `dead_letter` or `disable`".to_owned()),
                     },
                     _ => Err("it is unknown; expected: mode, timeout_ms, max_attempts, on_exhausted, rate_per_second"
                         .to_owned()),
@@ -134,8 +136,10 @@ mod tests {
         DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.timeout_ms, settings.max_attempts, settings.rate_per_second), (Some(5), Some(3), Some(7)));
         assert_eq!((settings.on_exhausted, faults.len()), (OnExhausted::Disable, 0));
-        DeliveryChange::parse(&json!({"timeout_ms": null, "max_attempts": null}), &mut faults).apply(&mut settings);
+        let change = json!({"timeout_ms": null, "max_attempts": null, "on_exhausted": "dead_letter"});
+        DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.timeout_ms, settings.max_attempts), (None, None));
+        assert_eq!((settings.on_exhausted, faults.len()), (OnExhausted::DeadLetter, 0));
         let bad = json!({"mode": "x", "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "rate_per_second": "1", "z": 1});
         DeliveryChange::parse(&bad, &mut faults);
         assert_eq!(faults.len(), 6, "{faults:?}");

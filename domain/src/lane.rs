@@ -118,6 +118,9 @@ pub struct Progress {
     /// How many it did not get because data that it requires was nowhere in their transactions.
     #[serde(default)]
     pub skipped: u64,
+    /// How many it did not get because they were tried as often as was asked for: they are dead letters.
+    #[serde(default)]
+    pub dead_lettered: u64,
     /// Whether it has had all that it asked for.
     pub completed: bool,
     /// Up to here, from where its words changed, the lane has gone by the words before: what those asked for it has had.
@@ -178,6 +181,10 @@ pub struct Failure {
     /// When it is tried again; `None`: when the subscription is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Stamp>,
+    /// A name for the dead letter that it becomes, once that is decided: from then on the letter is written, however often
+    /// that must be tried, and the target is not tried any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub letter: Option<String>,
 }
 
 /// An event that a lane has to deliver.
@@ -305,6 +312,19 @@ impl Lane {
             }
         }
         self.passed_over(event.sequence);
+    }
+
+    /// Records that an event has become a dead letter. That must be written before the next one: what a consumer has
+    /// acknowledged beyond the written position was always delivered.
+    pub fn dead_lettered(&mut self, asked: &Subscription, event: &Event, found: &Found) {
+        for (pattern, _, satisfied) in self.wanting_by_name(asked, event, found) {
+            if let Some(progress) = self.entries.get_mut(&pattern) {
+                *(if satisfied { &mut progress.dead_lettered } else { &mut progress.skipped }) += 1;
+            }
+        }
+        self.moved_to(event.sequence);
+        self.failure = None;
+        self.state = State::Active;
     }
 
     /// Records that nobody wants what lies up to a sequence.

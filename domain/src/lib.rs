@@ -7,6 +7,8 @@
 //!   as it stands in the log.
 //! - [`target_url`], [`attributes`], [`registration`]: what a registration says, parsed with every fault named.
 //! - [`delivery_settings`]: how events are delivered to one URL.
+//! - [`event_view`]: an event as it is read by a user.
+//! - [`dead_letter`]: an event that a subscription has given up on; and having it delivered again.
 //! - [`subscription_request`]: the bodies of `/v1/subscriptions`.
 //! - [`required_data`]: filling in what an event lacks and a registration requires.
 //! - [`shard`]: which dispatcher works on what.
@@ -18,10 +20,12 @@
 
 pub mod attributes;
 pub mod cloud_event;
+pub mod dead_letter;
 pub mod delivery_settings;
 pub mod event;
 pub mod event_data;
 pub mod event_type;
+pub mod event_view;
 pub mod field_error;
 pub mod header_value;
 pub mod lane;
@@ -40,9 +44,11 @@ pub mod webhook_signature;
 
 pub use attributes::Attributes;
 pub use cloud_event::CloudEvent;
+pub use dead_letter::DeadLetter;
 pub use event::Event;
 pub use event_data::EventData;
 pub use event_type::EventType;
+pub use event_view::EventView;
 pub use field_error::FieldError;
 pub use lane::Lane;
 pub use sealed::SealingKeys;

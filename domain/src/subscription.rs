@@ -1,6 +1,6 @@
 //! What was asked for, per URL: the value of a key in the bucket `SUBSCRIPTIONS`. Only the registrar writes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -75,11 +75,26 @@ pub struct Replay {
     pub from: Stamp,
     /// Events of a later time are left out.
     pub to: Option<Stamp>,
+    /// These events alone, whatever their times; the part then lies between the first and the last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<BTreeSet<u64>>,
 }
 
+/// The most events that [`Replay::only`] may name.
+pub const MAX_ONLY: usize = 1000;
+
 impl Replay {
+    /// These events alone; `None` where there are none.
+    pub fn of_only(id: String, asked_at: Stamp, only: BTreeSet<u64>) -> Option<Self> {
+        let (from_sequence, to_sequence) = (*only.first()?, *only.last()?);
+        Some(Self { id, asked_at, from_sequence, to_sequence, from: asked_at, to: None, only: Some(only) })
+    }
+
     /// Whether an event is in the part.
     pub fn holds(&self, event: &Event) -> bool {
+        if let Some(only) = &self.only {
+            return only.contains(&event.sequence);
+        }
         (self.from_sequence..=self.to_sequence).contains(&event.sequence)
             && event.time >= self.from
             && self.to.is_none_or(|to| event.time <= to)
@@ -273,6 +288,18 @@ mod tests {
             Entry { registration: "r3".into(), from_sequence: 50, live_from: 50, ..entry(Attributes::default()) };
         let again = again.replacing(&replacing);
         assert!(again.asks_for(&event(45, 1, "other")) && !again.asks_for(&event(39, 1, "other")));
+    }
+
+    #[test]
+    fn a_replay_of_named_events_holds_them_alone() {
+        let named = |only: &[u64]| Replay::of_only("r".into(), Stamp::from_micros(0), only.iter().copied().collect());
+        assert_eq!(named(&[]), None);
+        let replay = named(&[7, 3]).unwrap();
+        assert_eq!((replay.from_sequence, replay.to_sequence), (3, 7));
+        let held: Vec<u64> = (1..9).filter(|n| replay.holds(&event(*n, -5, "t"))).collect();
+        assert_eq!(held, [3, 7]);
+        let old = r#"{"id":"r","asked_at":"2026-01-31T09:30:00Z","from_sequence":1,"to_sequence":2,"from":"2026-01-31T09:30:00Z","to":null}"#;
+        assert_eq!(serde_json::from_str::<Replay>(old).unwrap().only, None, "as it was written before");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! - [`receive`]: the seed's `POST /receive_event/{type}`.
 //! - [`publish`]: `POST /v1/events`: JSON, and CloudEvents in every mode.
-//! - [`query`], [`view`]: `GET /v1/events`: pages, NDJSON, and live; an event as JSON.
+//! - [`query`]: `GET /v1/events`: pages, NDJSON, and live.
 //! - `request`: what they read out of a request alike.
 //! - [`schema`]: what they read and answer, for OpenAPI.
 //! - [`error`]: what can go wrong, and whether it is safe to send again.
@@ -15,7 +15,6 @@ pub mod query;
 pub mod receive;
 mod request;
 pub mod schema;
-pub mod view;
 
 use std::sync::Arc;
 

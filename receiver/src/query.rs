@@ -14,7 +14,7 @@ use broker::event_log::{End, EventLog};
 use bytes::{Bytes, BytesMut};
 use domain::event::MAX_SEQUENCE;
 use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
-use domain::{Event, FieldError, Stamp, TypePattern};
+use domain::{Event, EventView, FieldError, Stamp, TypePattern};
 use futures_util::stream::{self, Stream};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
@@ -25,7 +25,6 @@ use web::{Problem, query};
 
 use crate::Receiver;
 use crate::schema;
-use crate::view::EventView;
 
 const NDJSON: &str = "application/x-ndjson";
 const EVENT_STREAM: &str = "text/event-stream";

@@ -1,5 +1,5 @@
 //! The shapes of requests and answers, for their description in OpenAPI. Nothing is made of these types: what is read
-//! and written is in `domain` and in [`crate::view`]; the contract test holds both together.
+//! and written is in `domain` and in [`domain::event_view`]; the contract test holds both together.
 #![allow(dead_code, reason = "they describe; nothing is made of them")]
 
 use serde_json::json;

@@ -266,6 +266,7 @@ pub async fn replay(
         to_sequence: starts.live_from - 1,
         from,
         to,
+        only: None,
     };
     let (_, lane) = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
     if lane.is_some_and(|lane| lane.state == State::Completed) {
@@ -395,7 +396,7 @@ async fn change_existing(
     Ok(axum::Json(read(registrar, id).await?).into_response())
 }
 
-async fn read(registrar: &Registrar, id: &SubscriptionId) -> Result<Value, Problem> {
+pub(crate) async fn read(registrar: &Registrar, id: &SubscriptionId) -> Result<Value, Problem> {
     let read = async {
         let Some(subscription) = registrar.desk.look(id).await? else { return Ok(None) };
         let status = Status::read(registrar, id, &subscription).await?;

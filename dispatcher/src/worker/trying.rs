@@ -7,7 +7,7 @@ use broker::Unavailable;
 use domain::delivery_settings::OnExhausted;
 use domain::lane::{Attempt, Due, Failure, Lane, TestOutcome, Why};
 use domain::subscription::Test;
-use domain::{Event, Stamp, Subscription};
+use domain::{DeadLetter, Event, Stamp, Subscription};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -24,6 +24,8 @@ const TEST_WAITED_FOR_MICROS: i64 = 60_000_000;
 pub(super) enum Left {
     /// The target has it.
     Taken,
+    /// It is among the dead letters.
+    Buried,
     /// Something changed before it had.
     For(Next),
 }
@@ -49,7 +51,7 @@ impl Worker {
         }
         let mut last_write: Option<Instant> = None;
         loop {
-            if run.asked.delivery.max_attempts.is_some_and(|most| attempts >= most) {
+            if is_exhausted(run, attempts) {
                 return self.give_up(run, event, attempts).await;
             }
             if let Some(next) = self.wait_for_turn(run).await {
@@ -93,7 +95,11 @@ impl Worker {
                 attempts,
                 error: outcome.to_string(),
                 next_attempt: Some(now.plus_micros(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))),
+                letter: None,
             });
+            if is_exhausted(run, attempts) {
+                continue;
+            }
             if last_write.is_none_or(|at| at.elapsed() >= HELD_WRITE_INTERVAL) {
                 last_write = Some(Instant::now());
                 // For whoever looks; the lane itself does not depend on it.
@@ -140,6 +146,7 @@ impl Worker {
     async fn give_up(&mut self, run: &mut Run, event: &Event, attempts: u32) -> Result<Left, Unavailable> {
         tracing::error!(id = %self.id, sequence = event.sequence, attempts, then = ?run.asked.delivery.on_exhausted, "delivery.exhausted");
         match run.asked.delivery.on_exhausted {
+            OnExhausted::DeadLetter => self.bury(run, event).await,
             OnExhausted::Disable => self.stop(run, Why::Exhausted, event).await,
             OnExhausted::Hold => {
                 if let Some(failure) = &mut run.lane.failure {
@@ -149,6 +156,39 @@ impl Worker {
                 Ok(Left::For(self.hold(run, None).await.unwrap_or(Next::SetUp)))
             }
         }
+    }
+
+    /// Makes a dead letter of an event: however often that must be tried, and once, whatever is killed meanwhile. So the
+    /// letter is given a name, which is written before it is used.
+    async fn bury(&mut self, run: &mut Run, event: &Event) -> Result<Left, Unavailable> {
+        let Some(failure) = &mut run.lane.failure else { return Ok(Left::For(Next::SetUp)) };
+        failure.next_attempt = None;
+        let mut may_be_there = failure.letter.is_some();
+        let name = failure.letter.get_or_insert_with(|| Uuid::now_v7().to_string()).clone();
+        let last_attempt = run.lane.last_attempt.as_ref().filter(|attempt| attempt.sequence == event.sequence);
+        let letter = DeadLetter {
+            subscription: self.id.clone(),
+            event: event.clone(),
+            attempts: failure.attempts,
+            code: last_attempt.and_then(|attempt| attempt.code),
+            error: failure.error.clone(),
+            at: Stamp::now(),
+        };
+        self.write(&mut run.lane).await?;
+        for tries in 1.. {
+            if !self.shared.lease.is_valid() {
+                return Ok(Left::For(Next::End));
+            }
+            let Err(error) = self.shared.dead_letters.add(&letter, &name, may_be_there).await else { break };
+            tracing::error!(id = %self.id, sequence = event.sequence, %error, "dead_letter.not_written");
+            may_be_there = true;
+            let until = Instant::now() + self.shared.backoff.wait(tries, rand::random());
+            if let Some(next) = self.hold(run, Some(until)).await {
+                return Ok(Left::For(next));
+            }
+        }
+        tracing::warn!(id = %self.id, sequence = event.sequence, attempts = letter.attempts, "dead_letter.written");
+        Ok(Left::Buried)
     }
 
     async fn stop(&mut self, run: &mut Run, why: Why, event: &Event) -> Result<Left, Unavailable> {
@@ -196,6 +236,11 @@ impl Worker {
         self.lane = Some(lane);
         Ok(())
     }
+}
+
+/// Whether an event was tried as often as was asked for.
+fn is_exhausted(run: &Run, attempts: u32) -> bool {
+    run.asked.delivery.max_attempts.is_some_and(|most| attempts >= most)
 }
 
 fn attempt_of(sequence: u64, at: Stamp, attempt: u32, duration: Duration, outcome: &Outcome) -> Attempt {

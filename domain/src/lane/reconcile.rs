@@ -77,6 +77,7 @@ impl Lane {
                         from_sequence: from_sequence.max(already_had),
                         delivered: 0,
                         skipped: 0,
+                        dead_lettered: 0,
                         completed: false,
                         by_earlier_words_to: changed_at.and(had),
                     }

@@ -142,8 +142,15 @@ fn a_replay_brings_a_part_of_the_log_again_and_then_goes_on_where_it_was() {
     let mut lane = Lane::reconcile(None, &one, "e1");
     assert_eq!(run(&mut lane, &one, &log, 5), [1, 3, 5]);
     let at = |seconds: i64| Stamp::from_micros(seconds * 1_000_000);
-    let replay =
-        Replay { id: "r".into(), asked_at: at(9), from_sequence: 2, to_sequence: 5, from: at(2), to: Some(at(4)) };
+    let replay = Replay {
+        id: "r".into(),
+        asked_at: at(9),
+        from_sequence: 2,
+        to_sequence: 5,
+        from: at(2),
+        to: Some(at(4)),
+        only: None,
+    };
     one.replay = Some(replay);
     let mut lane = Lane::reconcile(Some(&lane), &one, "e2");
     assert_eq!((lane.position, lane.epoch.as_str()), (1, "e2"));
@@ -159,13 +166,43 @@ fn a_replay_brings_a_part_of_the_log_again_and_then_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_replay_of_named_events_brings_them_alone() {
+    let log = ["a"; 6];
+    let mut one = asked(&[("a", "1", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &one, "e1");
+    assert_eq!(run(&mut lane, &one, &log, 5).len(), 5);
+    one.replay = Replay::of_only("r".into(), Stamp::from_micros(9), [2, 4].into());
+    let mut lane = Lane::reconcile(Some(&lane), &one, "e2");
+    assert_eq!(run(&mut lane, &one, &log, 6), [2, 4, 6]);
+}
+
+#[test]
+fn a_dead_letter_is_counted_and_the_next_event_goes() {
+    let both = asked(&[("a", "1", 1, 1, Some(2)), ("b", "2", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &both, "e1");
+    assert_eq!(run(&mut lane, &both, &["a"], 1), [1]);
+    let letter = Some("d".to_owned());
+    lane.failed(Failure { sequence: 2, attempts: 3, error: "answered 500".into(), next_attempt: None, letter });
+    let mut lane = Lane::reconcile(Some(&lane), &both, "e2");
+    assert_eq!(lane.failure.as_ref().unwrap().letter.as_deref(), Some("d"), "what is decided stays decided");
+    lane.dead_lettered(&both, &event(2, "a"), &Found::new());
+    assert_eq!((lane.position, lane.last_delivered, lane.state), (2, 1, State::Active));
+    assert_eq!(lane.failure, None);
+    let of = |lane: &Lane, pattern: &str| lane.entries[&TypePattern::parse(pattern).unwrap()].clone();
+    assert_eq!((of(&lane, "a").dead_lettered, of(&lane, "b").dead_lettered), (1, 0));
+    assert_eq!((of(&lane, "a").delivered, of(&lane, "a").completed), (1, false), "it is no delivery");
+    assert!(lane.due(&both, &event(2, "a"), &Found::new()).is_none());
+}
+
+#[test]
 fn a_replay_that_a_crash_interrupted_goes_on_from_what_was_acknowledged() {
     let log = ["a"; 9];
     let mut one = asked(&[("a", "1", 1, 1, None)]);
     let mut lane = Lane::reconcile(None, &one, "e1");
     assert_eq!(run(&mut lane, &one, &log, 8).len(), 8);
     let at = Stamp::from_micros(0);
-    one.replay = Some(Replay { id: "r".into(), asked_at: at, from_sequence: 2, to_sequence: 8, from: at, to: None });
+    one.replay =
+        Some(Replay { id: "r".into(), asked_at: at, from_sequence: 2, to_sequence: 8, from: at, to: None, only: None });
     let mut written = Lane::reconcile(Some(&lane), &one, "e2");
     assert_eq!(written.position, 1);
     // 2 to 5 were delivered and acknowledged, and the dispatcher was killed before it wrote that.
@@ -236,6 +273,7 @@ fn a_part_to_be_replayed_that_was_removed_is_a_gap() {
         to_sequence: 100,
         from: Stamp::from_micros(0),
         to: None,
+        only: None,
     });
     let mut lane = Lane::reconcile(Some(&lane), &subscription, "e2");
     assert_eq!(lane.position, 9);

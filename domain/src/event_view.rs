@@ -2,10 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::event::{self, header};
-use domain::{Event, event_data, header_value};
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::event::{self, Event, header};
+use crate::{event_data, header_value};
 
 /// `{"sequence","id","type","source","time","transaction_id","data"}`. Data that is not JSON is a string, and
 /// `data_base64` where it is not text either.
@@ -74,8 +75,8 @@ fn in_one_line(data: Box<RawValue>) -> Box<RawValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Stamp;
     use bytes::Bytes;
-    use domain::Stamp;
 
     #[test]
     fn data_is_shown_as_what_it_is() {
