@@ -4,6 +4,7 @@
 //! - [`subscriptions`], [`view`]: `/v1/subscriptions`: the same as one thing per URL, with its state.
 //! - [`secrets`]: new secrets to sign deliveries with.
 //! - [`attempts`]: what came of the last attempts to deliver.
+//! - [`dead_letters`]: `/v1/dead-letters`: what was given up, and having it delivered again.
 //! - [`schema`]: what they read and answer, for OpenAPI.
 //! - [`start`]: to which sequence a start is resolved.
 //! - [`desk`]: changing a subscription so that nobody's concurrent change is lost.
@@ -11,6 +12,7 @@
 //! Only this crate writes `SUBSCRIPTIONS`. It must not know the receiver, the dispatcher, or whether a target answers.
 
 pub mod attempts;
+pub mod dead_letters;
 pub mod desk;
 pub mod register;
 pub mod schema;
@@ -26,6 +28,7 @@ use axum::body::Body;
 use axum::routing::post;
 use broker::Unavailable;
 use broker::attempts::AttemptLog;
+use broker::dead_letters::DeadLetters;
 use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
@@ -54,6 +57,8 @@ pub struct Registrar {
     pub feeds: Feeds,
     /// What came of deliveries; read only.
     pub attempts: AttemptLog,
+    /// What was given up; read only.
+    pub dead_letters: DeadLetters,
     /// What seals the secrets of subscriptions; without it none are made.
     pub secret_keys: Option<SealingKeys>,
     /// The largest body, in bytes.
@@ -62,7 +67,7 @@ pub struct Registrar {
 
 /// What the descriptions of routes name without showing the type.
 #[derive(OpenApi)]
-#[openapi(components(schemas(schema::SecretToMake)))]
+#[openapi(components(schemas(schema::SecretToMake, schema::Moment)))]
 struct Referenced;
 
 /// The registrar's routes, with their description.
@@ -80,6 +85,8 @@ pub fn router(registrar: Registrar) -> OpenApiRouter {
         .routes(routes!(subscriptions::test))
         .routes(routes!(secrets::rotate))
         .routes(routes!(attempts::list))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::redrive))
         .with_state(Arc::new(registrar))
 }
 

@@ -199,7 +199,8 @@ pub struct Delivery {
     /// How often an event is tried; null: until the target takes it
     #[schema(minimum = 1, maximum = 1_000_000)]
     max_attempts: Option<u64>,
-    /// Then: `hold` it and what comes behind until the subscription is resumed, or `disable` the subscription
+    /// Then: `hold` it and what comes behind until the subscription is resumed, make it a `dead_letter` and go on with the
+    /// next, or `disable` the subscription
     #[schema(required = false, schema_with = on_exhausted)]
     on_exhausted: String,
     /// How many deliveries may begin in a second; null: as many as the target takes
@@ -208,7 +209,7 @@ pub struct Delivery {
 }
 
 fn on_exhausted() -> RefOr<Schema> {
-    schema_of(json!({"type": "string", "enum": ["hold", "disable"], "default": "hold"}))
+    schema_of(json!({"type": "string", "enum": ["hold", "dead_letter", "disable"], "default": "hold"}))
 }
 
 fn mode() -> RefOr<Schema> {
@@ -225,6 +226,80 @@ pub struct ReplayToMake {
     /// Left out: up to now
     #[schema(required = false, schema_with = moment)]
     to: String,
+}
+
+/// Dead letters that are to be delivered again: by their own sequences, or by when they were given up
+pub struct Redrive;
+
+impl PartialSchema for Redrive {
+    fn schema() -> RefOr<Schema> {
+        let subscription = json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,100}$"});
+        let sequences = json!({
+            "type": "array", "description": "Of dead letters, not of events", "minItems": 1, "maxItems": 1000,
+            "items": {"type": "integer", "format": "int64", "minimum": 1},
+        });
+        let by = |properties: Value, required: &str| {
+            let mut properties = properties;
+            properties["subscription"] = subscription.clone();
+            json!({"type": "object", "properties": properties, "required": ["subscription", required], "additionalProperties": false})
+        };
+        let moment = json!(moment());
+        schema_of(json!({
+            "description": "Dead letters that are to be delivered again: by their own sequences, or by when they were given up",
+            "oneOf": [by(json!({"sequences": sequences}), "sequences"), by(json!({"from": moment, "to": moment}), "from")],
+            "example": {"subscription": "127-0-0-1-8888-hello_0123456789abcdef", "sequences": [1, 2]},
+        }))
+    }
+}
+
+impl ToSchema for Redrive {}
+
+/// A stamp (UTC), or RFC 3339
+pub struct Moment;
+
+impl PartialSchema for Moment {
+    fn schema() -> RefOr<Schema> {
+        moment()
+    }
+}
+
+impl ToSchema for Moment {}
+
+/// An event that a subscription has given up on
+#[derive(ToSchema)]
+pub struct DeadLetter {
+    /// Its own place in the stream `DEAD_LETTERS`
+    #[schema(minimum = 1)]
+    sequence: u64,
+    /// The subscription's id
+    subscription: String,
+    /// Where its events go, if it is still there
+    #[schema(nullable = false)]
+    url: Option<String>,
+    /// As `GET /v1/events` shows it
+    #[schema(value_type = Object)]
+    event: Value,
+    /// How often it was tried
+    attempts: u32,
+    /// The status that the target answered with at last, if it did
+    code: Option<u16>,
+    /// What came of the last attempt
+    error: String,
+    #[schema(format = DateTime)]
+    at: String,
+}
+
+/// Dead letters, the oldest first
+#[derive(ToSchema)]
+#[schema(example = json!({"dead_letters": [{
+    "sequence": 1, "subscription": "127-0-0-1-8888-hello_0123456789abcdef", "url": "http://127.0.0.1:8888/hello/",
+    "event": {"sequence": 17, "id": "4711", "type": "order.created", "source": "/shop", "time": "2026-01-31T09:30:00.000000Z", "transaction_id": "20260131093000.000000", "data": {"n": 1}},
+    "attempts": 3, "code": 500, "error": "answered 500", "at": "2026-01-31T09:30:01.000000Z",
+}], "next": null}))]
+pub struct DeadLetterPage {
+    dead_letters: Vec<DeadLetter>,
+    /// Where to go on, as `after`; null: there is nothing more
+    next: Option<u64>,
 }
 
 /// A secret that is to be made
@@ -287,7 +362,7 @@ pub struct SubscriptionPage {
     "id": "127-0-0-1-8888-hello_0123456789abcdef", "url": "http://127.0.0.1:8888/hello/", "group": null,
     "events": [{"type": "request_from_human", "priority": 100.0}], "delivery": {"mode": "ordered"}, "secrets": [],
     "status": {"state": "active", "phase": "live", "position": 17, "lag": 0, "last_delivered": 17,
-        "events": {"request_from_human": {"delivered": 3, "skipped": 0, "completed": false}},
+        "events": {"request_from_human": {"delivered": 3, "skipped": 0, "dead_lettered": 0, "completed": false}},
         "last_attempt": {"sequence": 17, "at": "2026-01-31T09:30:00.000000Z", "attempt": 1, "code": 200, "duration_ms": 3}},
 }))]
 pub struct Subscription {
@@ -316,7 +391,8 @@ pub struct Status {
     lag: Option<u64>,
     /// The sequence delivered last; 0 for none
     last_delivered: u64,
-    /// By type or pattern: how many were delivered, how many skipped, whether it is completed
+    /// By type or pattern: how many were delivered, how many skipped, how many became dead letters, whether it is
+    /// completed
     #[schema(value_type = BTreeMap<String, Object>)]
     events: BTreeMap<String, Value>,
     last_attempt: Option<Attempt>,

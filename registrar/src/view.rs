@@ -2,6 +2,7 @@
 
 use broker::Unavailable;
 use domain::lane::{Attempt, State, TestOutcome};
+use domain::subscription::Replay;
 use domain::{Lane, SigningSecret, Stamp, Subscription, SubscriptionId};
 use serde_json::{Map, Value, json};
 
@@ -34,6 +35,21 @@ impl Status {
             lag: standing.map(|standing| standing.undelivered).or(is_done.then_some(0)),
             lane,
         })
+    }
+
+    /// The lane's state, where there is a lane.
+    pub fn state(&self) -> Option<State> {
+        self.lane.as_ref().map(|lane| lane.state)
+    }
+
+    /// The next sequence of a replay; beyond its last one when it is finished.
+    pub fn next_of(&self, replay: &Replay) -> u64 {
+        let progress = self.lane.as_ref().and_then(|lane| lane.replay.as_ref());
+        match progress.filter(|progress| progress.id == replay.id) {
+            None => replay.from_sequence,
+            Some(progress) if progress.next > replay.to_sequence => progress.next,
+            Some(progress) => progress.next.max(self.position + 1),
+        }
     }
 }
 
@@ -109,12 +125,7 @@ fn status_of(subscription: &Subscription, status: &Status) -> Value {
     }
     if let Some(replay) = &subscription.replay {
         let total = (replay.to_sequence + 1).saturating_sub(replay.from_sequence);
-        let progress = lane.and_then(|lane| lane.replay.as_ref()).filter(|progress| progress.id == replay.id);
-        let done = progress.map_or(0, |progress| {
-            let is_finished = progress.next > replay.to_sequence;
-            let next = if is_finished { progress.next } else { progress.next.max(status.position + 1) };
-            next.saturating_sub(replay.from_sequence).min(total)
-        });
+        let done = status.next_of(replay).saturating_sub(replay.from_sequence).min(total);
         let seconds = (Stamp::now().as_micros() - replay.asked_at.as_micros()).max(1) as f64 / 1e6;
         view["replay"] = json!({
             "from_sequence": replay.from_sequence,
@@ -132,8 +143,12 @@ fn status_of(subscription: &Subscription, status: &Status) -> Value {
 
 fn progress_of(lane: &Lane) -> Map<String, Value> {
     let progress = lane.entries.iter().map(|(pattern, progress)| {
-        let counts =
-            json!({"delivered": progress.delivered, "skipped": progress.skipped, "completed": progress.completed});
+        let counts = json!({
+            "delivered": progress.delivered,
+            "skipped": progress.skipped,
+            "dead_lettered": progress.dead_lettered,
+            "completed": progress.completed,
+        });
         (pattern.to_string(), counts)
     });
     progress.collect()

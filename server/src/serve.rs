@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use broker::attempts::AttemptLog;
+use broker::dead_letters::DeadLetters;
 use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
@@ -180,6 +181,7 @@ fn router(
             lanes: Lanes::new(broker.clone()),
             feeds: Feeds::new(broker.clone()),
             attempts: AttemptLog::new(broker.clone()),
+            dead_letters: DeadLetters::new(broker.clone()),
             secret_keys: secret_keys.cloned(),
             max_body_bytes: options.max_body_bytes,
         }));

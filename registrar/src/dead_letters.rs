@@ -1,0 +1,272 @@
+//! `/v1/dead-letters`: events that subscriptions have given up on, and having them delivered again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State as Extract};
+use axum::response::{IntoResponse, Json, Response};
+use broker::Unavailable;
+use broker::dead_letters::End;
+use domain::dead_letter::{Letters, RedriveRequest};
+use domain::event::MAX_SEQUENCE;
+use domain::lane::State;
+use domain::subscription::{MAX_ONLY, Replay};
+use domain::{DeadLetter, EventView, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+use web::openapi::{BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
+use web::{Problem, query};
+
+use crate::schema;
+use crate::subscriptions::{change, no_such, read};
+use crate::view::Status;
+use crate::{Registrar, read_json, unavailable};
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+/// How many dead letters are read at a time.
+const READ_AT_A_TIME: usize = 1000;
+/// How often a page may read on. One that matches little ends early, with where to go on.
+const READS_PER_PAGE: usize = 100;
+/// How much data a page holds before it ends early, in bytes.
+const PAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Which dead letters are asked for.
+#[derive(Debug, Default)]
+struct Query {
+    subscription: Option<SubscriptionId>,
+    pattern: Option<TypePattern>,
+    from: Option<Stamp>,
+    to: Option<Stamp>,
+    after: u64,
+    limit: Option<usize>,
+}
+
+/// List dead letters, the oldest first
+///
+/// Events that were tried as often as `max_attempts` says, where `on_exhausted` is `dead_letter`. They are kept until
+/// somebody removes them from the stream `DEAD_LETTERS`. A page that matches little, or much data, may end early;
+/// `next` says where to go on.
+#[utoipa::path(
+    get,
+    operation_id = "list_dead_letters",
+    path = "/v1/dead-letters",
+    tag = "Dead letters",
+    params(
+        ("subscription" = Option<String>, Query, description = "Only of this subscription", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef"),
+        ("type" = Option<String>, Query, description = "A type, or a pattern: `*` for a token, `>` for the rest", example = "order.*", max_length = 200, pattern = r"^(?!\$|mer\.)(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+)(\.(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+))*(\.>)?$"),
+        ("from" = Option<schema::Moment>, Query, description = "Leave out what was given up earlier"),
+        ("to" = Option<schema::Moment>, Query, description = "Leave out what was given up later"),
+        ("after" = Option<u64>, Query, description = "Begin behind this sequence, of a dead letter"),
+        ("limit" = Option<u64>, Query, description = "The most of a page", minimum = 1, maximum = 1000),
+    ),
+    responses((status = 200, description = "A page of them", body = schema::DeadLetterPage), ValueProblems, NatsProblems),
+)]
+pub async fn list(
+    Extract(registrar): Extract<Arc<Registrar>>,
+    RawQuery(text): RawQuery,
+) -> Result<Json<Value>, Problem> {
+    let query = Query::parse(text.as_deref())?;
+    let (letters, next) = page(&registrar, &query).await.map_err(|error| unavailable(&error))?;
+    let urls = urls_of(&registrar, &letters).await.map_err(|error| unavailable(&error))?;
+    let letters: Vec<Value> = letters.iter().map(|(sequence, letter)| view_of(*sequence, letter, &urls)).collect();
+    Ok(Json(json!({"dead_letters": letters, "next": next})))
+}
+
+/// Have dead letters delivered again
+///
+/// To the subscription that gave them up: a replay of these events alone, in the log's order, then deliveries go on where
+/// they were. Named by `sequences` of dead letters, or by when they were given up (`from`, `to`); at most 1,000 events.
+/// The dead letters stay; an event that is given up again is a new one. What is left of an earlier redrive is delivered
+/// too; a replay that is under way ends.
+#[utoipa::path(
+    post,
+    operation_id = "redrive_dead_letters",
+    path = "/v1/dead-letters/redrive",
+    tag = "Dead letters",
+    request_body(content = schema::Redrive),
+    responses(
+        (status = 202, description = "It has begun", body = schema::Subscription),
+        (status = 409, description = "The subscription is completed, or an earlier redrive has too much left to do", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "host_0123456789abcdef is completed: register it again to have events delivered again"})),
+        BodyProblems, NoSuchThing, ValueProblems, NatsProblems,
+    ),
+)]
+pub async fn redrive(
+    Extract(registrar): Extract<Arc<Registrar>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = read_json(&registrar, &headers, body).await?;
+    let RedriveRequest { subscription: id, letters } = RedriveRequest::parse(&body).map_err(Problem::unacceptable)?;
+    let current = registrar.desk.look(&id).await.map_err(|error| unavailable(&error))?;
+    let current = current.ok_or_else(|| no_such(&id))?;
+    let status = Status::read(&registrar, &id, &current).await.map_err(|error| unavailable(&error))?;
+    if status.state() == Some(State::Completed) {
+        let detail = format!("{id} is completed: register it again to have events delivered again");
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    let events = events_of(&registrar, &id, &current, &letters).await?;
+    let (now, name) = (Stamp::now(), Uuid::now_v7().to_string());
+    let (mut was_there, mut has_room) = (false, true);
+    change(&registrar, &id, |current| {
+        let mut subscription = current?;
+        let only = &events | &left_of(&subscription, &status);
+        (was_there, has_room) = (true, only.len() <= MAX_ONLY);
+        if has_room {
+            subscription.replay = Replay::of_only(name.clone(), now, only);
+        }
+        Some(subscription)
+    })
+    .await?;
+    match (was_there, has_room) {
+        (false, _) => Err(no_such(&id)),
+        (true, false) => {
+            let detail = format!(
+                "with what an earlier redrive has left to do, these are more than {MAX_ONLY} events: wait for it"
+            );
+            Err(Problem::new(StatusCode::CONFLICT, detail))
+        }
+        (true, true) => {
+            tracing::info!(%id, events = events.len(), "dead_letters.redriven");
+            Ok((StatusCode::ACCEPTED, Json(read(&registrar, &id).await?)).into_response())
+        }
+    }
+}
+
+/// A page of what is asked for, and where to go on if there may be more.
+async fn page(registrar: &Registrar, query: &Query) -> Result<(Vec<(u64, DeadLetter)>, Option<u64>), Unavailable> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    let (mut letters, mut bytes, mut from) = (Vec::new(), 0, query.after.saturating_add(1));
+    for _ in 0..READS_PER_PAGE {
+        let page = registrar.dead_letters.read(from, query.subscription.as_ref(), READ_AT_A_TIME).await?;
+        for (sequence, letter) in page.letters.into_iter().filter(|(_, letter)| query.asks_for(letter)) {
+            if letters.len() == limit {
+                return Ok((letters, Some(sequence - 1)));
+            }
+            bytes += letter.event.data.len();
+            letters.push((sequence, letter));
+        }
+        match page.end {
+            End::OfLog => return Ok((letters, None)),
+            End::Before(next) => from = next,
+        }
+        if bytes > PAGE_BYTES {
+            break;
+        }
+    }
+    Ok((letters, Some(from - 1)))
+}
+
+/// Where the events of these subscriptions go, as far as they are still there.
+async fn urls_of(
+    registrar: &Registrar,
+    letters: &[(u64, DeadLetter)],
+) -> Result<HashMap<SubscriptionId, TargetUrl>, Unavailable> {
+    let ids: BTreeSet<&SubscriptionId> = letters.iter().map(|(_, letter)| &letter.subscription).collect();
+    let mut urls = HashMap::new();
+    for id in ids {
+        if let Some(subscription) = registrar.desk.look(id).await? {
+            urls.insert(id.clone(), subscription.url);
+        }
+    }
+    Ok(urls)
+}
+
+/// The events that are to be delivered again: those of the dead letters that are meant which are still in the log, and
+/// wanted.
+async fn events_of(
+    registrar: &Registrar,
+    id: &SubscriptionId,
+    subscription: &Subscription,
+    letters: &Letters,
+) -> Result<BTreeSet<u64>, Problem> {
+    let first_in_log = registrar.log.span().await.map_err(|error| unavailable(&error))?.first_sequence;
+    let is_wanted = |letter: &DeadLetter| {
+        let event = &letter.event;
+        let mut entries = subscription.entries.iter();
+        event.sequence >= first_in_log
+            && entries.any(|(p, entry)| p.matches(&event.event_type) && entry.asks_for(event))
+    };
+    let (mut from, last) = match letters {
+        Letters::Named(sequences) => (sequences.first().copied().unwrap_or(1), sequences.last().copied()),
+        Letters::Of { .. } => (1, None),
+    };
+    let at = if last.is_some() { "/sequences" } else { "/from" };
+    let fault = |detail: String| Problem::unacceptable(vec![FieldError::at(at, detail)]);
+    let mut events = BTreeSet::new();
+    while last.is_none_or(|last| from <= last) {
+        let page = registrar.dead_letters.read(from, Some(id), READ_AT_A_TIME);
+        let page = page.await.map_err(|error| unavailable(&error))?;
+        let meant =
+            page.letters.iter().filter(|(sequence, letter)| letters.hold(*sequence, letter) && is_wanted(letter));
+        events.extend(meant.map(|(_, letter)| letter.event.sequence));
+        if events.len() > MAX_ONLY {
+            return Err(fault(format!("these are more than {MAX_ONLY} events: ask for fewer at a time")));
+        }
+        match page.end {
+            End::OfLog => break,
+            End::Before(next) => from = next,
+        }
+    }
+    if events.is_empty() {
+        return Err(fault(format!(
+            "there are no such dead letters of {id} whose events are still in the log and wanted"
+        )));
+    }
+    Ok(events)
+}
+
+/// The events of an earlier redrive that have not been delivered again yet.
+fn left_of(subscription: &Subscription, status: &Status) -> BTreeSet<u64> {
+    let Some((replay, only)) = subscription.replay.as_ref().and_then(|replay| Some((replay, replay.only.as_ref()?)))
+    else {
+        return BTreeSet::new();
+    };
+    only.range(status.next_of(replay)..).copied().collect()
+}
+
+fn view_of(sequence: u64, letter: &DeadLetter, urls: &HashMap<SubscriptionId, TargetUrl>) -> Value {
+    let mut view = json!({
+        "sequence": sequence,
+        "subscription": letter.subscription,
+        "event": EventView::of(&letter.event),
+        "attempts": letter.attempts,
+        "code": letter.code,
+        "error": letter.error,
+        "at": letter.at.to_rfc3339(),
+    });
+    if let Some(url) = urls.get(&letter.subscription) {
+        view["url"] = json!(url);
+    }
+    view
+}
+
+impl Query {
+    fn parse(text: Option<&str>) -> Result<Self, Problem> {
+        let mut parsed = Self::default();
+        query::read(text, |name, value| {
+            let moment = || Stamp::parse(&value).map_err(|error| error.to_string());
+            match name {
+                "subscription" => {
+                    parsed.subscription = Some(SubscriptionId::parse(&value).map_err(|error| error.to_string())?);
+                }
+                "type" => parsed.pattern = Some(TypePattern::parse(&value).map_err(|error| error.to_string())?),
+                "from" => parsed.from = Some(moment()?),
+                "to" => parsed.to = Some(moment()?),
+                "after" => parsed.after = query::whole_number(&value, 0..=MAX_SEQUENCE)?,
+                "limit" => parsed.limit = Some(query::whole_number(&value, 1..=MAX_LIMIT)?),
+                _ => query::no_such_parameter()?,
+            }
+            Ok(())
+        })?;
+        Ok(parsed)
+    }
+
+    fn asks_for(&self, letter: &DeadLetter) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| pattern.matches(&letter.event.event_type))
+            && self.from.is_none_or(|from| letter.at >= from)
+            && self.to.is_none_or(|to| letter.at <= to)
+    }
+}
