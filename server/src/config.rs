@@ -14,6 +14,7 @@ use domain::SealingKeys;
 use domain::sealed::NotAKey;
 
 use crate::client::Access;
+use crate::dead::DeadCommand;
 use crate::events::EventsCommand;
 use crate::subs::SubsCommand;
 
@@ -40,6 +41,13 @@ pub(crate) enum Command {
     Subs {
         #[command(subcommand)]
         command: SubsCommand,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Events that subscriptions have given up on
+    Dead {
+        #[command(subcommand)]
+        command: DeadCommand,
         #[command(flatten)]
         access: Access,
     },

@@ -8,13 +8,14 @@
 //! - [`ops`]: `/healthz` and `/readyz`; [`docs`]: `/openapi.json` and `/docs`.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
 //! - [`hello`]: the sample listener.
-//! - [`client`], [`events`], [`subs`], [`trace`]: the commands that ask a running mer.
+//! - [`client`], [`events`], [`subs`], [`dead`], [`trace`]: the commands that ask a running mer.
 //!
 //! Everything that serves events lives in the other crates; this one puts them together.
 
 mod auth;
 mod client;
 mod config;
+mod dead;
 mod docs;
 mod door;
 mod embedded_nats;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
             Command::Serve(options) => serve::serve(*options).await,
             Command::Events { command, access } => events::run(command, &access).await,
             Command::Subs { command, access } => subs::run(command, &access).await,
+            Command::Dead { command, access } => dead::run(command, &access).await,
             Command::Trace { transaction, access } => trace::run(&transaction, &access).await,
             Command::Completions { .. } => Ok(()),
         }

@@ -225,7 +225,7 @@ async fn attempts(api: &Api, access: &Access, id: &str, failed: bool, limit: usi
 }
 
 /// Shows the progress of a replay until it is finished.
-async fn follow(api: &Api, access: &Access, path: &str, started: &Value) -> anyhow::Result<()> {
+pub(crate) async fn follow(api: &Api, access: &Access, path: &str, started: &Value) -> anyhow::Result<()> {
     let bar = ProgressBar::new(started["status"]["replay"]["total"].as_u64().unwrap_or(0));
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} of the log, {per_sec}, {eta} to go") {
         bar.set_style(style);
@@ -246,7 +246,7 @@ async fn follow(api: &Api, access: &Access, path: &str, started: &Value) -> anyh
 }
 
 /// One subscription in a line, or as JSON.
-fn show(access: &Access, subscription: &Value) -> anyhow::Result<()> {
+pub(crate) fn show(access: &Access, subscription: &Value) -> anyhow::Result<()> {
     if access.json {
         println!("{subscription}");
         return Ok(());
@@ -271,16 +271,16 @@ fn show(access: &Access, subscription: &Value) -> anyhow::Result<()> {
 }
 
 /// What a target said, without what would drive a terminal.
-fn shown(answer: &Value) -> String {
+pub(crate) fn shown(answer: &Value) -> String {
     answer.as_str().unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn path_of(id: &str) -> anyhow::Result<String> {
+pub(crate) fn path_of(id: &str) -> anyhow::Result<String> {
     Ok(format!("/v1/subscriptions/{}", encoded(&id_of(id)?)))
 }
 
 /// The id of a subscription that is named by its id or its URL.
-fn id_of(text: &str) -> anyhow::Result<String> {
+pub(crate) fn id_of(text: &str) -> anyhow::Result<String> {
     if text.contains("://") {
         Ok(domain::TargetUrl::parse(text)?.subscription_id().to_string())
     } else {
