@@ -27,6 +27,7 @@ const OPENAPI: &str = "/openapi.json";
         (name = "Events", description = "Events in, and reading the log"),
         (name = "Registrations", description = "Which URLs get which events"),
         (name = "Subscriptions", description = "The same as one thing per URL, with its state"),
+        (name = "Dead letters", description = "What subscriptions have given up on, and having it delivered again"),
         (name = "Operations", description = "Whether this process lives and works"),
     ),
     paths(crate::ops::healthz, crate::ops::readyz),

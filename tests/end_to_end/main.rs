@@ -10,6 +10,7 @@ mod backfill;
 mod bad_input;
 mod commands;
 mod crashes;
+mod dead_letters;
 mod dispatchers;
 mod egress;
 mod embedded;

@@ -23,6 +23,8 @@ pub enum Answer {
     Status(u16),
     /// Answers with this status, and a header with a number in it.
     Says(u16, &'static str, u64),
+    /// Answers with this status to these events, and 200 to all others.
+    StatusTo(Vec<u64>, u16),
     /// Takes the request and never answers.
     Hang,
     /// Answers 200, after so long.
@@ -135,6 +137,7 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
     let (head, body) = request.into_parts();
     let answer = state.lock().unwrap().answer.clone();
     let mut headers_of_answer = HeaderMap::new();
+    let sequence = head.headers.get("ce-sequence").and_then(|digits| digits.to_str().ok()?.parse().ok()).unwrap_or(0);
     let status = match answer {
         Answer::Hang => std::future::pending().await,
         Answer::After(wait) => {
@@ -142,6 +145,10 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
             StatusCode::OK
         }
         Answer::Status(status) => StatusCode::from_u16(status).expect("a status"),
+        Answer::StatusTo(events, status) if events.contains(&sequence) => {
+            StatusCode::from_u16(status).expect("a status")
+        }
+        Answer::StatusTo(..) => StatusCode::OK,
         Answer::Says(status, name, value) => {
             headers_of_answer.insert(name, value.into());
             StatusCode::from_u16(status).expect("a status")
@@ -157,7 +164,7 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
         head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let received = Received {
         path: head.uri.path().to_owned(),
-        sequence: headers.get("ce-sequence").and_then(|digits| digits.parse().ok()).unwrap_or(0),
+        sequence,
         headers,
         body: String::from_utf8_lossy(&body).into_owned(),
         at: Instant::now(),
