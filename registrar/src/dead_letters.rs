@@ -16,7 +16,7 @@ use domain::{DeadLetter, EventView, FieldError, Stamp, Subscription, Subscriptio
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
-use web::openapi::{BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 use web::{Problem, query};
 
 use crate::schema;
@@ -62,7 +62,7 @@ struct Query {
         ("after" = Option<u64>, Query, description = "Begin behind this sequence, of a dead letter"),
         ("limit" = Option<u64>, Query, description = "The most of a page", minimum = 1, maximum = 1000),
     ),
-    responses((status = 200, description = "A page of them", body = schema::DeadLetterPage), ValueProblems, NatsProblems),
+    responses((status = 200, description = "A page of them", body = schema::DeadLetterPage), ValueProblems, NatsProblems, AccessProblems),
 )]
 pub async fn list(
     Extract(registrar): Extract<Arc<Registrar>>,
@@ -90,7 +90,7 @@ pub async fn list(
     responses(
         (status = 202, description = "It has begun", body = schema::Subscription),
         (status = 409, description = "The subscription is completed, or an earlier redrive has too much left to do", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "host_0123456789abcdef is completed: register it again to have events delivered again"})),
-        BodyProblems, NoSuchThing, ValueProblems, NatsProblems,
+        BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
 pub async fn redrive(

@@ -22,7 +22,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Option<Scope> {
         ("receive_event", Some(_)) => Some(Scope::Publish),
         ("register_for_events" | "unregister_for_events", _) => Some(Scope::Subscribe),
         ("v1", Some("events")) => Some(or_read(Scope::Publish)),
-        ("v1", Some("subscriptions")) => Some(or_read(Scope::Subscribe)),
+        ("v1", Some("subscriptions" | "dead-letters")) => Some(or_read(Scope::Subscribe)),
         _ => Some(Scope::Admin),
     }
 }
@@ -122,6 +122,8 @@ mod tests {
             ("DELETE", "/v1/subscriptions/x", Some(Scope::Subscribe)),
             ("POST", "/v1/subscriptions/x/rotate-secret", Some(Scope::Subscribe)),
             ("GET", "/v1/subscriptions", Some(Scope::Read)),
+            ("GET", "/v1/dead-letters", Some(Scope::Read)),
+            ("POST", "/v1/dead-letters/redrive", Some(Scope::Subscribe)),
             ("GET", "/v1/subscriptions/x/attempts", Some(Scope::Read)),
             ("GET", "/healthz", None),
             ("GET", "/readyz", None),
