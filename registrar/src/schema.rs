@@ -236,7 +236,7 @@ impl PartialSchema for Redrive {
         let subscription = json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,100}$"});
         let sequences = json!({
             "type": "array", "description": "Of dead letters, not of events", "minItems": 1, "maxItems": 1000,
-            "items": {"type": "integer", "format": "int64", "minimum": 1},
+            "items": {"type": "integer", "format": "int64", "minimum": 1, "maximum": i64::MAX},
         });
         let by = |properties: Value, required: &str| {
             let mut properties = properties;
