@@ -40,7 +40,8 @@ async fn a_lane_whose_next_event_was_removed_says_so_and_goes_on_when_it_is_resu
     let gap = &status(&mer, &sick).await["gap"];
     assert_eq!((&gap["from_sequence"], &gap["to_sequence"]), (&json!(1), &json!(5)));
     assert!(mer.log().contains("lane.gap "), "it stands in the log");
-    // Whoever said that a gap does not matter goes on.
+    // Whoever said that a gap does not matter goes on, once the lane has noticed it.
+    eventually("it is noticed", SOON, || mer.log().contains("lane.gap_allowed")).await;
     careless.answer(Answer::Status(200));
     eventually("what is left arrives", SOON, || careless.taken() == [6, 7, 8, 9, 10]).await;
     // It waits, over a restart too, though its target is well again.
