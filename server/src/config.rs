@@ -129,7 +129,7 @@ pub(crate) struct Options {
     #[arg(long, env = "MER_SECRET_KEY", hide_env_values = true, value_parser = secret_key)]
     pub(crate) secret_key: Option<SecretKey>,
 
-    /// Who may do what: a file with a line NAME SCOPE[,SCOPE] TOKEN for each token, where scopes are publish, subscribe,
+    /// Who may do what: a file with a line NAME SCOPES TOKEN for each token, where scopes are publish, subscribe,
     /// read and admin, and TOKEN may be sha256: and its hash. Without it everybody may do everything
     #[arg(long, env = "MER_TOKENS_FILE")]
     pub(crate) tokens_file: Option<PathBuf>,
