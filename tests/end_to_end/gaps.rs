@@ -34,6 +34,9 @@ async fn a_lane_whose_next_event_was_removed_says_so_and_goes_on_when_it_is_resu
         api.post_event("a", &json!({ "n": n })).await;
     }
     eventually("the healthy one has all", SOON, || healthy.taken().len() == 10).await;
+    for target in [&sick, &careless] {
+        eventually_async("the first one is held", SOON, async || status(&mer, target).await["state"] == "held").await;
+    }
     remove_before(&nats, 6).await;
     let is_in = async |state: &str| status(&mer, &sick).await["state"] == state;
     eventually_async("the lane says so", SOON, async || is_in("gap").await).await;

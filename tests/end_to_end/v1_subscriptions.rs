@@ -266,6 +266,7 @@ async fn attempts_are_listed_every_failure_among_them_and_survive_a_restart() {
     assert!(mer.stop());
     mer.launch();
     mer.until_ready().await;
+    eventually_async("that is there", SOON, async || attempts("?outcome=delivered").await.len() == 1).await;
     let all = attempts("").await;
     let numbers: Vec<u64> = all.iter().map(|attempt| attempt["attempt"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).rev().collect::<Vec<u64>>(), "the latest first, none missing");
