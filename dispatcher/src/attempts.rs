@@ -99,6 +99,7 @@ mod tests {
     fn every_failure_is_kept_and_the_latest_successes() {
         let attempt = |n: u64, error: Option<&str>| Attempt {
             sequence: n,
+            to_sequence: None,
             at: Stamp::from_micros(i64::try_from(n).unwrap()),
             attempt: 1,
             code: None,

@@ -2,7 +2,7 @@
 //!
 //! - [`fleet`]: which lanes there are: one per subscription, started, told of changes, and ended.
 //! - `worker`: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
-//! - [`push`]: one request to a target, and what came of it.
+//! - [`push`]: one request to a target, and what came of it; `parcel`: what it carries.
 //! - [`signer`]: what it is signed with.
 //! - [`egress`]: which addresses may be dialled: pure. `resolver`: from a name to those of its addresses.
 //! - `tenure`, `process`: which shards this dispatcher works on, among several; which of them has died.
@@ -19,6 +19,7 @@ pub mod backoff;
 pub mod egress;
 mod extent;
 pub mod fleet;
+pub mod parcel;
 mod permits;
 mod process;
 pub mod push;

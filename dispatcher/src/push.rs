@@ -6,24 +6,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use domain::event::{self, header};
-use domain::lane::Due;
-use domain::subscription::Test;
-use domain::{Event, Stamp, Subscription, SubscriptionId, header_value, webhook_signature};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use domain::{Stamp, Subscription};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
-use serde_json::json;
 use url::{Host, Url};
 
 use crate::egress::Guard;
+use crate::parcel::{self, Parcel};
 use crate::resolver::{Lookup, NothingToDial, Resolver, system_lookup};
-use crate::signer::{CannotSign, Signature, Signer};
+use crate::signer::Signer;
 use crate::verdict::{Answer, Outcome};
 
-/// The type of what is posted to try a target out.
-const TEST_TYPE: &str = "mer.test";
 /// How much of an answer is read: enough for the connection to be used again where the target says little.
 const MAX_ANSWER_BYTES: usize = 4096;
 /// How much of it is kept, to be shown.
@@ -68,42 +61,13 @@ impl Pusher {
         Ok(Self { routes: Arc::new(Routes { nats_ports, elsewhere: route(0)? }) })
     }
 
-    /// Posts an event to a subscription's target. `previous` is the sequence that was delivered there before it, 0 for
-    /// none. What cannot be signed as it must be is not sent.
-    pub async fn push(
-        &self,
-        subscription: &Subscription,
-        signer: &Signer,
-        event: &Event,
-        due: &Due,
-        previous: u64,
-    ) -> Outcome {
-        let signature = signer.sign(webhook_signature::id_of(event), &due.data, Stamp::now());
-        self.send(subscription, headers(event, due, previous), signature, due.data.clone()).await
-    }
-
-    /// Posts what is no event, for the sake of the answer: a CloudEvent of type `mer.test` without a sequence.
-    pub async fn push_test(
-        &self,
-        id: &SubscriptionId,
-        subscription: &Subscription,
-        signer: &Signer,
-        test: &Test,
-    ) -> Outcome {
-        let data = json!({"message": "a test: nothing has happened", "subscription": id}).to_string();
-        let signature = signer.sign(webhook_signature::id_of_test(test), data.as_bytes(), Stamp::now());
-        self.send(subscription, test_headers(id, test), signature, data.into()).await
-    }
-
-    async fn send(
-        &self,
-        subscription: &Subscription,
-        mut headers: HeaderMap,
-        signature: Result<Signature, CannotSign>,
-        body: Bytes,
-    ) -> Outcome {
-        match signature {
-            Ok(signature) => headers.extend(signature.into_iter().filter_map(|(name, value)| pair(name, &value))),
+    /// Posts something to a subscription's target. What cannot be signed as it must be is not sent.
+    pub async fn push(&self, subscription: &Subscription, signer: &Signer, parcel: Parcel) -> Outcome {
+        let Parcel { id, mut headers, body } = parcel;
+        match signer.sign(id, &body, Stamp::now()) {
+            Ok(signature) => {
+                headers.extend(signature.into_iter().filter_map(|(name, value)| parcel::pair(name, &value)));
+            }
             Err(error) => return Outcome::Failed(error.to_string()),
         }
         let url = subscription.url.as_url();
@@ -167,49 +131,6 @@ fn literal(url: &Url) -> Option<IpAddr> {
     }
 }
 
-/// CloudEvents binary mode: the event's own attributes, and what is true of this delivery.
-fn headers(event: &Event, due: &Due, previous: u64) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(event.headers.len() + 3);
-    for (name, value) in &event.headers {
-        // Names and values were made safe when the event was read; one that a plain client made up and HTTP cannot
-        // carry is left out rather than holding the lane for ever.
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            headers.insert(name, value);
-        }
-    }
-    headers.insert(header::SEQUENCE, twenty_digits(event.sequence));
-    headers.insert(header::PREVIOUS_SEQUENCE, twenty_digits(previous));
-    headers.insert(header::REPLAY, HeaderValue::from_static(if due.is_replay { "true" } else { "false" }));
-    if let Some(listener_data) = &due.listener_data {
-        let value = header_value::encode(&listener_data.to_string()).into_owned();
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(header::LISTENER_DATA, value);
-        }
-    }
-    headers
-}
-
-fn test_headers(id: &SubscriptionId, test: &Test) -> HeaderMap {
-    let (source, time) = (format!("/v1/subscriptions/{id}"), test.asked_at.to_rfc3339());
-    let pairs = [
-        (header::SPEC_VERSION, event::SPEC_VERSION),
-        (header::ID, &test.id),
-        (header::SOURCE, &source),
-        (header::TYPE, TEST_TYPE),
-        (header::TIME, &time),
-        (header::CONTENT_TYPE, event::JSON),
-    ];
-    pairs.into_iter().filter_map(|(name, value)| pair(name, value)).collect()
-}
-
-fn pair(name: &'static str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?))
-}
-
-fn twenty_digits(sequence: u64) -> HeaderValue {
-    HeaderValue::try_from(format!("{sequence:020}")).unwrap_or_else(|_| HeaderValue::from(sequence))
-}
-
 /// How an answer begins. It is read to its end if that is near; otherwise the connection is closed with it.
 async fn beginning_of(mut response: Response) -> String {
     let mut beginning = Vec::new();
@@ -261,7 +182,9 @@ fn refusal(refused: &NothingToDial) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::{Stamp, TargetUrl};
+    use bytes::Bytes;
+    use domain::TargetUrl;
+    use http::HeaderMap;
     use std::net::Ipv4Addr;
     use std::sync::Once;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -270,27 +193,6 @@ mod tests {
     use tokio::task::JoinSet;
 
     use crate::egress::EgressPolicy::{self, Internal, Public};
-
-    #[test]
-    fn a_delivery_carries_the_events_attributes_and_its_own() {
-        let given = [("ce-id", "x"), ("ce-sequence", "9"), ("content-type", "application/json; charset=utf-8")];
-        let at = Stamp::from_micros(0);
-        let event = Event::from_message("EVENTS", "events.größe", 7, at, given, Bytes::from("{}")).unwrap();
-        let listener_data = Some(serde_json::json!({"a": "ü"}));
-        let due = Due { is_replay: true, priority: 1.0, listener_data, data: event.data.clone() };
-        let headers = headers(&event, &due, 5);
-        for (name, value) in [
-            ("ce-id", "x"),
-            ("ce-type", "gr%C3%B6%C3%9Fe"),
-            ("ce-sequence", "00000000000000000007"),
-            ("ce-previoussequence", "00000000000000000005"),
-            ("ce-replay", "true"),
-            ("ce-listenerdata", "{%22a%22:%22%C3%BC%22}"),
-            ("content-type", "application/json; charset=utf-8"),
-        ] {
-            assert_eq!(headers[name], value);
-        }
-    }
 
     /// Something that answers 200 and closes the connection, and counts connections.
     struct Target {
@@ -338,7 +240,9 @@ mod tests {
 
     async fn push(pusher: &Pusher, url: &str) -> Outcome {
         let subscription = Subscription::new(TargetUrl::parse(url).unwrap());
-        pusher.send(&subscription, HeaderMap::new(), Ok(Vec::new()), Bytes::from_static(b"{}")).await
+        let parcel = Parcel { id: String::new(), headers: HeaderMap::new(), body: Bytes::from_static(b"{}") };
+        let signer = Signer::open(&subscription.url.subscription_id(), &subscription, None);
+        pusher.push(&subscription, &signer, parcel).await
     }
 
     fn assert_refused(outcome: &Outcome, why: &str, url: &str) {

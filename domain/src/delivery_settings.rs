@@ -1,5 +1,8 @@
 //! How events are delivered to one URL, beside what each registration says.
 
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,10 +15,32 @@ pub const MAX_TIMEOUT_MS: u64 = 600_000;
 pub const MAX_ATTEMPTS: u64 = 1_000_000;
 /// The most deliveries a second that may be asked for.
 pub const MAX_RATE: u64 = 1_000_000;
+/// The most events that may be asked for in one request.
+pub const MAX_BATCH_EVENTS: u32 = 1000;
+/// The longest that a batch may be asked to wait for more events, in milliseconds.
+pub const MAX_BATCH_WAIT_MS: u64 = 60_000;
+/// The most requests that may be asked to be under way at a time.
+pub const MAX_CONCURRENCY: u32 = 256;
+/// How many events a batch has at most where nothing is said.
+const DEFAULT_BATCH_EVENTS: u32 = 100;
+/// How many requests are under way at a time where nothing is said.
+const DEFAULT_CONCURRENCY: u32 = 10;
 
 /// What was set; everything else is as for any other subscription.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliverySettings {
+    /// How many events go at a time, and in which order.
+    #[serde(default)]
+    pub mode: Mode,
+    /// In [`Mode::Batched`]: how many events one request has at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_max_events: Option<u32>,
+    /// In [`Mode::Batched`]: how long the first event of a batch waits for more, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_max_wait_ms: Option<u64>,
+    /// In [`Mode::Concurrent`]: how many requests are under way at a time at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
     /// How long the target may take to answer, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -28,6 +53,19 @@ pub struct DeliverySettings {
     /// How many deliveries may begin in a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_second: Option<u32>,
+}
+
+/// How many events go at a time, and in which order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// One after the other, in the log's order.
+    #[default]
+    Ordered,
+    /// Many in one request, in the log's order; the next request goes when all of it is acknowledged.
+    Batched,
+    /// Several requests at a time; the events of one transaction one after the other.
+    Concurrent,
 }
 
 /// What becomes of an event that was tried [`DeliverySettings::max_attempts`] times.
@@ -43,6 +81,25 @@ pub enum OnExhausted {
     Disable,
 }
 
+impl DeliverySettings {
+    /// How many events one request has at most.
+    pub fn batch_max_events(&self) -> usize {
+        let most = self.batch_max_events.unwrap_or(DEFAULT_BATCH_EVENTS);
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// How long the first event of a batch waits for more.
+    pub fn batch_max_wait(&self) -> Duration {
+        Duration::from_millis(self.batch_max_wait_ms.unwrap_or(0))
+    }
+
+    /// How many requests are under way at a time at most.
+    pub fn concurrency(&self) -> usize {
+        let most = self.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+}
+
 impl OnExhausted {
     fn is_default(&self) -> bool {
         *self == Self::default()
@@ -52,6 +109,10 @@ impl OnExhausted {
 /// What a request says of [`DeliverySettings`]: what it does not name stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeliveryChange {
+    mode: Option<Mode>,
+    batch_max_events: Option<Option<u32>>,
+    batch_max_wait_ms: Option<Option<u64>>,
+    concurrency: Option<Option<u32>>,
     timeout_ms: Option<Option<u64>>,
     max_attempts: Option<Option<u32>>,
     on_exhausted: Option<OnExhausted>,
@@ -59,8 +120,8 @@ pub struct DeliveryChange {
 }
 
 impl DeliveryChange {
-    /// Reads `{"mode","timeout_ms","max_attempts","on_exhausted","rate_per_second"}`; `null` takes a setting away. Faults
-    /// are added to `faults`, with pointers below `/delivery`.
+    /// Reads the settings by their names; `null` takes one away. Faults are added to `faults`, with pointers below
+    /// `/delivery`.
     pub fn parse(value: &Value, faults: &mut Vec<FieldError>) -> Self {
         let empty = Map::new();
         let object = value.as_object().unwrap_or_else(|| {
@@ -69,58 +130,68 @@ impl DeliveryChange {
         });
         let mut change = Self::default();
         for (name, value) in object {
-            let result =
-                match name.as_str() {
-                    "mode" if value == "ordered" => Ok(()),
-                    "mode" => Err("only `ordered` is there yet".to_owned()),
-                    "timeout_ms" => limited(value, MAX_TIMEOUT_MS).map(|ms| change.timeout_ms = Some(ms)),
-                    "max_attempts" => limited_u32(value, MAX_ATTEMPTS).map(|n| change.max_attempts = Some(n)),
-                    "rate_per_second" => limited_u32(value, MAX_RATE).map(|n| change.rate_per_second = Some(n)),
-                    "on_exhausted" => match OnExhausted::deserialize(value) {
-                        Ok(on_exhausted) => {
-                            change.on_exhausted = Some(on_exhausted);
-                            Ok(())
-                        }
-                        Err(_) => Err("it must be `hold`, `dead_letter` or `disable`".to_owned()),
-                    },
-                    _ => Err("it is unknown; expected: mode, timeout_ms, max_attempts, on_exhausted, rate_per_second"
-                        .to_owned()),
-                };
-            if let Err(detail) = result {
+            if let Err(detail) = change.take_in(name, value) {
                 faults.push(FieldError::at(field_error::push("/delivery", name), detail));
             }
         }
         change
     }
 
+    fn take_in(&mut self, name: &str, value: &Value) -> Result<(), String> {
+        match name {
+            "mode" => self.mode = Some(one_of(value, "`ordered`, `batched` or `concurrent`")?),
+            "batch_max_events" => self.batch_max_events = Some(limited_u32(value, MAX_BATCH_EVENTS.into())?),
+            "batch_max_wait_ms" => self.batch_max_wait_ms = Some(limited(value, 0, MAX_BATCH_WAIT_MS)?),
+            "concurrency" => self.concurrency = Some(limited_u32(value, MAX_CONCURRENCY.into())?),
+            "timeout_ms" => self.timeout_ms = Some(limited(value, 1, MAX_TIMEOUT_MS)?),
+            "max_attempts" => self.max_attempts = Some(limited_u32(value, MAX_ATTEMPTS)?),
+            "rate_per_second" => self.rate_per_second = Some(limited_u32(value, MAX_RATE)?),
+            "on_exhausted" => self.on_exhausted = Some(one_of(value, "`hold`, `dead_letter` or `disable`")?),
+            _ => {
+                return Err(
+                    "it is unknown; expected: mode, batch_max_events, batch_max_wait_ms, concurrency, timeout_ms, \
+                            max_attempts, on_exhausted, rate_per_second"
+                        .to_owned(),
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// The settings as they are then.
     pub fn apply(&self, settings: &mut DeliverySettings) {
-        if let Some(timeout_ms) = self.timeout_ms {
-            settings.timeout_ms = timeout_ms;
-        }
-        if let Some(max_attempts) = self.max_attempts {
-            settings.max_attempts = max_attempts;
-        }
-        if let Some(on_exhausted) = self.on_exhausted {
-            settings.on_exhausted = on_exhausted;
-        }
-        if let Some(rate_per_second) = self.rate_per_second {
-            settings.rate_per_second = rate_per_second;
-        }
+        set(&mut settings.mode, self.mode);
+        set(&mut settings.batch_max_events, self.batch_max_events);
+        set(&mut settings.batch_max_wait_ms, self.batch_max_wait_ms);
+        set(&mut settings.concurrency, self.concurrency);
+        set(&mut settings.timeout_ms, self.timeout_ms);
+        set(&mut settings.max_attempts, self.max_attempts);
+        set(&mut settings.on_exhausted, self.on_exhausted);
+        set(&mut settings.rate_per_second, self.rate_per_second);
     }
 }
 
-/// A whole number from 1 to a limit, or null.
-fn limited(value: &Value, limit: u64) -> Result<Option<u64>, String> {
+fn set<T>(setting: &mut T, change: Option<T>) {
+    if let Some(value) = change {
+        *setting = value;
+    }
+}
+
+fn one_of<T: DeserializeOwned>(value: &Value, words: &str) -> Result<T, String> {
+    T::deserialize(value).map_err(|_| format!("it must be {words}"))
+}
+
+/// A whole number within limits, or null.
+fn limited(value: &Value, least: u64, most: u64) -> Result<Option<u64>, String> {
     match whole_number(value) {
-        Some(number) if (1..=limit).contains(&number) => Ok(Some(number)),
+        Some(number) if (least..=most).contains(&number) => Ok(Some(number)),
         None if value.is_null() => Ok(None),
-        _ => Err(format!("it must be a whole number from 1 to {limit}, or null")),
+        _ => Err(format!("it must be a whole number from {least} to {most}, or null")),
     }
 }
 
-fn limited_u32(value: &Value, limit: u64) -> Result<Option<u32>, String> {
-    limited(value, limit).map(|number| number.and_then(|number| u32::try_from(number).ok()))
+fn limited_u32(value: &Value, most: u64) -> Result<Option<u32>, String> {
+    limited(value, 1, most).map(|number| number.and_then(|number| u32::try_from(number).ok()))
 }
 
 #[cfg(test)]
@@ -140,8 +211,13 @@ mod tests {
         DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.timeout_ms, settings.max_attempts), (None, None));
         assert_eq!((settings.on_exhausted, faults.len()), (OnExhausted::DeadLetter, 0));
-        let bad = json!({"mode": "x", "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "rate_per_second": "1", "z": 1});
+        let change = json!({"mode": "batched", "batch_max_events": 1000, "batch_max_wait_ms": 0, "concurrency": 256});
+        DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
+        assert_eq!((settings.mode, settings.batch_max_events(), settings.concurrency()), (Mode::Batched, 1000, 256));
+        DeliveryChange::parse(&json!({"timeout_ms": 5}), &mut faults).apply(&mut settings);
+        assert_eq!((settings.mode, faults.len()), (Mode::Batched, 0));
+        let bad = json!({"mode": "x", "batch_max_events": 1001, "batch_max_wait_ms": 60_001, "concurrency": 0, "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "rate_per_second": "1", "z": 1});
         DeliveryChange::parse(&bad, &mut faults);
-        assert_eq!(faults.len(), 6, "{faults:?}");
+        assert_eq!(faults.len(), 9, "{faults:?}");
     }
 }

@@ -46,6 +46,9 @@ pub struct Lane {
     pub epoch: String,
     /// What the consumer lets through: at least what the entries want, without overlaps.
     pub filters: Vec<TypePattern>,
+    /// What lies beyond the position and has been delivered, where several deliveries are under way at a time.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub had: BTreeSet<u64>,
     /// How far each entry has come.
     pub entries: BTreeMap<TypePattern, Progress>,
     /// Why the lane is held, while it is.
@@ -140,8 +143,11 @@ pub struct ReplayProgress {
 /// One attempt to deliver an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// The event.
+    /// The event; the first one, where several went in one request.
     pub sequence: u64,
+    /// The last one, where several went in one request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_sequence: Option<u64>,
     /// When it was tried.
     pub at: Stamp,
     /// Which attempt at this event it was, from 1.
@@ -279,6 +285,13 @@ impl Lane {
         due
     }
 
+    /// Records that an event was delivered before others that come before it in the log.
+    pub fn delivered_early(&mut self, sequence: u64) {
+        if sequence > self.position {
+            self.had.insert(sequence);
+        }
+    }
+
     /// Records that an event was delivered. Answers whether that must be written before the next one: a count has to
     /// survive a crash, and so has a change of what is wanted.
     pub fn delivered(&mut self, asked: &Subscription, event: &Event, found: &Found) -> bool {
@@ -353,6 +366,9 @@ impl Lane {
 
     fn moved_to(&mut self, sequence: u64) {
         self.position = self.position.max(sequence);
+        if self.had.first().is_some_and(|first| *first <= self.position) {
+            self.had = self.had.split_off(&(self.position + 1));
+        }
         if let Some(replay) = &mut self.replay {
             replay.next = replay.next.max(sequence + 1);
         }
@@ -410,6 +426,7 @@ impl Lane {
             return false;
         }
         self.position = last_sequence;
+        self.had.clear();
         self.last_delivered = self.last_delivered.min(last_sequence);
         for progress in self.entries.values_mut() {
             progress.from_sequence = progress.from_sequence.min(last_sequence + 1);

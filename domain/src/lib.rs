@@ -7,7 +7,7 @@
 //!   as it stands in the log.
 //! - [`target_url`], [`attributes`], [`registration`]: what a registration says, parsed with every fault named.
 //! - [`delivery_settings`]: how events are delivered to one URL.
-//! - [`event_view`]: an event as it is read by a user.
+//! - [`event_view`]: an event as it is read by a user; [`structured_event`]: as a delivery of many has it.
 //! - [`dead_letter`]: an event that a subscription has given up on; and having it delivered again.
 //! - [`subscription_request`]: the bodies of `/v1/subscriptions`.
 //! - [`required_data`]: filling in what an event lacks and a registration requires.
@@ -35,6 +35,7 @@ pub mod sealed;
 pub mod shard;
 pub mod signing_secret;
 pub mod stamp;
+pub mod structured_event;
 pub mod subscription;
 pub mod subscription_request;
 pub mod target_url;

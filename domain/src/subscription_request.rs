@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(put(&json!([])), [""]);
         assert_eq!(put(&json!({})), ["/url", "/events"]);
         let body = json!({"url": "ftp://h", "events": [{"type": "a b", "count": 0}, 5, {}, {"type": "x"}, {"type": "x"}],
-            "group": "", "delivery": {"mode": "batched", "timeout_ms": 0, "rate": 1}, "notify": []});
+            "group": "", "delivery": {"mode": "chaotic", "timeout_ms": 0, "rate": 1}, "notify": []});
         assert_eq!(
             put(&body),
             [

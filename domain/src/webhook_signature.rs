@@ -1,6 +1,10 @@
 //! How a request to a target is signed, after Standard Webhooks:
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
 use crate::event::Event;
 use crate::stamp::Stamp;
 use crate::subscription::Test;
@@ -23,6 +27,20 @@ pub mod header {
 /// again, and a target that remembers ids would take a new event for an old one. So the moment of storing is part of it.
 pub fn id_of(event: &Event) -> String {
     format!("msg_{}_{}", event.sequence, event.stored_at.as_micros())
+}
+
+/// The `webhook-id` of events that are delivered together: that of the first with a digest of which they are. It is
+/// the same in every attempt at the same ones; with one more or one less among them it is another one, so that a target
+/// which remembers ids takes no batch for one that it has had.
+pub fn id_of_batch<'a>(events: impl IntoIterator<Item = &'a Event>) -> Option<String> {
+    let mut events = events.into_iter().peekable();
+    let first = id_of(events.peek()?);
+    let mut digest = Sha256::new();
+    for event in events {
+        digest.update(event.sequence.to_be_bytes());
+    }
+    let digest = digest.finalize();
+    Some(format!("{first}_{}", URL_SAFE_NO_PAD.encode(&digest[..12])))
 }
 
 /// The `webhook-id` of a test.
@@ -51,7 +69,6 @@ pub fn signatures<'a>(
 mod tests {
     use super::*;
     use crate::webhook_secret::{RANDOM_BYTES, SecretType};
-    use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use bytes::Bytes;
     use ed25519_dalek::{Signature, Verifier, VerifyingKey};
@@ -92,5 +109,16 @@ mod tests {
         };
         assert_eq!(id_of(&event(17, 5)), "msg_17_5");
         assert_ne!(id_of(&event(17, 5)), id_of(&event(17, 6)), "of a log that gives numbers out again");
+        let batch = |sequences: &[u64]| {
+            let events: Vec<Event> = sequences.iter().map(|n| event(*n, 5)).collect();
+            id_of_batch(&events)
+        };
+        let three = batch(&[1, 2, 3]).unwrap();
+        assert!(three.starts_with("msg_1_5_") && !three.contains('.'), "{three}");
+        assert_eq!(batch(&[1, 2, 3]), Some(three.clone()));
+        for other in [&[1, 3][..], &[1, 2, 3, 4], &[1]] {
+            assert_ne!(batch(other), Some(three.clone()));
+        }
+        assert_eq!(batch(&[]), None);
     }
 }

@@ -10,6 +10,7 @@ use broker::store::{MAX_BATCH, NewEvent, Stored};
 use bytes::Bytes;
 use domain::cloud_event::NotACloudEvent;
 use domain::event::{self, header};
+use domain::structured_event::BATCH;
 use domain::{CloudEvent, FieldError, Stamp, event_data, field_error, header_value};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
@@ -27,7 +28,6 @@ use crate::schema;
 /// The source of the events that come in as plain JSON.
 const SOURCE: &str = "/v1/events";
 const STRUCTURED: &str = "application/cloudevents+json";
-const BATCH: &str = "application/cloudevents-batch+json";
 const NDJSON: &str = "application/x-ndjson";
 const EXPECTED_LAST: &str = "expected-last-sequence";
 /// How many times the limit of one event a batch may have.

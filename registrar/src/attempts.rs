@@ -79,7 +79,8 @@ impl Query {
     }
 
     fn asks_for(&self, attempt: &Attempt) -> bool {
-        (self.from_sequence..=self.to_sequence).contains(&attempt.sequence)
+        self.from_sequence <= attempt.to_sequence.unwrap_or(attempt.sequence)
+            && attempt.sequence <= self.to_sequence
             && self.has_failed.is_none_or(|has_failed| attempt.error.is_some() == has_failed)
     }
 }

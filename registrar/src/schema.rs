@@ -193,6 +193,15 @@ pub struct SubscriptionPatch {
 pub struct Delivery {
     #[schema(required = false, schema_with = mode)]
     mode: String,
+    /// `batched`: how many events one request has at most; null: 100
+    #[schema(minimum = 1, maximum = 1000)]
+    batch_max_events: Option<u64>,
+    /// `batched`: how long the first event of a batch waits for more; null: not at all
+    #[schema(minimum = 0, maximum = 60_000)]
+    batch_max_wait_ms: Option<u64>,
+    /// `concurrent`: how many requests are under way at a time at most; null: 10
+    #[schema(minimum = 1, maximum = 256)]
+    concurrency: Option<u64>,
     /// How long the target may take to answer
     #[schema(minimum = 1, maximum = 600_000)]
     timeout_ms: Option<u64>,
@@ -213,7 +222,12 @@ fn on_exhausted() -> RefOr<Schema> {
 }
 
 fn mode() -> RefOr<Schema> {
-    schema_of(json!({"type": "string", "enum": ["ordered"]}))
+    schema_of(json!({
+        "type": "string", "enum": ["ordered", "batched", "concurrent"], "default": "ordered",
+        "description": "`ordered`: one event after the other. `batched`: many in order in one request, as \
+            `application/cloudevents-batch+json`. `concurrent`: several requests at a time, those of one transaction one \
+            after the other",
+    }))
 }
 
 /// The part of the log that is to be delivered again
@@ -418,7 +432,11 @@ fn phase() -> RefOr<Schema> {
 #[derive(ToSchema)]
 #[schema(example = json!({"sequence": 17, "at": "2026-01-31T09:30:00.000000Z", "attempt": 2, "code": 503, "duration_ms": 3, "error": "answered 503", "answer": "overloaded"}))]
 pub struct Attempt {
+    /// The event; the first one, where several went in one request
     sequence: u64,
+    /// The last one, where several went in one request
+    #[schema(nullable = false)]
+    to_sequence: Option<u64>,
     #[schema(format = DateTime)]
     at: String,
     /// Which attempt at this event it was

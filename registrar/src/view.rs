@@ -66,10 +66,6 @@ pub fn of(id: &SubscriptionId, subscription: &Subscription, status: &Status) -> 
             Value::Object(event)
         })
         .collect();
-    let mut delivery = Map::from_iter([("mode".to_owned(), Value::from("ordered"))]);
-    if let Ok(Value::Object(settings)) = serde_json::to_value(&subscription.delivery) {
-        delivery.extend(settings);
-    }
     let now = Stamp::now();
     let secrets: Vec<Value> =
         subscription.secrets.iter().filter(|secret| secret.is_current(now)).map(of_secret).collect();
@@ -78,7 +74,7 @@ pub fn of(id: &SubscriptionId, subscription: &Subscription, status: &Status) -> 
         "url": subscription.url,
         "group": subscription.group,
         "events": events,
-        "delivery": delivery,
+        "delivery": subscription.delivery,
         "secrets": secrets,
         "status": status_of(subscription, status),
     })
@@ -168,7 +164,8 @@ fn last_attempt_of(lane: &Lane) -> Option<Value> {
     Some(view)
 }
 
-/// `{"sequence","at","attempt","code","duration_ms","error","answer"}`; the last two where it failed.
+/// `{"sequence","at","attempt","code","duration_ms","to_sequence","error","answer"}`; the last two where it failed, the one
+/// before them where it was a batch.
 pub(crate) fn attempt_of(attempt: &Attempt) -> Value {
     let mut view = json!({
         "sequence": attempt.sequence,
@@ -177,6 +174,9 @@ pub(crate) fn attempt_of(attempt: &Attempt) -> Value {
         "code": attempt.code,
         "duration_ms": attempt.duration_ms,
     });
+    if let Some(to_sequence) = attempt.to_sequence {
+        view["to_sequence"] = to_sequence.into();
+    }
     for (name, text) in [("error", &attempt.error), ("answer", &attempt.answer)] {
         if let Some(text) = text {
             view[name] = text.as_str().into();

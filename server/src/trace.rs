@@ -1,7 +1,5 @@
 //! `mer trace`: a transaction's events in order, with which URL got each when.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context;
 use domain::{EventType, TypePattern};
 use reqwest::Method;
@@ -47,8 +45,8 @@ struct Subscriber {
     url: Value,
     patterns: Vec<TypePattern>,
     position: u64,
-    /// The last attempt at each event.
-    attempts: BTreeMap<u64, Value>,
+    /// The last attempts, the latest first.
+    attempts: Vec<Value>,
 }
 
 impl Subscriber {
@@ -61,24 +59,22 @@ impl Subscriber {
         ];
         let path = path_with(&format!("/v1/subscriptions/{}/attempts", encoded(id)), &pairs);
         let answer = api.json(api.request(Method::GET, &path)).await?;
-        let latest_last = answer["attempts"].as_array().into_iter().flatten().rev();
-        let attempts = latest_last.filter_map(|attempt| Some((attempt["sequence"].as_u64()?, attempt.clone())));
         let events = subscription["events"].as_array().into_iter().flatten();
         Ok(Self {
             id: subscription["id"].clone(),
             url: subscription["url"].clone(),
             patterns: events.filter_map(|event| TypePattern::parse(event["type"].as_str()?).ok()).collect(),
             position: subscription["status"]["position"].as_u64().unwrap_or(0),
-            attempts: attempts.collect(),
+            attempts: answer["attempts"].as_array().cloned().unwrap_or_default(),
         })
     }
 
     /// What became of an event here, if anything could.
     fn delivery_of(&self, event: &Value) -> Option<Value> {
         let sequence = event["sequence"].as_u64()?;
-        let attempt = self.attempts.get(&sequence);
         let event_type = EventType::parse(event["type"].as_str()?).ok()?;
         let is_wanted = self.patterns.iter().any(|pattern| pattern.matches(&event_type));
+        let attempt = self.attempts.iter().find(|attempt| is_of(attempt, sequence, is_wanted));
         let outcome = match attempt {
             Some(attempt) if attempt["error"].is_null() => "delivered",
             // What came of a later attempt is not known any more.
@@ -91,6 +87,12 @@ impl Subscriber {
         };
         Some(json!({"id": self.id, "url": self.url, "outcome": outcome, "attempt": attempt}))
     }
+}
+
+/// Whether an attempt was at an event: between the first and the last one of a batch there may be others.
+fn is_of(attempt: &Value, sequence: u64, is_wanted: bool) -> bool {
+    let (first, last) = (attempt["sequence"].as_u64(), attempt["to_sequence"].as_u64());
+    first == Some(sequence) || last == Some(sequence) || (is_wanted && first < Some(sequence) && last > Some(sequence))
 }
 
 /// The events of a transaction, in order.

@@ -18,6 +18,7 @@ mod failing_targets;
 mod faults;
 mod gaps;
 mod idempotency;
+mod modes;
 mod nats_access;
 mod nats_objects;
 mod order;

@@ -110,6 +110,18 @@ async fn deliveries_are_signed_with_every_current_secret() {
             assert_eq!(is_signed(&received, by), is_current, "{by}: {received:?}");
         }
     }
+    // So it is in every mode.
+    for mode in ["batched", "concurrent"] {
+        let body = json!({"delivery": {"mode": mode}}).to_string();
+        let path = format!("/v1/subscriptions/{}", id_of(&target));
+        assert_eq!(api.send(Method::PATCH, &path, &[], body).await.unwrap().status(), 200);
+        eventually_async("deliveries are in that mode", SOON, async || {
+            let received = delivered_with(&api, &target, 2).await;
+            assert!(is_signed(&received, &third) && is_signed(&received, &ed25519), "{received:?}");
+            (received.headers["content-type"] == "application/cloudevents-batch+json") == (mode == "batched")
+        })
+        .await;
+    }
     // What is given a moment signs no more when that is over, though nothing is asked anew.
     let fourth = rotated(&api, &target, r#"{"grace_secs": 1}"#).await;
     eventually_async("only the new one signs", SOON, async || {

@@ -316,7 +316,7 @@ async fn a_bad_subscription_names_every_fault_and_is_not_stored() {
     let nats = Nats::start();
     let mer = mer_on(&nats).await;
     let api = mer.api();
-    let bad = json!({"url": "nonsense", "events": [{"type": "a", "count": 0}], "delivery": {"mode": "batched"}, "notify": []});
+    let bad = json!({"url": "nonsense", "events": [{"type": "a", "count": 0}], "delivery": {"mode": "chaotic"}, "notify": []});
     let (code, problem) = call(&api, Method::PUT, "", &bad).await;
     assert_eq!(code, 422);
     let pointers: Vec<&str> =

@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 /// The largest event that a target takes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
+/// The media type of several events.
+const BATCH: &str = "application/cloudevents-batch+json";
+
 /// What a target does with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -23,7 +26,7 @@ pub enum Answer {
     Status(u16),
     /// Answers with this status, and a header with a number in it.
     Says(u16, &'static str, u64),
-    /// Answers with this status to these events, and 200 to all others.
+    /// Answers with this status to a request with any of these events, and 200 to all others.
     StatusTo(Vec<u64>, u16),
     /// Takes the request and never answers.
     Hang,
@@ -38,13 +41,17 @@ pub enum Answer {
 pub struct Received {
     /// The path it was posted to.
     pub path: String,
-    /// `ce-sequence`.
+    /// The sequence of its event; of the first one, where it is a batch; 0 for what has none.
     pub sequence: u64,
+    /// Those of all its events.
+    pub sequences: Vec<u64>,
     /// All headers.
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: String,
-    /// When.
+    /// When it began to be read.
+    pub began: Instant,
+    /// When it was answered.
     pub at: Instant,
     /// Whether the answer was a 2xx.
     pub was_taken: bool,
@@ -112,10 +119,10 @@ impl Target {
 
     /// The sequences that it took, in order, repetitions included.
     pub fn taken(&self) -> Vec<u64> {
-        self.state.lock().unwrap().received.iter().filter(|r| r.was_taken).map(|r| r.sequence).collect()
+        self.state.lock().unwrap().received.iter().filter(|r| r.was_taken).flat_map(|r| r.sequences.clone()).collect()
     }
 
-    /// How many it took, repetitions included.
+    /// How many requests it took, repetitions included.
     pub fn taken_count(&self) -> usize {
         self.state.lock().unwrap().received.iter().filter(|r| r.was_taken).count()
     }
@@ -133,11 +140,22 @@ pub fn first_deliveries(taken: &[u64]) -> Vec<u64> {
     taken.iter().copied().filter(|sequence| seen.insert(*sequence)).collect()
 }
 
+/// The sequences of a request's events, be it one in binary mode or a batch.
+fn sequences_of(headers: &HeaderMap, body: &[u8]) -> Vec<u64> {
+    let of_digits = |digits: &str| digits.parse().unwrap_or(0);
+    if headers.get(header::CONTENT_TYPE).is_some_and(|media_type| media_type == BATCH) {
+        let events: Vec<Value> = serde_json::from_slice(body).unwrap_or_default();
+        return events.iter().map(|event| event["sequence"].as_str().map_or(0, of_digits)).collect();
+    }
+    vec![headers.get("ce-sequence").and_then(|digits| digits.to_str().ok()).map_or(0, of_digits)]
+}
+
 async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let answer = state.lock().unwrap().answer.clone();
+    let (began, answer) = (Instant::now(), state.lock().unwrap().answer.clone());
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return StatusCode::BAD_REQUEST.into_response() };
+    let sequences = sequences_of(&head.headers, &body);
     let mut headers_of_answer = HeaderMap::new();
-    let sequence = head.headers.get("ce-sequence").and_then(|digits| digits.to_str().ok()?.parse().ok()).unwrap_or(0);
     let status = match answer {
         Answer::Hang => std::future::pending().await,
         Answer::After(wait) => {
@@ -145,7 +163,7 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
             StatusCode::OK
         }
         Answer::Status(status) => StatusCode::from_u16(status).expect("a status"),
-        Answer::StatusTo(events, status) if events.contains(&sequence) => {
+        Answer::StatusTo(events, status) if sequences.iter().any(|sequence| events.contains(sequence)) => {
             StatusCode::from_u16(status).expect("a status")
         }
         Answer::StatusTo(..) => StatusCode::OK,
@@ -158,15 +176,16 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
             StatusCode::FOUND
         }
     };
-    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return StatusCode::BAD_REQUEST.into_response() };
     let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers: BTreeMap<String, String> =
         head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let received = Received {
         path: head.uri.path().to_owned(),
-        sequence,
+        sequence: sequences.first().copied().unwrap_or(0),
+        sequences,
         headers,
         body: String::from_utf8_lossy(&body).into_owned(),
+        began,
         at: Instant::now(),
         was_taken: status.is_success(),
     };

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use broker::Unavailable;
 use domain::delivery_settings::OnExhausted;
-use domain::lane::{Attempt, Due, Failure, Lane, TestOutcome, Why};
+use domain::lane::{Attempt, Failure, Lane, TestOutcome, Why};
 use domain::subscription::Test;
 use domain::{DeadLetter, Event, Stamp, Subscription};
+use futures_util::StreamExt;
+use governor::clock::Clock;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::{Next, Run, Worker, instant_of, interruption};
+use super::window::{Load, Stage};
+use super::{Next, Run, Worker, interruption};
+use crate::parcel::{Item, Parcel};
 use crate::verdict::{Outcome, Verdict};
 
 /// A held lane writes its state at most this often.
@@ -20,14 +24,16 @@ const HELD_WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long somebody waits for a test that was asked for, in microseconds.
 const TEST_WAITED_FOR_MICROS: i64 = 60_000_000;
 
-/// How an event was left.
-pub(super) enum Left {
-    /// The target has it.
-    Taken,
-    /// It is among the dead letters.
-    Buried,
-    /// Something changed before it had.
-    For(Next),
+/// What came of a request.
+pub(super) struct Landed {
+    /// The sequences of its events.
+    load: Vec<u64>,
+    /// Which attempt at them it was.
+    attempt: u32,
+    /// `None`: it was not made, because this dispatcher may not push any more.
+    outcome: Option<Outcome>,
+    at: Stamp,
+    duration: Duration,
 }
 
 /// What a worker remembers of its target between deliveries.
@@ -40,135 +46,192 @@ pub(super) struct Manners {
 }
 
 impl Worker {
-    /// Has the target take an event.
-    pub(super) async fn push(&mut self, run: &mut Run, event: &Event, due: &Due) -> Result<Left, Unavailable> {
-        let earlier = run.lane.failure.clone().filter(|failure| failure.sequence == event.sequence);
-        let mut attempts = earlier.as_ref().map_or(0, |failure| failure.attempts);
-        if let Some(next_attempt) = earlier.and_then(|failure| failure.next_attempt)
-            && let Some(next) = self.hold(run, Some(instant_of(next_attempt))).await
-        {
-            return Ok(Left::For(next));
-        }
-        let mut last_write: Option<Instant> = None;
-        loop {
-            if is_exhausted(run, attempts) {
-                return self.give_up(run, event, attempts).await;
+    /// Begins the requests that may begin now, and deals with what was tried as often as was asked for. Answers what is
+    /// next, where that is not to wait for what comes of it.
+    pub(super) async fn send_what_may_go(&mut self, run: &mut Run) -> Result<Option<Next>, Unavailable> {
+        while let Some(exhausted) = run.window.exhausted().map(|slot| slot.sequence) {
+            if let Some(next) = self.give_up(run, exhausted).await? {
+                return Ok(Some(next));
             }
-            if let Some(next) = self.wait_for_turn(run).await {
-                return Ok(Left::For(next));
-            }
-            attempts = attempts.saturating_add(1);
-            let permit = self.shared.permits.get(due.priority).await;
-            if !self.shared.lease.is_valid() {
-                // Somebody else may be at work on this by now.
-                return Ok(Left::For(Next::End));
-            }
-            let began = Instant::now();
-            let push = self.shared.pusher.push(&run.asked, &run.signer, event, due, run.lane.last_delivered);
-            let outcome = permit.run(push).await;
-            let now = Stamp::now();
-            let attempt = attempt_of(event.sequence, now, attempts, began.elapsed(), &outcome);
-            let duration_ms = attempt.duration_ms;
-            self.shared.attempts.add(&self.id, attempt.clone());
-            run.lane.last_attempt = Some(attempt);
-            let after = match outcome.verdict(now) {
-                Verdict::Delivered => {
-                    tracing::debug!(id = %self.id, sequence = event.sequence, attempts, %outcome, duration_ms, "delivery.attempted");
-                    self.manners.resumed_after = None;
-                    return Ok(Left::Taken);
-                }
-                Verdict::Gone => return self.stop(run, Why::Gone, event).await,
-                Verdict::ResumeAfter(sequence) if !self.is_known_to_be_at(sequence) => {
-                    return self.resume_after(run, event, sequence).await;
-                }
-                Verdict::ResumeAfter(_) => None,
-                Verdict::Retry { after } => after,
-            };
-            let wait = self.shared.backoff.wait(attempts, rand::random()).max(after.unwrap_or_default());
-            let (try_again_at, retry_in_ms) = (Instant::now() + wait, wait.as_millis());
-            tracing::warn!(
-                id = %self.id, sequence = event.sequence, attempts, %outcome, duration_ms, retry_in_ms,
-                "delivery.attempted"
-            );
-            run.lane.failed(Failure {
-                sequence: event.sequence,
-                attempts,
-                error: outcome.to_string(),
-                next_attempt: Some(now.plus_micros(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))),
-                letter: None,
-            });
-            if is_exhausted(run, attempts) {
-                continue;
-            }
-            if last_write.is_none_or(|at| at.elapsed() >= HELD_WRITE_INTERVAL) {
-                last_write = Some(Instant::now());
-                // For whoever looks; the lane itself does not depend on it.
-                if let Err(error) = self.write(&mut run.lane).await {
-                    tracing::debug!(id = %self.id, %error, "lane.state_not_written");
-                }
-            }
-            if let Some(next) = self.hold(run, Some(try_again_at)).await {
-                return Ok(Left::For(next));
+            if run.window.exhausted().is_some_and(|slot| slot.sequence == exhausted) {
+                break;
             }
         }
+        run.turn_at = None;
+        while let Some(load) = run.window.next_load(Instant::now()) {
+            run.turn_at = self.next_turn(run.asked.delivery.rate_per_second);
+            if run.turn_at.is_some() {
+                break;
+            }
+            self.send(run, load);
+        }
+        Ok(None)
     }
 
-    /// Waits until an event may be tried again; without a moment, until something changes. Answers what is next if
-    /// something changes before.
-    async fn hold(&mut self, run: &mut Run, until: Option<Instant>) -> Option<Next> {
+    /// Takes the next turn of the rate that was asked for; where it is not due yet, answers when it is.
+    fn next_turn(&mut self, rate: Option<u32>) -> Option<Instant> {
+        let rate = rate.and_then(NonZeroU32::new)?;
+        if self.manners.limiter.as_ref().is_none_or(|(known, _)| *known != rate) {
+            self.manners.limiter =
+                Some((rate, RateLimiter::direct(Quota::per_second(rate).allow_burst(NonZeroU32::MIN))));
+        }
+        let (_, limiter) = self.manners.limiter.as_ref()?;
+        let not_yet = limiter.check().err()?;
+        Some(Instant::now() + not_yet.wait_time_from(limiter.clock().now()))
+    }
+
+    /// Begins a request.
+    fn send(&self, run: &mut Run, load: Vec<u64>) {
+        run.window.send(&load);
+        let slots = load.iter().filter_map(|sequence| run.window.get(*sequence));
+        let attempt = slots.clone().map(|slot| slot.attempts).max().unwrap_or(1);
+        let items = slots.filter_map(|slot| slot.load.as_ref()).filter_map(Load::item);
+        let items: Vec<Item<'_>> = items.collect();
+        let priority = items.iter().map(|(_, due, _)| due.priority).fold(f64::INFINITY, f64::min);
+        let parcel = match items.as_slice() {
+            [item] if !run.window.is_batched() => Parcel::of_event(*item),
+            items => Parcel::of_batch(items),
+        };
+        let (permits, lease, pusher) =
+            (self.shared.permits.clone(), self.shared.lease.clone(), self.shared.pusher.clone());
+        let (asked, signer) = (run.asked.clone(), run.signer.clone());
+        let request = async move {
+            let permit = permits.get(priority).await;
+            let began = Instant::now();
+            // Where it is over somebody else may be at work on this by now.
+            let outcome = match lease.is_valid() {
+                true => Some(permit.run(pusher.push(&asked, &signer, parcel)).await),
+                false => None,
+            };
+            Landed { load, attempt, outcome, at: Stamp::now(), duration: began.elapsed() }
+        };
+        run.under_way.push(Box::pin(request));
+    }
+
+    /// Records an attempt. Answers what it means, where it was made.
+    pub(super) fn take_note(&mut self, run: &mut Run, landed: &Landed) -> Option<Verdict> {
+        let (Some(outcome), Some(sequence)) = (&landed.outcome, landed.load.first()) else {
+            run.window.landed(&landed.load, Stage::Waiting(None));
+            return None;
+        };
+        let verdict = outcome.verdict(landed.at);
+        let attempt = Attempt {
+            to_sequence: landed.load.last().filter(|last| *last != sequence).copied(),
+            ..attempt_of(*sequence, landed.at, landed.attempt, landed.duration, outcome)
+        };
+        let (sequence, attempts, duration_ms) = (attempt.sequence, attempt.attempt, attempt.duration_ms);
+        self.shared.attempts.add(&self.id, attempt.clone());
+        run.lane.last_attempt = Some(attempt);
+        if verdict == Verdict::Delivered {
+            let events = landed.load.len();
+            tracing::debug!(id = %self.id, sequence, events, attempts, %outcome, duration_ms, "delivery.attempted");
+            self.manners.resumed_after = None;
+            run.window.landed(&landed.load, Stage::Taken);
+            for sequence in &landed.load {
+                run.lane.delivered_early(*sequence);
+            }
+        } else {
+            run.window.landed(&landed.load, Stage::Waiting(None));
+        }
+        Some(verdict)
+    }
+
+    /// Deals with what came of a request. Answers what is next, where that is not simply to go on.
+    pub(super) async fn landed(&mut self, run: &mut Run, landed: Landed) -> Result<Option<Next>, Unavailable> {
+        let Some(verdict) = self.take_note(run, &landed) else { return Ok(Some(Next::End)) };
+        let Some(sequence) = landed.load.first().copied() else { return Ok(None) };
+        let after = match verdict {
+            Verdict::Delivered => return self.settle(run).await,
+            Verdict::Gone => return self.stop(run, Why::Gone, sequence).await.map(Some),
+            Verdict::ResumeAfter(to) if !self.is_known_to_be_at(to) => {
+                return self.resume_after(run, sequence, to).await.map(Some);
+            }
+            Verdict::ResumeAfter(_) => None,
+            Verdict::Retry { after } => after,
+        };
+        let wait = self.shared.backoff.wait(landed.attempt, rand::random()).max(after.unwrap_or_default());
+        let error = landed.outcome.as_ref().map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(
+            id = %self.id, sequence, events = landed.load.len(), attempts = landed.attempt, outcome = error,
+            duration_ms = landed.duration.as_millis(), retry_in_ms = wait.as_millis(), "delivery.attempted"
+        );
+        let mut failure = Failure {
+            sequence,
+            attempts: landed.attempt,
+            error,
+            next_attempt: Some(landed.at.plus_micros(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))),
+            letter: None,
+        };
+        let until = Stage::Waiting(Some(Instant::now() + wait));
+        let is_exhausted = run.asked.delivery.max_attempts.is_some_and(|most| landed.attempt >= most);
+        match landed.load.as_slice() {
+            [sequence] if is_exhausted => run.window.set(*sequence, Stage::Exhausted),
+            _ if is_exhausted => {
+                tracing::warn!(id = %self.id, sequence, events = landed.load.len(), "delivery.batch_taken_apart");
+                failure.attempts = 0;
+                run.window.take_apart();
+            }
+            load => load.iter().for_each(|sequence| run.window.set(*sequence, until)),
+        }
+        run.window.failed(failure);
+        if let Some(first) = run.window.first_failure() {
+            run.lane.failed(first.clone());
+        }
+        if run.held_written_at.is_none_or(|at| at.elapsed() >= HELD_WRITE_INTERVAL) {
+            run.held_written_at = Some(Instant::now());
+            // For whoever looks; the lane itself does not depend on it.
+            if let Err(error) = self.write(&mut run.lane).await {
+                tracing::debug!(id = %self.id, %error, "lane.state_not_written");
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits, with everything. Answers what is next if something changes before.
+    async fn hold(&mut self, run: &mut Run, until: Instant) -> Option<Next> {
         let mut link = self.shared.broker.link();
         let mut extent = self.shared.extent.clone();
         tokio::select! {
             next = interruption(&mut self.asked, &mut link, run.generation, &self.shutdown) => Some(next),
             // What waits to be delivered has been removed from the log.
             Ok(_) = extent.wait_for(|extent| run.lane.may_lack(extent.first_sequence)) => Some(Next::SetUp),
-            () = super::at(until) => None,
+            () = sleep_until(until) => None,
         }
     }
 
-    /// Waits until the rate that was asked for lets one more delivery begin.
-    async fn wait_for_turn(&mut self, run: &mut Run) -> Option<Next> {
-        let rate = run.asked.delivery.rate_per_second.and_then(NonZeroU32::new)?;
-        if self.manners.limiter.as_ref().is_none_or(|(known, _)| *known != rate) {
-            self.manners.limiter =
-                Some((rate, RateLimiter::direct(Quota::per_second(rate).allow_burst(NonZeroU32::MIN))));
-        }
-        let (_, limiter) = self.manners.limiter.as_ref()?;
-        let mut link = self.shared.broker.link();
-        tokio::select! {
-            biased;
-            () = limiter.until_ready() => None,
-            next = interruption(&mut self.asked, &mut link, run.generation, &self.shutdown) => Some(next),
-        }
-    }
-
-    /// It was tried as often as was asked for.
-    async fn give_up(&mut self, run: &mut Run, event: &Event, attempts: u32) -> Result<Left, Unavailable> {
-        tracing::error!(id = %self.id, sequence = event.sequence, attempts, then = ?run.asked.delivery.on_exhausted, "delivery.exhausted");
-        match run.asked.delivery.on_exhausted {
-            OnExhausted::DeadLetter => self.bury(run, event).await,
-            OnExhausted::Disable => self.stop(run, Why::Exhausted, event).await,
+    /// What becomes of an event that was tried as often as was asked for. Answers what is next, where that is not to go
+    /// on with others.
+    async fn give_up(&mut self, run: &mut Run, sequence: u64) -> Result<Option<Next>, Unavailable> {
+        let on_exhausted = run.asked.delivery.on_exhausted;
+        let is_first = run.window.first().is_some_and(|slot| slot.sequence == sequence);
+        match on_exhausted {
+            OnExhausted::Disable => return self.stop(run, Why::Exhausted, sequence).await.map(Some),
+            // Those before it come first: there is one position, and one letter at a time.
+            OnExhausted::DeadLetter if is_first => return self.bury(run, sequence).await,
+            OnExhausted::DeadLetter => {}
             OnExhausted::Hold => {
-                if let Some(failure) = &mut run.lane.failure {
+                if let Some(failure) = run.lane.failure.as_mut().filter(|failure| failure.sequence == sequence) {
                     failure.next_attempt = None;
                 }
                 self.write(&mut run.lane).await?;
-                Ok(Left::For(self.hold(run, None).await.unwrap_or(Next::SetUp)))
             }
         }
+        Ok(None)
     }
 
-    /// Makes a dead letter of an event: however often that must be tried, and once, whatever is killed meanwhile. So the
-    /// letter is given a name, which is written before it is used.
-    async fn bury(&mut self, run: &mut Run, event: &Event) -> Result<Left, Unavailable> {
-        let Some(failure) = &mut run.lane.failure else { return Ok(Left::For(Next::SetUp)) };
+    /// Makes a dead letter of the first event of the window: however often that must be tried, and once, whatever is
+    /// killed meanwhile. So the letter is given a name, which is written before it is used.
+    async fn bury(&mut self, run: &mut Run, sequence: u64) -> Result<Option<Next>, Unavailable> {
+        let event = run.window.get(sequence).and_then(|slot| slot.load.as_ref()).map(|load| load.event.clone());
+        let failure = run.lane.failure.as_mut().filter(|failure| failure.sequence == sequence);
+        let (Some(event), Some(failure)) = (event, failure) else { return Ok(Some(Next::SetUp)) };
         failure.next_attempt = None;
         let mut may_be_there = failure.letter.is_some();
         let name = failure.letter.get_or_insert_with(|| Uuid::now_v7().to_string()).clone();
-        let last_attempt = run.lane.last_attempt.as_ref().filter(|attempt| attempt.sequence == event.sequence);
+        let last_attempt = run.lane.last_attempt.as_ref().filter(|attempt| attempt.sequence == sequence);
         let letter = DeadLetter {
             subscription: self.id.clone(),
-            event: event.clone(),
+            event: Event::clone(&event),
             attempts: failure.attempts,
             code: last_attempt.and_then(|attempt| attempt.code),
             error: failure.error.clone(),
@@ -177,25 +240,26 @@ impl Worker {
         self.write(&mut run.lane).await?;
         for tries in 1.. {
             if !self.shared.lease.is_valid() {
-                return Ok(Left::For(Next::End));
+                return Ok(Some(Next::End));
             }
             let Err(error) = self.shared.dead_letters.add(&letter, &name, may_be_there).await else { break };
-            tracing::error!(id = %self.id, sequence = event.sequence, %error, "dead_letter.not_written");
+            tracing::error!(id = %self.id, sequence, %error, "dead_letter.not_written");
             may_be_there = true;
             let until = Instant::now() + self.shared.backoff.wait(tries, rand::random());
-            if let Some(next) = self.hold(run, Some(until)).await {
-                return Ok(Left::For(next));
+            if let Some(next) = self.hold(run, until).await {
+                return Ok(Some(next));
             }
         }
-        tracing::warn!(id = %self.id, sequence = event.sequence, attempts = letter.attempts, "dead_letter.written");
-        Ok(Left::Buried)
+        tracing::error!(id = %self.id, sequence, attempts = letter.attempts, "dead_letter.written");
+        run.window.set(sequence, Stage::Buried);
+        self.settle(run).await
     }
 
-    async fn stop(&mut self, run: &mut Run, why: Why, event: &Event) -> Result<Left, Unavailable> {
-        run.lane.stop(&run.asked, why, event.sequence, Stamp::now());
-        tracing::warn!(id = %self.id, sequence = event.sequence, ?why, "lane.stopped");
+    async fn stop(&mut self, run: &mut Run, why: Why, sequence: u64) -> Result<Next, Unavailable> {
+        run.lane.stop(&run.asked, why, sequence, Stamp::now());
+        tracing::warn!(id = %self.id, sequence, ?why, "lane.stopped");
         self.write(&mut run.lane).await?;
-        Ok(Left::For(Next::SetUp))
+        Ok(Next::SetUp)
     }
 
     /// Whether deliveries went on behind this sequence already, and the target has taken nothing since.
@@ -205,21 +269,27 @@ impl Worker {
 
     /// The target has had everything up to a sequence: deliveries go on behind it. One that keeps changing its mind
     /// without taking anything is given time.
-    async fn resume_after(&mut self, run: &mut Run, event: &Event, sequence: u64) -> Result<Left, Unavailable> {
+    async fn resume_after(&mut self, run: &mut Run, at: u64, sequence: u64) -> Result<Next, Unavailable> {
         let times = self.manners.resumed_after.map_or(0, |(_, times)| times);
         if times > 0 {
             let until = Instant::now() + self.shared.backoff.wait(times, rand::random());
-            if let Some(next) = self.hold(run, Some(until)).await {
-                return Ok(Left::For(next));
+            if let Some(next) = self.hold(run, until).await {
+                return Ok(next);
             }
         }
+        // What else is under way lands before the lane is elsewhere.
+        while let Some(landed) = run.under_way.next().await {
+            self.take_note(run, &landed);
+        }
+        self.settle(run).await?;
         self.manners.resumed_after = Some((sequence, times.saturating_add(1)));
         // Beyond the end of the log nobody can be.
         let sequence = sequence.min(self.shared.log.last_sequence().await?);
-        tracing::warn!(id = %self.id, at = event.sequence, resumes_after = sequence, "lane.target_is_elsewhere");
+        tracing::warn!(id = %self.id, at, resumes_after = sequence, "lane.target_is_elsewhere");
+        run.window.clear();
         run.lane.resume_after(&run.asked, sequence, &Uuid::now_v7().to_string());
         self.write(&mut run.lane).await?;
-        Ok(Left::For(Next::SetUp))
+        Ok(Next::SetUp)
     }
 
     /// Tries the target out, and writes what came of it. What was asked for long ago nobody waits for any more.
@@ -227,7 +297,7 @@ impl Worker {
         let mut attempt = None;
         if Stamp::now() < test.asked_at.plus_micros(TEST_WAITED_FOR_MICROS) {
             let (at, began) = (Stamp::now(), Instant::now());
-            let outcome = self.shared.pusher.push_test(&self.id, asked, &self.signer(asked), test).await;
+            let outcome = self.shared.pusher.push(asked, &self.signer(asked), Parcel::of_test(&self.id, test)).await;
             tracing::info!(id = %self.id, %outcome, "target.tested");
             attempt = Some(attempt_of(0, at, 1, began.elapsed(), &outcome));
         }
@@ -238,15 +308,11 @@ impl Worker {
     }
 }
 
-/// Whether an event was tried as often as was asked for.
-fn is_exhausted(run: &Run, attempts: u32) -> bool {
-    run.asked.delivery.max_attempts.is_some_and(|most| attempts >= most)
-}
-
 fn attempt_of(sequence: u64, at: Stamp, attempt: u32, duration: Duration, outcome: &Outcome) -> Attempt {
     let has_failed = outcome.verdict(at) != Verdict::Delivered;
     Attempt {
         sequence,
+        to_sequence: None,
         at,
         attempt,
         code: outcome.code(),

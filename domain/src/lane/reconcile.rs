@@ -1,6 +1,6 @@
 //! What a change of what is asked for does to a lane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Gap, Lane, Phase, Progress, ReplayProgress, State, stop};
 use crate::stamp::Stamp;
@@ -115,6 +115,8 @@ impl Lane {
             last_delivered: previous.map_or(0, |lane| lane.last_delivered),
             epoch,
             filters,
+            // Whoever wants the past again gets all of it again.
+            had: previous.filter(|_| !moved_back).map_or_else(BTreeSet::new, |lane| lane.had.clone()),
             entries,
             failure,
             last_attempt: previous.and_then(|lane| lane.last_attempt.clone()),

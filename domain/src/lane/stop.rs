@@ -53,6 +53,7 @@ impl Lane {
         } else {
             self.moved_to(sequence);
         }
+        self.had.clear();
         self.last_delivered = sequence;
         self.failure = None;
         self.state = State::Active;

@@ -177,6 +177,23 @@ fn a_replay_of_named_events_brings_them_alone() {
 }
 
 #[test]
+fn what_was_delivered_early_is_known_until_the_lane_is_there_or_goes_back() {
+    let before = asked(&[("a", "1", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &before, "e1");
+    for sequence in [2, 4, 5] {
+        lane.delivered_early(sequence);
+    }
+    run(&mut lane, &before, &["a", "a", "a"], 2);
+    lane.delivered_early(1);
+    assert_eq!(lane.had, BTreeSet::from([4, 5]), "beyond the position alone");
+    assert_eq!(Lane::reconcile(Some(&lane), &before, "e2").had, BTreeSet::from([4, 5]));
+    let again = asked(&[("a", "2", 1, 6, None)]);
+    assert_eq!(Lane::reconcile(Some(&lane), &again, "e3").had, BTreeSet::new(), "the past is wanted again");
+    lane.resume_after(&before, 2, "e4");
+    assert_eq!(lane.had, BTreeSet::new(), "the target says that it has nothing more");
+}
+
+#[test]
 fn a_dead_letter_is_counted_and_the_next_event_goes() {
     let both = asked(&[("a", "1", 1, 1, Some(2)), ("b", "2", 1, 1, None)]);
     let mut lane = Lane::reconcile(None, &both, "e1");

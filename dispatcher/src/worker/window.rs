@@ -1,0 +1,446 @@
+//! What a worker has read of its feed and not settled, in the log's order; and which of it may be sent now.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::Event;
+use domain::delivery_settings::{DeliverySettings, Mode};
+use domain::lane::{Due, Failure};
+use domain::required_data::Found;
+use tokio::time::Instant;
+
+use crate::parcel::Item;
+
+/// How far a worker reads ahead of what it has settled, in messages: well below what may be out at once.
+const MAX_AHEAD: usize = 512;
+/// The most data that it holds, in bytes, beside the event that goes beyond.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How long a batch waits for an event that the server has said there is.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// The events that are being delivered, and those behind them that have been read.
+pub(super) struct Window<D> {
+    shape: Shape,
+    slots: VecDeque<Slot<D>>,
+    bytes: usize,
+    /// How many are not settled.
+    unsettled: usize,
+    under_way: usize,
+    /// When the first event that is to be delivered came in.
+    opened_at: Option<Instant>,
+    /// Nothing more is taken in before it is empty.
+    is_closed: bool,
+    /// The batch was tried as often as was asked for: its events go one by one.
+    is_apart: bool,
+}
+
+/// What goes in one request, and how many requests at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Ordered,
+    Batched { max_events: usize, max_wait: Duration },
+    Concurrent { requests: usize },
+}
+
+/// One message of the feed.
+pub(super) struct Slot<D> {
+    pub(super) sequence: u64,
+    /// The message itself: to be acknowledged.
+    pub(super) delivery: D,
+    /// How many messages the server had behind it.
+    pub(super) backlog: u64,
+    /// What is to be delivered, if anything is.
+    pub(super) load: Option<Load>,
+    /// Whether an entry's end was over when it was stored.
+    pub(super) reached_end: bool,
+    pub(super) stage: Stage,
+    /// How often it was tried.
+    pub(super) attempts: u32,
+    /// What came of the last attempt, where it failed.
+    pub(super) failure: Option<Failure>,
+}
+
+/// An event, and what was found out about it.
+pub(super) struct Load {
+    pub(super) event: Arc<Event>,
+    pub(super) found: Found,
+    /// `None`: nobody wants it.
+    pub(super) due: Option<Due>,
+    /// What is delivered to the URL before it, 0 for nothing.
+    pub(super) previous: u64,
+}
+
+/// How far a message has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// To be tried, at that moment if there is one.
+    Waiting(Option<Instant>),
+    UnderWay,
+    /// Tried as often as was asked for.
+    Exhausted,
+    /// The target has it.
+    Taken,
+    /// It is among the dead letters.
+    Buried,
+    /// Nobody wants it.
+    Passed,
+}
+
+impl Stage {
+    pub(super) fn is_settled(self) -> bool {
+        matches!(self, Self::Taken | Self::Buried | Self::Passed)
+    }
+}
+
+impl<D> Window<D> {
+    pub(super) fn new(settings: &DeliverySettings) -> Self {
+        let shape = match settings.mode {
+            Mode::Ordered => Shape::Ordered,
+            Mode::Batched => {
+                Shape::Batched { max_events: settings.batch_max_events(), max_wait: settings.batch_max_wait() }
+            }
+            Mode::Concurrent => Shape::Concurrent { requests: settings.concurrency() },
+        };
+        Self {
+            shape,
+            slots: VecDeque::new(),
+            bytes: 0,
+            unsettled: 0,
+            under_way: 0,
+            opened_at: None,
+            is_closed: false,
+            is_apart: false,
+        }
+    }
+
+    /// Whether it ever holds more than one event.
+    pub(super) fn reads_ahead(&self) -> bool {
+        self.shape != Shape::Ordered
+    }
+
+    /// Whether several events go in one request.
+    pub(super) fn is_batched(&self) -> bool {
+        matches!(self.shape, Shape::Batched { .. })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(super) fn first(&self) -> Option<&Slot<D>> {
+        self.slots.front()
+    }
+
+    /// The newest sequence in it.
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.slots.back().map(|slot| slot.sequence)
+    }
+
+    pub(super) fn get(&self, sequence: u64) -> Option<&Slot<D>> {
+        let at = self.slots.binary_search_by_key(&sequence, |slot| slot.sequence).ok()?;
+        self.slots.get(at)
+    }
+
+    /// Whether another message is to be read.
+    pub(super) fn wants_more(&self) -> bool {
+        !self.is_closed
+            && match self.shape {
+                Shape::Ordered => self.slots.is_empty(),
+                Shape::Batched { max_events, .. } => !self.is_full(max_events),
+                Shape::Concurrent { .. } => !self.is_full(MAX_AHEAD),
+            }
+    }
+
+    fn is_full(&self, most: usize) -> bool {
+        self.slots.len() >= most.max(MAX_AHEAD) || self.bytes >= MAX_BYTES || self.unsettled >= most
+    }
+
+    /// Takes in a message; they come in the log's order.
+    pub(super) fn add(&mut self, slot: Slot<D>) {
+        if !slot.stage.is_settled() {
+            self.opened_at.get_or_insert_with(Instant::now);
+            self.unsettled += 1;
+            self.bytes += slot.size();
+        }
+        self.slots.push_back(slot);
+    }
+
+    /// Takes in nothing more before it is empty.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Has the events of a batch go one by one, each with all the attempts that it may have.
+    pub(super) fn take_apart(&mut self) {
+        self.is_apart = true;
+        for slot in self.slots.iter_mut().filter(|slot| !slot.stage.is_settled()) {
+            (slot.stage, slot.attempts) = (Stage::Waiting(None), 0);
+        }
+    }
+
+    /// What may go now as one request: the sequences of its events.
+    pub(super) fn next_load(&self, now: Instant) -> Option<Vec<u64>> {
+        let is_ready = |slot: &Slot<D>| matches!(slot.stage, Stage::Waiting(at) if at.is_none_or(|at| at <= now));
+        let first = self.unsettled().next()?;
+        match self.shape {
+            Shape::Ordered => is_ready(first).then(|| vec![first.sequence]),
+            Shape::Batched { .. } if self.is_apart => is_ready(first).then(|| vec![first.sequence]),
+            Shape::Batched { max_events, .. } => {
+                let is_complete =
+                    self.is_closed || self.is_full(max_events) || self.goes_at().is_some_and(|at| at <= now);
+                let is_due = self.under_way == 0 && is_complete && is_ready(first);
+                is_due.then(|| self.unsettled().map(|slot| slot.sequence).collect())
+            }
+            Shape::Concurrent { requests } if self.under_way >= requests => None,
+            Shape::Concurrent { .. } => {
+                let mut behind_another = HashSet::new();
+                for slot in self.unsettled() {
+                    let transaction = slot.load.as_ref().map(|load| load.event.transaction_id.as_str());
+                    if is_ready(slot) && !behind_another.contains(&transaction) {
+                        return Some(vec![slot.sequence]);
+                    }
+                    behind_another.insert(transaction);
+                }
+                None
+            }
+        }
+    }
+
+    /// When to look again whether something may go.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let tries = self.unsettled().filter_map(|slot| match slot.stage {
+            Stage::Waiting(at) => at,
+            _ => None,
+        });
+        let goes = self.goes_at().filter(|_| self.under_way == 0);
+        tries.chain(goes).filter(|at| *at > now).min()
+    }
+
+    /// When a batch goes, whether it is full or not.
+    fn goes_at(&self) -> Option<Instant> {
+        let Shape::Batched { max_wait, .. } = self.shape else { return None };
+        let is_last = self.slots.back().is_some_and(|slot| slot.backlog == 0);
+        Some(self.opened_at? + if is_last { max_wait } else { max_wait.max(LINGER) })
+    }
+
+    /// Records that these are sent.
+    pub(super) fn send(&mut self, sequences: &[u64]) {
+        self.under_way += 1;
+        self.is_closed |= self.is_batched();
+        self.each(sequences, |slot| {
+            slot.stage = Stage::UnderWay;
+            slot.attempts = slot.attempts.saturating_add(1);
+        });
+    }
+
+    /// Records what came of a request.
+    pub(super) fn landed(&mut self, sequences: &[u64], stage: Stage) {
+        self.under_way -= 1;
+        self.each(sequences, |slot| {
+            slot.stage = stage;
+            if stage == Stage::Taken {
+                slot.failure = None;
+            }
+        });
+    }
+
+    /// Records how far one has come.
+    pub(super) fn set(&mut self, sequence: u64, stage: Stage) {
+        self.each(&[sequence], |slot| slot.stage = stage);
+    }
+
+    /// Records what came of the last attempt at one.
+    pub(super) fn failed(&mut self, failure: Failure) {
+        self.each(&[failure.sequence], |slot| slot.failure = Some(failure.clone()));
+    }
+
+    fn each(&mut self, sequences: &[u64], mut change: impl FnMut(&mut Slot<D>)) {
+        for sequence in sequences {
+            if let Ok(at) = self.slots.binary_search_by_key(sequence, |slot| slot.sequence) {
+                let slot = &mut self.slots[at];
+                let was_settled = slot.stage.is_settled();
+                change(slot);
+                self.unsettled -= usize::from(!was_settled && slot.stage.is_settled());
+            }
+        }
+    }
+
+    /// The first one that was tried as often as was asked for.
+    pub(super) fn exhausted(&self) -> Option<&Slot<D>> {
+        self.slots.iter().find(|slot| slot.stage == Stage::Exhausted)
+    }
+
+    /// What came of the last attempt at the first one that fails.
+    pub(super) fn first_failure(&self) -> Option<&Failure> {
+        self.slots.iter().find_map(|slot| slot.failure.as_ref())
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        (self.bytes, self.unsettled, self.opened_at) = (0, 0, None);
+        (self.is_closed, self.is_apart) = (false, false);
+    }
+
+    /// Takes out the first message, if it is settled.
+    pub(super) fn pop_settled(&mut self) -> Option<Slot<D>> {
+        if !self.slots.front()?.stage.is_settled() {
+            return None;
+        }
+        let slot = self.slots.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(slot.size());
+        if self.unsettled == 0 {
+            (self.opened_at, self.is_apart) = (None, false);
+        }
+        if self.slots.is_empty() {
+            (self.is_closed, self.bytes) = (false, 0);
+        }
+        Some(slot)
+    }
+
+    fn unsettled(&self) -> impl Iterator<Item = &Slot<D>> {
+        self.slots.iter().filter(|slot| !slot.stage.is_settled())
+    }
+}
+
+impl Load {
+    /// What a request has of it.
+    pub(super) fn item(&self) -> Option<Item<'_>> {
+        Some((&self.event, self.due.as_ref()?, self.previous))
+    }
+}
+
+impl<D> Slot<D> {
+    fn size(&self) -> usize {
+        let due = self.load.as_ref().and_then(|load| load.due.as_ref());
+        due.map_or(0, |due| due.data.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use domain::Stamp;
+    use serde_json::json;
+
+    fn window(settings: serde_json::Value) -> Window<()> {
+        Window::new(&serde_json::from_value(settings).unwrap())
+    }
+
+    fn slot(sequence: u64, transaction: &str, backlog: u64) -> Slot<()> {
+        let headers = [("ce-transactionid", transaction)];
+        let at = Stamp::from_micros(0);
+        let event = Event::from_message("EVENTS", "events.a", sequence, at, headers, Bytes::from("{}")).unwrap();
+        let due = Due { is_replay: false, priority: 1.0, listener_data: None, data: event.data.clone() };
+        let load = Load { event: Arc::new(event), found: Found::new(), due: Some(due), previous: sequence - 1 };
+        Slot {
+            sequence,
+            delivery: (),
+            backlog,
+            load: Some(load),
+            reached_end: false,
+            stage: Stage::Waiting(None),
+            attempts: 0,
+            failure: None,
+        }
+    }
+
+    fn settled(window: &mut Window<()>) -> Vec<u64> {
+        std::iter::from_fn(|| window.pop_settled()).map(|slot| slot.sequence).collect()
+    }
+
+    #[test]
+    fn one_event_at_a_time_where_nothing_else_is_asked_for() {
+        let (mut window, now) = (window(json!({})), Instant::now());
+        assert!(window.wants_more() && window.next_load(now).is_none());
+        window.add(slot(3, "t", 5));
+        assert!(!window.wants_more());
+        assert_eq!(window.next_load(now), Some(vec![3]));
+        window.send(&[3]);
+        assert_eq!(window.next_load(now), None);
+        let later = now + Duration::from_secs(9);
+        window.landed(&[3], Stage::Waiting(Some(later)));
+        assert_eq!((window.next_load(now), window.next_look(now)), (None, Some(later)));
+        assert_eq!(window.next_load(later), Some(vec![3]));
+        window.send(&[3]);
+        window.landed(&[3], Stage::Taken);
+        assert_eq!(settled(&mut window), [3]);
+        assert!(window.wants_more());
+    }
+
+    #[test]
+    fn a_batch_goes_when_it_is_full_or_has_waited() {
+        let now = Instant::now();
+        let mut window = window(json!({"mode": "batched", "batch_max_events": 3, "batch_max_wait_ms": 500}));
+        window.add(slot(1, "t", 0));
+        window.add(Slot { stage: Stage::Passed, ..slot(2, "t", 0) });
+        assert_eq!(window.next_load(now), None);
+        assert_eq!(window.next_load(now + Duration::from_secs(2)), Some(vec![1]));
+        window.add(slot(3, "t", 9));
+        window.add(slot(4, "t", 9));
+        assert!(!window.wants_more(), "it is full");
+        assert_eq!(window.next_load(now), Some(vec![1, 3, 4]));
+        window.send(&[1, 3, 4]);
+        window.landed(&[1, 3, 4], Stage::Waiting(None));
+        assert!(!window.wants_more(), "it comes again as it was");
+        window.take_apart();
+        for sequence in [1, 3, 4] {
+            assert_eq!(window.next_load(now), Some(vec![sequence]));
+            window.send(&[sequence]);
+            window.landed(&[sequence], Stage::Taken);
+            settled(&mut window);
+        }
+        assert!(window.is_empty() && window.wants_more());
+    }
+
+    #[test]
+    fn a_batch_waits_a_moment_for_what_the_server_has_behind_it() {
+        let mut window = window(json!({"mode": "batched"}));
+        window.add(slot(1, "t", 7));
+        let now = Instant::now();
+        assert_eq!(window.next_load(now), None);
+        assert!(window.next_look(now).is_some_and(|at| at <= now + LINGER));
+        window.add(slot(2, "t", 0));
+        assert_eq!(window.next_load(Instant::now()), Some(vec![1, 2]));
+    }
+
+    #[test]
+    fn transactions_go_side_by_side_and_each_in_order() {
+        let (mut window, now) = (window(json!({"mode": "concurrent", "concurrency": 2})), Instant::now());
+        for (sequence, transaction) in [(1, "a"), (2, "a"), (3, "b"), (4, "c"), (5, "b")] {
+            window.add(slot(sequence, transaction, 0));
+        }
+        let begin = |window: &mut Window<()>| {
+            let load = window.next_load(now);
+            load.iter().for_each(|load| window.send(load));
+            load
+        };
+        assert_eq!(begin(&mut window), Some(vec![1]));
+        assert_eq!(begin(&mut window), Some(vec![3]));
+        assert_eq!(begin(&mut window), None, "two are under way");
+        window.landed(&[3], Stage::Taken);
+        assert_eq!((settled(&mut window), begin(&mut window)), (vec![], Some(vec![4])));
+        window.landed(&[1], Stage::Waiting(Some(now + Duration::from_secs(9))));
+        assert_eq!(begin(&mut window), Some(vec![5]), "2 waits behind 1");
+        window.landed(&[4], Stage::Taken);
+        assert_eq!(begin(&mut window), None);
+        window.landed(&[5], Stage::Taken);
+        window.set(1, Stage::Buried);
+        assert_eq!((settled(&mut window), begin(&mut window)), (vec![1], Some(vec![2])));
+        window.landed(&[2], Stage::Taken);
+        assert_eq!(settled(&mut window), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn it_does_not_grow_without_bounds() {
+        let mut window = window(json!({"mode": "concurrent"}));
+        let added = (1..).take_while(|sequence| {
+            let wants_more = window.wants_more();
+            window.add(slot(*sequence, "t", 1));
+            wants_more
+        });
+        assert_eq!(added.count(), MAX_AHEAD);
+    }
+}
