@@ -191,13 +191,21 @@ impl Tenure {
         for shards in to_take.chunks(TAKEN_AT_A_TIME) {
             self.renew_if_due().await?;
             let taking = shards.iter().map(|shard| self.take(*shard, &records, &living));
+            let mut failed = None;
             for taken in join_all(taking).await {
-                if let Some((shard, revision, takeover)) = taken? {
-                    self.held.insert(shard, revision);
-                    self.owned.send_modify(|owned| {
-                        owned.insert(shard, takeover);
-                    });
+                match taken {
+                    Ok(Some((shard, revision, takeover))) => {
+                        self.held.insert(shard, revision);
+                        self.owned.send_modify(|owned| {
+                            owned.insert(shard, takeover);
+                        });
+                    }
+                    Ok(None) => {}
+                    Err(error) => failed = Some(error),
                 }
+            }
+            if let Some(error) = failed {
+                return Err(error);
             }
         }
         Ok(())
@@ -229,8 +237,12 @@ impl Tenure {
             }
             // It may have been written: the next one begins with what there is.
             Err(error) => {
-                let (revision, value) = self.leases.get(&key).await?;
-                self.revision = value.map(|_| revision);
+                match (self.leases.get(&key).await?, self.revision) {
+                    ((revision, Some(_)), _) => self.revision = Some(revision),
+                    // It was there and has expired: under this name nothing is held any more.
+                    ((_, None), Some(_)) => self.lose(),
+                    ((_, None), None) => {}
+                }
                 Err(error)
             }
         }
