@@ -213,7 +213,11 @@ impl Broker {
 
     /// Sends what was handed to the client, and closes the connection.
     pub async fn close(&self) -> Result<(), Unavailable> {
-        self.context.client().drain().await.during("closing the connection to NATS")
+        const WHAT: &str = "closing the connection to NATS";
+        let client = self.context.client();
+        // Draining alone may leave behind what is still in the client's buffer (seen: the last attempts were lost).
+        client.flush().await.during(WHAT)?;
+        client.drain().await.during(WHAT)
     }
 }
 
