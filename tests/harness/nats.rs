@@ -16,6 +16,7 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 pub struct Nats {
     folder: TempDir,
     port: u16,
+    sync_interval: String,
     settings: String,
     process: Process,
 }
@@ -38,10 +39,20 @@ impl Nats {
 
     /// Starts one with more in its configuration.
     pub fn start_with(settings: &str) -> Self {
+        Self::start_syncing("always", settings)
+    }
+
+    /// Starts one that has written to disk what is older than this, with more in its configuration.
+    pub fn start_syncing(sync_interval: &str, settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = crate::free_port();
-        let process = launch(&folder, port, settings);
-        Self { folder, port, settings: settings.to_owned(), process }
+        let process = launch(&folder, port, sync_interval, settings);
+        Self { folder, port, sync_interval: sync_interval.to_owned(), settings: settings.to_owned(), process }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Where it listens.
@@ -56,7 +67,7 @@ impl Nats {
 
     /// Starts it again after [`Nats::kill`], on the same port and store.
     pub fn restart(&mut self) {
-        self.process = launch(&self.folder, self.port, &self.settings);
+        self.process = launch(&self.folder, self.port, &self.sync_interval, &self.settings);
     }
 
     /// What stands in a bucket under the id of a URL's subscription; null where nothing does.
@@ -82,12 +93,12 @@ impl Nats {
     }
 }
 
-fn launch(folder: &TempDir, port: u16, settings: &str) -> Process {
+fn launch(folder: &TempDir, port: u16, sync_interval: &str, settings: &str) -> Process {
     let path = folder.path();
     let config = path.join("nats-server.conf");
     let text = format!(
         "listen: \"127.0.0.1:{port}\"\nlog_file: \"{0}/nats-server.log\"\nmax_payload: 8MB\n\
-         jetstream {{ store_dir: \"{0}/store\", sync_interval: always }}\n{settings}\n",
+         jetstream {{ store_dir: \"{0}/store\", sync_interval: {sync_interval} }}\n{settings}\n",
         path.display()
     );
     std::fs::write(&config, text).expect("writing nats-server's configuration");
