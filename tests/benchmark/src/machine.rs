@@ -1,0 +1,73 @@
+//! What the system says of a process and of the machine (Linux: `/proc`).
+
+use std::fs::read_to_string;
+use std::process::Command;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+/// Bytes in a kibibyte.
+const KIB: u64 = 1024;
+
+/// The memory that a process has to itself, in bytes, and its part of what it shares (PSS).
+pub(crate) fn memory_of(process: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{process}/smaps_rollup");
+    let text = read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    kibibytes_in(&text, "Pss:").map(|kibibytes| kibibytes * KIB).with_context(|| format!("no Pss in {path}"))
+}
+
+/// The processor time that a process has used, in seconds.
+pub(crate) fn cpu_seconds_of(process: u32) -> anyhow::Result<f64> {
+    let path = format!("/proc/{process}/stat");
+    let text = read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let ticks = ticks_in(&text).with_context(|| format!("no times in {path}"))?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// `utime` and `stime` of `/proc/PID/stat`. The name before them may have anything in it, but it ends with the last
+/// bracket.
+fn ticks_in(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some(fields.nth(11)?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+fn kibibytes_in(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// What was measured on, and with which nats-server.
+pub(crate) fn description() -> Value {
+    let nats = Command::new(::tests::nats::binary()).arg("--version").output();
+    let nats = nats.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let cpu_info = read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu_info.lines().find_map(|line| Some(line.strip_prefix("model name")?.split_once(':')?.1.trim()));
+    let memory = kibibytes_in(&read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:");
+    let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    json!({
+        "cpus": cpus,
+        "model": model.unwrap_or("unknown"),
+        "memory_gib": memory.map(|kibibytes| kibibytes / KIB / KIB),
+        "nats": nats,
+        "system": format!("{} {}", std::env::consts::OS, kernel.trim()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_whatever_the_process_is_called() {
+        let stat = "42 (a) (b c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15";
+        assert_eq!(ticks_in(stat), Some(11 + 12));
+    }
+
+    #[test]
+    fn this_process_has_memory_and_has_used_time() {
+        let process = std::process::id();
+        assert!(memory_of(process).unwrap() > 100 * KIB);
+        assert!(cpu_seconds_of(process).unwrap() >= 0.0);
+    }
+}
