@@ -11,6 +11,7 @@ use tests::{Api, Mer, Nats};
 
 use crate::generator::{self, Load};
 use crate::limits::{self, Message, Until};
+use crate::machine::Spent;
 use crate::request::Request;
 
 /// The type that most events here have.
@@ -46,6 +47,11 @@ impl House {
         let address = mer.url().strip_prefix("http://").context("an address")?.parse()?;
         let jetstream = async_nats::jetstream::new(nats.client().await);
         Ok(Self { api: mer.api(), mer, nats, jetstream, address })
+    }
+
+    /// The processor time that everything here has used up to now.
+    pub(crate) fn spent(&self) -> anyhow::Result<Spent> {
+        Spent::by(self.mer.id(), self.nats.id())
     }
 
     /// The post of one event of a type.

@@ -1,5 +1,6 @@
 //! What the system says of a process and of the machine (Linux: `/proc`).
 
+use std::fmt;
 use std::fs::read_to_string;
 use std::process::Command;
 
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 
 /// Bytes in a kibibyte.
 const KIB: u64 = 1024;
+const MICROS_PER_SECOND: f64 = 1e6;
 
 /// The memory that a process has to itself, in bytes, and its part of what it shares (PSS).
 pub(crate) fn memory_of(process: u32) -> anyhow::Result<u64> {
@@ -22,6 +24,39 @@ pub(crate) fn cpu_seconds_of(process: u32) -> anyhow::Result<f64> {
     let text = read_to_string(&path).with_context(|| format!("reading {path}"))?;
     let ticks = ticks_in(&text).with_context(|| format!("no times in {path}"))?;
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The processor time of a measurement, part by part, in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Spent {
+    mer: f64,
+    nats: f64,
+    bench: f64,
+    events: usize,
+}
+
+impl Spent {
+    /// Up to now, by these processes and this one.
+    pub(crate) fn by(mer: u32, nats: u32) -> anyhow::Result<Self> {
+        let bench = cpu_seconds_of(std::process::id())?;
+        Ok(Self { mer: cpu_seconds_of(mer)?, nats: cpu_seconds_of(nats)?, bench, events: 0 })
+    }
+
+    /// With what was spent from one moment to another, on so many events.
+    pub(crate) fn add(&mut self, from: Self, to: Self, events: usize) {
+        self.mer += to.mer - from.mer;
+        self.nats += to.nats - from.nats;
+        self.bench += to.bench - from.bench;
+        self.events += events;
+    }
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = |seconds: f64| seconds * MICROS_PER_SECOND / self.events.max(1) as f64;
+        let (mer, nats, bench) = (micros(self.mer), micros(self.nats), micros(self.bench));
+        write!(f, "CPU per event: mer {mer:.0} µs, nats-server {nats:.0} µs, generator and target {bench:.0} µs")
+    }
 }
 
 /// `utime` and `stime` of `/proc/PID/stat`. The name before them may have anything in it, but it ends with the last

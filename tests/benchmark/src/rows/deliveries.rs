@@ -1,5 +1,7 @@
 //! Events out: a backlog, delivered as fast as it goes.
 
+use std::fmt;
+
 use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,6 +11,7 @@ use crate::bench::Bench;
 use crate::generator::closed;
 use crate::house::{House, Stored, TYPE};
 use crate::limits::read;
+use crate::machine::Spent;
 use crate::measure::{Aim, Figure, Unit, harmonic};
 use crate::request::Request;
 
@@ -21,16 +24,14 @@ const TO_READ: u64 = 50_000;
 pub(super) async fn to_one_url(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let house = bench.house(SYNC).await?;
     let stored = house.fill(TYPE, bench.pick(10_000, 100_000)).await?;
-    let (mut delivered, mut limit, mut again) = (Vec::new(), Vec::new(), 0);
+    let (mut delivered, mut limit, mut account) = (Vec::new(), Vec::new(), Account::default());
     for _ in bench.rounds() {
         limit.push(closed(bench.target.address(), &Request::event("/"), 1, bench.time()).await?.rate());
-        let (rate, duplicates) = replay(bench, &house, &stored, 1).await?;
-        delivered.push(rate);
-        again += duplicates;
+        delivered.push(replay(bench, &house, TYPE, &stored, 1, &mut account).await?);
     }
     let what = format!("deliveries to one URL, ordered, backlog of {}", stored.sequences.len());
     let figure = Figure::new(what, Unit::PerSecond, delivered).against("http(1)", limit);
-    Ok(vec![figure.aims(Aim::AtLeastOfLimit(0.8)).note(duplicates_note(again))])
+    Ok(vec![figure.aims(Aim::AtLeastOfLimit(0.8)).note(account.to_string())])
 }
 
 pub(super) async fn to_many_urls(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
@@ -41,17 +42,15 @@ pub(super) async fn to_many_urls(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         [(10, "benchmark.ten", bench.pick(2_000, 20_000)), (100, "benchmark.hundred", bench.pick(200, 2_000))]
     {
         let stored = house.fill(event_type, count).await?;
-        let (mut delivered, mut limit, mut again) = (Vec::new(), Vec::new(), 0);
+        let (mut delivered, mut limit, mut account) = (Vec::new(), Vec::new(), Account::default());
         for _ in bench.rounds() {
             let http = closed(bench.target.address(), &Request::event("/"), 64, time).await?.rate();
             limit.push(harmonic(http, read(&house.jetstream, READ, time).await?));
-            let (rate, duplicates) = replay_of(bench, &house, event_type, &stored, urls).await?;
-            delivered.push(rate);
-            again += duplicates;
+            delivered.push(replay(bench, &house, event_type, &stored, urls, &mut account).await?);
         }
         let what = format!("deliveries to {urls} URLs, ordered, {count} events each");
         let figure = Figure::new(what, Unit::PerSecond, delivered).against("harmonic(http(64), read)", limit);
-        figures.push(figure.aims(Aim::AtLeastOfLimit(0.7)).note(duplicates_note(again)));
+        figures.push(figure.aims(Aim::AtLeastOfLimit(0.7)).note(account.to_string()));
     }
     Ok(figures)
 }
@@ -60,8 +59,9 @@ pub(super) async fn in_batches(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let (house, time) = (bench.house(SYNC).await?, bench.time());
     let stored = house.fill(TYPE, bench.pick(100_000, 1_000_000)).await?;
     let what = format!("batched deliveries to one URL, {BATCH} a request, {} replayed", stored.sequences.len());
-    let (mut delivered, mut limit, mut again, mut fill) = (Vec::new(), Vec::new(), 0, 0.0);
+    let (mut delivered, mut limit, mut account, mut fill) = (Vec::new(), Vec::new(), Account::default(), 0.0);
     for _ in bench.rounds() {
+        let before = house.spent()?;
         let urls = bench.target.measure(1);
         let events = json!([{"type": TYPE, "datetime_start": stored.since}]);
         let delivery = json!({"mode": "batched", "batch_max_events": BATCH});
@@ -74,57 +74,62 @@ pub(super) async fn in_batches(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
             }
             status => bail!("registering answered {status}: {}", answer.text().await?),
         }
-        again += urls.arrivals.until(&stored.sequences).await?;
+        account.duplicates += urls.arrivals.until(&stored.sequences).await?;
+        account.spent.add(before, house.spent()?, stored.sequences.len());
         delivered.push(urls.arrivals.rate());
         fill = urls.arrivals.events_per_request();
         house.unregister(&[urls.url(0)], TYPE).await?;
         limit.push(read(&house.jetstream, TYPE, time).await?);
     }
     let figure = Figure::new(what, Unit::PerSecond, delivered).against("read", limit).aims(Aim::AtLeastOfLimit(0.6));
-    Ok(vec![figure.note(format!("{fill:.0} events a request; {}", duplicates_note(again)))])
+    Ok(vec![figure.note(format!("{fill:.0} events a request; {account}"))])
 }
 
 /// The stream of attempts is taken away for it: what remains is what mer itself does for it.
 pub(super) async fn without_attempt_log(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let house = bench.house(SYNC).await?;
     let stored = house.fill(TYPE, bench.pick(10_000, 50_000)).await?;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let (mut with, mut without, mut account) = (Vec::new(), Vec::new(), Account::default());
     for _ in bench.rounds() {
-        with.push(replay(bench, &house, &stored, 1).await?.0);
+        with.push(replay(bench, &house, TYPE, &stored, 1, &mut account).await?);
         let attempts = house.jetstream.get_stream("ATTEMPTS").await?.cached_info().config.clone();
         house.jetstream.delete_stream("ATTEMPTS").await?;
-        without.push(replay(bench, &house, &stored, 1).await?.0);
+        without.push(replay(bench, &house, TYPE, &stored, 1, &mut account).await?);
         house.jetstream.create_stream(attempts).await?;
     }
     let figure = Figure::new("deliveries to one URL, with the attempt log", Unit::PerSecond, with);
     Ok(vec![figure.against("the same without the stream ATTEMPTS", without).aims(Aim::WithinOfLimit(0.05))])
 }
 
-async fn replay(bench: &Bench, house: &House, stored: &Stored, urls: usize) -> anyhow::Result<(f64, usize)> {
-    replay_of(bench, house, TYPE, stored, urls).await
+/// What deliveries took, and how many came again.
+#[derive(Default)]
+pub(super) struct Account {
+    spent: Spent,
+    duplicates: usize,
 }
 
-/// Has all that is stored of a type delivered to so many URLs. Answers deliveries a second, from the first to the last,
-/// and how many came again.
-pub(super) async fn replay_of(
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "none missing, all in order, {} twice; {}", self.duplicates, self.spent)
+    }
+}
+
+/// Has all that is stored of a type delivered to so many URLs. Answers deliveries a second, from the first to the last.
+pub(super) async fn replay(
     bench: &Bench,
     house: &House,
     event_type: &str,
     stored: &Stored,
     count: usize,
-) -> anyhow::Result<(f64, usize)> {
+    account: &mut Account,
+) -> anyhow::Result<f64> {
+    let before = house.spent()?;
     let urls = bench.target.measure(count);
     let all = urls.urls(0..count);
     let attributes: Value = json!({"datetime_start": stored.since});
     house.register(&all, event_type, &attributes).await?;
-    let duplicates = urls.arrivals.until(&stored.sequences).await?;
+    account.duplicates += urls.arrivals.until(&stored.sequences).await?;
+    account.spent.add(before, house.spent()?, count * stored.sequences.len());
     house.unregister(&all, event_type).await?;
-    Ok((urls.arrivals.rate(), duplicates))
-}
-
-fn duplicates_note(count: usize) -> String {
-    match count {
-        0 => "none missing, none twice, all in order".to_owned(),
-        count => format!("none missing, all in order; {count} came again"),
-    }
+    Ok(urls.arrivals.rate())
 }

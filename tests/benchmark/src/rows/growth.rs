@@ -1,7 +1,7 @@
 //! Whether a long log costs more than a short one.
 
 use super::SYNC;
-use super::deliveries::replay_of;
+use super::deliveries::{Account, replay};
 use crate::bench::Bench;
 use crate::house::{House, TYPE};
 use crate::measure::{Aim, Figure, Unit};
@@ -16,13 +16,14 @@ pub(super) async fn of_the_log(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         house.fill(TYPE, count).await?;
     }
     let (mut accepted, mut delivered): ([Vec<f64>; 2], [Vec<f64>; 2]) = Default::default();
+    let mut accounts: [Account; 2] = Default::default();
     for round in bench.rounds() {
         for (i, house) in houses.iter().enumerate() {
             // Of another type, so that only the log as a whole is longer.
             let event_type = format!("benchmark.grown.{round}");
             accepted[i].push(house.accept(&House::post_of("benchmark.accepted"), 64, bench.time()).await?.rate());
             let stored = house.fill(&event_type, bench.pick(5_000, 20_000)).await?;
-            delivered[i].push(replay_of(bench, house, &event_type, &stored, 1).await?.0);
+            delivered[i].push(replay(bench, house, &event_type, &stored, 1, &mut accounts[i]).await?);
         }
     }
     let figure = |what: &str, [short, grown]: [Vec<f64>; 2]| {
