@@ -293,11 +293,8 @@ mod tests {
                             std::thread::sleep(stall);
                         }
                         let sequence = counted.load(Ordering::SeqCst);
-                        write!(
-                            stream,
-                            "HTTP/1.1 200 OK\r\nevent-sequence: {sequence}\r\ncontent-length: 2\r\n\r\n{{}}"
-                        )
-                        .unwrap();
+                        let head = format!("HTTP/1.1 200 OK\r\nevent-sequence: {sequence}\r\ncontent-length: 2");
+                        stream.write_all(format!("{head}\r\n\r\n{{}}").as_bytes()).unwrap();
                     }
                 });
             }
