@@ -36,12 +36,21 @@ pub enum Line {
     },
     /// An event was posted, and it is not known whether it was stored.
     Unknown,
+    /// An event stands in the log when all is over.
+    Stands {
+        /// Its type.
+        event_type: String,
+        /// Its place in the log.
+        sequence: u64,
+    },
     /// An event came to a target, which took it.
     Arrived {
         /// The target's path.
         target: String,
         /// The event's place in the log.
         sequence: u64,
+        /// The one that came to the target before it, as it was told; 0 for none.
+        previous: u64,
     },
 }
 
@@ -91,6 +100,23 @@ pub enum Fault {
         /// After which.
         after: u64,
     },
+    /// An event came for the first time, and the target was told that another one came before it than the one that did:
+    /// it would have to think that it has missed something.
+    Gap {
+        /// Where.
+        target: String,
+        /// What came.
+        sequence: u64,
+        /// After which.
+        after: u64,
+        /// After which it came as the target was told.
+        previous: u64,
+    },
+    /// An event that was acknowledged is not in the log.
+    NotInLog {
+        /// Which.
+        sequence: u64,
+    },
     /// Something came that nobody had posted for it.
     Phantom {
         /// Where.
@@ -113,27 +139,61 @@ pub struct Report {
     pub faults: Vec<Fault>,
 }
 
+/// A history, sorted by what is compared.
+#[derive(Default)]
+struct Sorted {
+    /// Types, by target.
+    asked: BTreeMap<String, String>,
+    /// Types of what was acknowledged, by sequence.
+    posted: BTreeMap<u64, String>,
+    /// Types of what stands in the log, by sequence; nothing where nobody has looked.
+    standing: BTreeMap<u64, String>,
+    /// Sequences and those said to come before them, by target.
+    arrivals: BTreeMap<String, Vec<(u64, u64)>>,
+    unknown: usize,
+}
+
+impl Sorted {
+    fn read(history: &Path) -> Self {
+        let mut sorted = Self::default();
+        for line in BufReader::new(File::open(history).expect("the history")).lines() {
+            match serde_json::from_str(&line.expect("a line")).expect("a line of a history") {
+                Line::Registered { target, event_type } => drop(sorted.asked.insert(target, event_type)),
+                Line::Posted { event_type, sequence } => drop(sorted.posted.insert(sequence, event_type)),
+                Line::Stands { event_type, sequence } => drop(sorted.standing.insert(sequence, event_type)),
+                Line::Unknown => sorted.unknown += 1,
+                Line::Arrived { target, sequence, previous } => {
+                    sorted.arrivals.entry(target).or_default().push((sequence, previous));
+                }
+            }
+        }
+        sorted
+    }
+
+    fn type_of(&self, sequence: u64) -> Option<&String> {
+        self.posted.get(&sequence).or_else(|| self.standing.get(&sequence))
+    }
+
+    /// What is to come to whoever is registered for a type.
+    fn expected(&self, event_type: &str) -> BTreeSet<u64> {
+        let all = self.posted.iter().chain(&self.standing);
+        all.filter(|(_, of)| *of == event_type).map(|(sequence, _)| *sequence).collect()
+    }
+}
+
 /// Reads a history from its first line to its last.
 pub fn check(history: &Path) -> Report {
-    let lines = BufReader::new(File::open(history).expect("the history")).lines();
-    let lines = lines.map(|line| serde_json::from_str(&line.expect("a line")).expect("a line of a history"));
-    let (mut asked, mut posted) = (BTreeMap::<String, String>::new(), BTreeMap::<u64, String>::new());
-    let (mut arrivals, mut unknown) = (BTreeMap::<String, Vec<u64>>::new(), 0);
-    for line in lines {
-        match line {
-            Line::Registered { target, event_type } => drop(asked.insert(target, event_type)),
-            Line::Posted { event_type, sequence } => drop(posted.insert(sequence, event_type)),
-            Line::Unknown => unknown += 1,
-            Line::Arrived { target, sequence } => arrivals.entry(target).or_default().push(sequence),
-        }
+    let mut sorted = Sorted::read(history);
+    let mut arrivals = std::mem::take(&mut sorted.arrivals);
+    let mut report = Report { posted: sorted.posted.len(), ..Report::default() };
+    let is_in_log = |sequence: &u64| sorted.standing.is_empty() || sorted.standing.contains_key(sequence);
+    for sequence in sorted.posted.keys().filter(|sequence| !is_in_log(sequence)) {
+        report.faults.push(Fault::NotInLog { sequence: *sequence });
     }
-    let mut report = Report { posted: posted.len(), ..Report::default() };
     let mut unposted = BTreeSet::new();
-    for (target, event_type) in &asked {
-        let expected: BTreeSet<u64> =
-            posted.iter().filter(|(_, posted)| *posted == event_type).map(|(sequence, _)| *sequence).collect();
+    for (target, event_type) in &sorted.asked {
         let mut seen = BTreeSet::new();
-        for sequence in arrivals.remove(target).unwrap_or_default() {
+        for (sequence, previous) in arrivals.remove(target).unwrap_or_default() {
             let latest = seen.last().copied().unwrap_or(0);
             if !seen.insert(sequence) {
                 report.duplicates += 1;
@@ -143,24 +203,22 @@ pub fn check(history: &Path) -> Report {
             let target = target.clone();
             if latest > sequence {
                 report.faults.push(Fault::OutOfOrder { target: target.clone(), sequence, after: latest });
+            } else if latest != previous {
+                report.faults.push(Fault::Gap { target: target.clone(), sequence, after: latest, previous });
             }
-            match posted.get(&sequence) {
-                Some(posted) if posted == event_type => {}
-                Some(_) => report.faults.push(Fault::Phantom { target, sequence }),
-                None => {
-                    unposted.insert(sequence);
-                    if unposted.len() > unknown {
-                        report.faults.push(Fault::Phantom { target, sequence });
-                    }
-                }
+            let is_of_another = sorted.type_of(sequence).is_some_and(|of| of != event_type);
+            let is_acknowledged = sorted.posted.contains_key(&sequence);
+            let is_nobodys = !is_acknowledged && unposted.insert(sequence) && unposted.len() > sorted.unknown;
+            if is_of_another || is_nobodys || !is_in_log(&sequence) {
+                report.faults.push(Fault::Phantom { target, sequence });
             }
         }
-        for sequence in expected.difference(&seen) {
+        for sequence in sorted.expected(event_type).difference(&seen) {
             report.faults.push(Fault::Lost { target: target.clone(), sequence: *sequence });
         }
     }
     for (target, sequences) in arrivals {
-        let phantom = |sequence| Fault::Phantom { target: target.clone(), sequence };
+        let phantom = |(sequence, _)| Fault::Phantom { target: target.clone(), sequence };
         report.faults.extend(sequences.into_iter().map(phantom));
     }
     report
@@ -210,12 +268,14 @@ impl Drop for Targets {
 }
 
 async fn arrive(State(state): State<Arc<Arrivals>>, request: Request) -> StatusCode {
-    let header = request.headers().get("ce-sequence").and_then(|digits| digits.to_str().ok());
-    let Some(sequence) = header.and_then(|digits| digits.parse().ok()) else { return StatusCode::BAD_REQUEST };
+    let number = |name| request.headers().get(name)?.to_str().ok()?.parse().ok();
+    let (Some(sequence), Some(previous)) = (number("ce-sequence"), number("ce-previoussequence")) else {
+        return StatusCode::BAD_REQUEST;
+    };
     let target = request.uri().path().to_owned();
     // Under one lock, so that the lines stand in the order in which the answers were given.
     let mut latest = state.latest.lock().unwrap();
-    state.history.add(&Line::Arrived { target: target.clone(), sequence });
+    state.history.add(&Line::Arrived { target: target.clone(), sequence, previous });
     let known = latest.entry(target).or_default();
     *known = sequence.max(*known);
     StatusCode::OK
@@ -225,8 +285,15 @@ async fn arrive(State(state): State<Arc<Arrivals>>, request: Request) -> StatusC
 mod tests {
     use super::*;
 
+    fn arrived(target: &str, sequence: u64, previous: u64) -> Line {
+        Line::Arrived { target: target.to_owned(), sequence, previous }
+    }
+
+    fn stands(event_type: &str, sequence: u64) -> Line {
+        Line::Stands { event_type: event_type.to_owned(), sequence }
+    }
+
     fn checked(change: impl Fn(&mut Vec<Line>)) -> Report {
-        let line = |target: &str, sequence| Line::Arrived { target: target.to_owned(), sequence };
         let posted = |event_type: &str, sequence| Line::Posted { event_type: event_type.to_owned(), sequence };
         let registered = |target: &str, event_type: &str| Line::Registered {
             target: target.to_owned(),
@@ -234,7 +301,7 @@ mod tests {
         };
         let mut lines = vec![registered("/1", "a"), registered("/2", "b")];
         lines.extend([posted("a", 1), posted("b", 2), posted("a", 3), posted("a", 4)]);
-        lines.extend([line("/1", 1), line("/2", 2), line("/1", 3), line("/1", 4)]);
+        lines.extend([arrived("/1", 1, 0), arrived("/2", 2, 0), arrived("/1", 3, 1), arrived("/1", 4, 3)]);
         change(&mut lines);
         let history = History::start();
         lines.iter().for_each(|line| history.add(line));
@@ -248,23 +315,43 @@ mod tests {
         assert_eq!(checked(twice), Report { posted: 4, arrived: 4, duplicates: 1, faults: vec![] });
         let unknown = |lines: &mut Vec<Line>| {
             lines.insert(0, Line::Unknown);
-            lines.push(Line::Arrived { target: "/1".into(), sequence: 5 });
+            lines.push(arrived("/1", 5, 4));
         };
         assert_eq!(checked(unknown).faults, []);
+        let looked_up = |lines: &mut Vec<Line>| {
+            unknown(lines);
+            lines.extend([stands("a", 1), stands("b", 2), stands("a", 3), stands("a", 4), stands("a", 5)]);
+        };
+        assert_eq!(checked(looked_up).faults, []);
     }
 
     #[test]
     fn a_dropped_a_swapped_and_a_phantom_event_are_found() {
         let target = || "/1".to_owned();
         let dropped = |lines: &mut Vec<Line>| drop(lines.remove(8));
-        assert_eq!(checked(dropped).faults, [Fault::Lost { target: target(), sequence: 3 }]);
+        let gap = Fault::Gap { target: target(), sequence: 4, after: 1, previous: 3 };
+        assert_eq!(checked(dropped).faults, [gap.clone(), Fault::Lost { target: target(), sequence: 3 }]);
         let swapped = |lines: &mut Vec<Line>| lines.swap(8, 9);
-        assert_eq!(checked(swapped).faults, [Fault::OutOfOrder { target: target(), sequence: 3, after: 4 }]);
-        let of_another = |lines: &mut Vec<Line>| lines.push(Line::Arrived { target: target(), sequence: 2 });
+        assert_eq!(checked(swapped).faults, [gap, Fault::OutOfOrder { target: target(), sequence: 3, after: 4 }]);
+        let of_another = |lines: &mut Vec<Line>| lines.push(arrived("/1", 2, 4));
         assert!(checked(of_another).faults.contains(&Fault::Phantom { target: target(), sequence: 2 }));
-        let unposted = |lines: &mut Vec<Line>| lines.push(Line::Arrived { target: target(), sequence: 9 });
+        let unposted = |lines: &mut Vec<Line>| lines.push(arrived("/1", 9, 4));
         assert_eq!(checked(unposted).faults, [Fault::Phantom { target: target(), sequence: 9 }]);
-        let elsewhere = |lines: &mut Vec<Line>| lines.push(Line::Arrived { target: "/3".into(), sequence: 1 });
+        let elsewhere = |lines: &mut Vec<Line>| lines.push(arrived("/3", 1, 0));
         assert_eq!(checked(elsewhere).faults, [Fault::Phantom { target: "/3".into(), sequence: 1 }]);
+    }
+
+    #[test]
+    fn what_the_log_lacks_and_what_it_has_and_did_not_come_is_found() {
+        let log = |lines: &mut Vec<Line>| lines.extend([stands("a", 1), stands("b", 2), stands("a", 3)]);
+        assert_eq!(
+            checked(log).faults,
+            [Fault::NotInLog { sequence: 4 }, Fault::Phantom { target: "/1".into(), sequence: 4 }]
+        );
+        let more = |lines: &mut Vec<Line>| {
+            log(lines);
+            lines.extend([Line::Unknown, stands("a", 4), stands("b", 5)]);
+        };
+        assert_eq!(checked(more).faults, [Fault::Lost { target: "/2".into(), sequence: 5 }]);
     }
 }

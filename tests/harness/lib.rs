@@ -4,6 +4,7 @@
 //! - [`mer`]: the binary under test, as a process.
 //! - [`target`]: an HTTP target that records what it gets and answers as a test tells it to.
 //! - [`history`]: what happened, and the checker that reads it.
+//! - [`traffic`]: events that are posted all the time, for a history.
 //! - [`api`]: posting events and registering URLs, as a user does with curl.
 //! - [`wait`]: waiting for a condition, with a deadline.
 //!
@@ -18,6 +19,7 @@ pub mod mer;
 pub mod nats;
 mod process;
 pub mod target;
+pub mod traffic;
 pub mod wait;
 
 pub use api::{Api, Posted};

@@ -1,0 +1,149 @@
+//! Events that are posted all the time, to targets that write down what comes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Api;
+use crate::eventually;
+use crate::history::{History, Line, Report, Targets, check};
+
+/// Between one event and the next.
+const POSTING_INTERVAL: Duration = Duration::from_millis(40);
+/// How many events are read from the log at a time.
+const PAGE: usize = 1000;
+
+/// What is posted, to whom, and what came of it.
+pub struct Traffic {
+    sender: Sender,
+    targets: Targets,
+    urls: usize,
+    deadline: Duration,
+    took: Vec<Duration>,
+    posting: Option<(CancellationToken, JoinHandle<()>)>,
+}
+
+/// What came of it. Shown, it is a line.
+pub struct Outcome {
+    /// What the checker has found.
+    pub report: Report,
+    urls: usize,
+    /// After each fault, the shortest first.
+    took: Vec<Duration>,
+}
+
+#[derive(Clone)]
+struct Sender {
+    api: Api,
+    history: Arc<History>,
+    types: usize,
+}
+
+impl Traffic {
+    /// Registers so many URLs, each for one of so many types. Whatever is posted arrives within the deadline, or the
+    /// test fails.
+    pub async fn start(api: Api, urls: usize, types: usize, deadline: Duration) -> Self {
+        let history = History::start();
+        let targets = Targets::start(history.clone()).await;
+        for n in 0..urls {
+            let (target, event_type) = (format!("/{n}"), format!("fault.{}", n % types));
+            api.register(&targets.url(&target), &[&event_type], &json!({})).await;
+            history.add(&Line::Registered { target, event_type });
+        }
+        Self { sender: Sender { api, history, types }, targets, urls, deadline, took: Vec::new(), posting: None }
+    }
+
+    /// Posts from now on.
+    pub fn begin(&mut self) {
+        let (sender, stop) = (self.sender.clone(), CancellationToken::new());
+        let posting = tokio::spawn(sender.post_until(stop.clone()));
+        self.posting = Some((stop, posting));
+    }
+
+    /// Waits until every target is reached though something is wrong. Answers how long that took.
+    pub async fn reach_all_in_spite(&mut self) -> Duration {
+        let began = Instant::now();
+        self.reach_all().await;
+        self.took.push(began.elapsed());
+        began.elapsed()
+    }
+
+    /// Posts one event of each type, and waits until every target has had its own.
+    pub async fn reach_all(&self) {
+        let began = Instant::now();
+        let mut first = u64::MAX;
+        for n in 0..self.sender.types {
+            let sequence = loop {
+                if let Some(sequence) = self.sender.post(n).await {
+                    break sequence;
+                }
+                assert!(began.elapsed() < self.deadline, "not within {:?}: an event is accepted", self.deadline);
+            };
+            first = first.min(sequence);
+        }
+        eventually("every target is reached", self.deadline, || self.targets.reached(first) == self.urls).await;
+    }
+
+    /// Ends with a last event of each type, reads what there is in the log, and has all of it checked.
+    pub async fn end(mut self) -> Outcome {
+        if let Some((stop, posting)) = self.posting.take() {
+            stop.cancel();
+            posting.await.expect("posting");
+        }
+        self.reach_all().await;
+        let mut after = 0;
+        loop {
+            let page = self.sender.api.get(&format!("/v1/events?limit={PAGE}&after_sequence={after}")).await;
+            let events = page["events"].as_array().expect("events");
+            for event in events {
+                let event_type = event["type"].as_str().expect("a type").to_owned();
+                after = event["sequence"].as_u64().expect("a sequence");
+                self.sender.history.add(&Line::Stands { event_type, sequence: after });
+            }
+            if events.is_empty() {
+                let report = check(&self.sender.history.path());
+                self.took.sort();
+                return Outcome { report, urls: self.urls, took: self.took };
+            }
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { posted, arrived, duplicates, .. } = self.report;
+        let (rounds, urls) = (self.took.len(), self.urls);
+        let (median, longest) = (self.took[rounds / 2], self.took[rounds - 1]);
+        write!(
+            f,
+            "{rounds} rounds: {posted} events, {arrived} arrivals, {duplicates} duplicates; after a fault all {urls} URLs were reached within {median:?} (median), {longest:?} (longest)"
+        )
+    }
+}
+
+impl Sender {
+    async fn post_until(self, stop: CancellationToken) {
+        for n in 0.. {
+            self.post(n % self.types).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(POSTING_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Posts an event of the n-th type. Answers its place in the log, if that is known.
+    async fn post(&self, n: usize) -> Option<u64> {
+        let event_type = format!("fault.{n}");
+        let Some(posted) = self.api.try_post_event(&event_type, &json!({})).await else {
+            self.history.add(&Line::Unknown);
+            return None;
+        };
+        self.history.add(&Line::Posted { event_type, sequence: posted.sequence });
+        Some(posted.sequence)
+    }
+}
