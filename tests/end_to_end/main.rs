@@ -8,6 +8,7 @@ mod attributes;
 mod authentication;
 mod backfill;
 mod bad_input;
+mod cluster;
 mod commands;
 mod crashes;
 mod dead_letters;

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::process::Process;
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
+/// What is acknowledged is on disk.
 
 /// A running nats-server on a port that stays the same, with a store that stays until this is dropped.
 pub struct Nats {
@@ -93,7 +94,7 @@ impl Nats {
     }
 }
 
-fn launch(folder: &TempDir, port: u16, sync_interval: &str, settings: &str) -> Process {
+pub(crate) fn launch(folder: &TempDir, port: u16, sync_interval: &str, settings: &str) -> Process {
     let path = folder.path();
     let config = path.join("nats-server.conf");
     let text = format!(
