@@ -1,5 +1,6 @@
 //! One connection to NATS: made in the background, kept up, and watched.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{BadCredentials, Credentials, Tls};
 use crate::error::{During, Unavailable};
+use crate::pulse::Pulse;
+use crate::rotation::Rotation;
 use crate::topology::{self, Objects};
 
 /// How long a JetStream request may take.
@@ -75,6 +78,7 @@ pub struct Broker {
     addresses: Arc<[(String, u16)]>,
     link: watch::Receiver<Link>,
     objects: Arc<watch::Sender<Option<Arc<Objects>>>>,
+    pub(crate) pulse: Pulse,
 }
 
 impl Broker {
@@ -89,6 +93,7 @@ impl Broker {
         let hosts_and_ports = addresses.iter().map(|address| (address.host().to_owned(), address.port())).collect();
         let (link_writer, link) = watch::channel(Link { generation: 0, is_up: false });
         let link_writer = Arc::new(link_writer);
+        let rotation = Rotation::default();
         let options = config.tls.apply(ConnectOptions::new()).await?;
         let client = config
             .credentials
@@ -102,6 +107,7 @@ impl Broker {
                 let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
                 Duration::from_millis(25).saturating_mul(attempts).min(MAX_RECONNECT_DELAY)
             })
+            .reconnect_to_server_callback(move |servers, _| std::future::ready(rotation.next(&servers)))
             .event_callback(move |event| {
                 let link = link_writer.clone();
                 async move { note(&link, &event) }
@@ -115,23 +121,43 @@ impl Broker {
             .backpressure_on_inflight(true)
             .build(client);
         let objects = Arc::new(watch::Sender::new(None));
-        Ok(Self { context, config: Arc::new(config), addresses: hosts_and_ports, link, objects })
+        Ok(Self { context, config: Arc::new(config), addresses: hosts_and_ports, link, objects, pulse: Pulse::new() })
     }
 
-    /// Makes the objects that are missing, after every new connection and now and then, until told to stop.
+    /// Makes the objects that are missing, after every new connection and now and then, and leaves a server that is of
+    /// no use, until told to stop.
     pub async fn keep(&self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.keep_objects() => {}
+            never = self.keep_to_good_servers() => match never {},
+        }
+    }
+
+    /// Leaves a server that has nothing acknowledged, where there are others.
+    async fn keep_to_good_servers(&self) -> Infallible {
+        loop {
+            self.pulse.stops().await;
+            let client = self.context.client();
+            let is_up = self.link.borrow().is_up;
+            if is_up && client.server_pool().await.is_ok_and(|servers| servers.len() > 1) {
+                tracing::warn!(server = %self.server(), "nats.server_left: it has acknowledged nothing for too long");
+                // It fails only where the client is gone, and then there is nothing to leave.
+                let _ = client.force_reconnect().await;
+            }
+            self.pulse.beats();
+        }
+    }
+
+    async fn keep_objects(&self) {
         let mut link = self.link.clone();
         loop {
             let now = *link.borrow_and_update();
-            let changed = async {
-                if now.is_up {
-                    Box::pin(self.make_objects()).await;
-                }
-                timeout(LOOK_AGAIN, link.changed()).await
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                changed = changed => if matches!(changed, Ok(Err(_))) { return },
+            if now.is_up {
+                Box::pin(self.make_objects()).await;
+            }
+            if let Ok(Err(_)) = timeout(LOOK_AGAIN, link.changed()).await {
+                return;
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::bucket;
 use crate::connection::Broker;
@@ -97,13 +98,20 @@ impl Leases {
 
     async fn publish(&self, key: &str, mut headers: HeaderMap, value: Bytes, revision: u64) -> Result<u64, LeaseError> {
         const WHAT: &str = "writing a lease";
+        let began = Instant::now();
         headers.insert(EXPECTED_REVISION, revision.to_string());
         let subject = format!("$KV.{LEASES}.{key}");
         let acknowledgement = self.broker.context.publish_with_headers(subject, headers, value).await.during(WHAT)?;
         match acknowledgement.await {
-            Ok(stored) => Ok(stored.sequence),
+            Ok(stored) => {
+                self.broker.pulse.beats();
+                Ok(stored.sequence)
+            }
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(LeaseError::Conflict),
-            Err(error) => Ok(Err(error).during(WHAT)?),
+            Err(error) => {
+                self.broker.pulse.misses(began);
+                Ok(Err(error).during(WHAT)?)
+            }
         }
     }
 }

@@ -106,7 +106,8 @@ impl EventLog {
     pub async fn store(&self, event: &NewEvent) -> Result<Stored, StoreError> {
         let headers = headers_of(event);
         self.check_size(event, &headers)?;
-        let deadline = Instant::now() + STORE_DEADLINE;
+        let began = Instant::now();
+        let deadline = began + STORE_DEADLINE;
         let mut outcome: fn(Unavailable) -> StoreError = StoreError::NotStored;
         loop {
             if !self.broker.connected_by(deadline.min(Instant::now() + RECONNECT_PATIENCE)).await {
@@ -114,7 +115,10 @@ impl EventLog {
                 return Err(outcome(Unavailable::new("NATS is out of reach", format!("no connection to {server}"))));
             }
             let error = match self.attempt(event, headers.clone(), deadline).await {
-                Ok(ack) => return Ok(Stored { sequence: ack.sequence, is_duplicate: ack.duplicate }),
+                Ok(ack) => {
+                    self.broker.pulse.beats();
+                    return Ok(Stored { sequence: ack.sequence, is_duplicate: ack.duplicate });
+                }
                 Err(error) => error,
             };
             let is_constant = code_of(&error) == Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT);
@@ -130,6 +134,7 @@ impl EventLog {
             if may_be_stored {
                 outcome = StoreError::Unknown;
             }
+            self.broker.pulse.misses(began);
             if !may_work_now || Instant::now() + STREAM_RETRY >= deadline {
                 return Err(error).during("JetStream did not acknowledge it").map_err(outcome);
             }
@@ -235,6 +240,7 @@ impl EventLog {
         if !self.broker.connected_by(Instant::now() + RECONNECT_PATIENCE).await {
             return Err(not_stored(&format!("no connection to {}", self.broker.server())));
         }
+        let began = Instant::now();
         let id = Uuid::now_v7().simple().to_string();
         let client = self.broker.context.client();
         for (number, event) in (1..).zip(others) {
@@ -250,11 +256,15 @@ impl EventLog {
         let commit = async { self.broker.context.send_publish(last.event_type.subject(), message).await?.await };
         let commit = timeout_at(Instant::now() + STORE_DEADLINE, commit).await;
         match commit.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::TimedOut))) {
-            Ok(ack) => Ok(ack.sequence + 1 - events.len() as u64),
+            Ok(ack) => {
+                self.broker.pulse.beats();
+                Ok(ack.sequence + 1 - events.len() as u64)
+            }
             Err(error) if code_of(&error) == Some(ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE) => {
                 Err(BatchError::HasDuplicates)
             }
             Err(error) if matches!(error.kind(), PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe) => {
+                self.broker.pulse.misses(began);
                 Err(BatchError::Store(StoreError::Unknown(Unavailable::new("JetStream did not acknowledge it", error))))
             }
             Err(error) => Err(not_stored(&error)),

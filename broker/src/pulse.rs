@@ -1,0 +1,77 @@
+//! Whether the server that this process is connected to still works together with the others of its cluster.
+//!
+//! One that is cut off from them keeps its clients, and answers their pings. But what is written must be acknowledged by
+//! most of the servers that hold the stream: so what comes of writes tells.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// How long writes may be tried without one being acknowledged. A stream that has lost its leader has another one sooner.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// When the writes began of which none was acknowledged; `None` where the last one was. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Pulse(watch::Sender<Option<Instant>>);
+
+impl Pulse {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// A write was acknowledged, or the connection is another one.
+    pub(crate) fn beats(&self) {
+        self.0.send_if_modified(|missing| missing.take().is_some());
+    }
+
+    /// A write that began then was not acknowledged.
+    pub(crate) fn misses(&self, began: Instant) {
+        self.0.send_if_modified(|missing| {
+            let is_first = missing.is_none();
+            missing.get_or_insert(began);
+            is_first
+        });
+    }
+
+    /// Waits until nothing has been acknowledged for too long.
+    pub(crate) async fn stops(&self) {
+        let mut missing = self.0.subscribe();
+        loop {
+            let since = *missing.borrow_and_update();
+            let too_long = async {
+                match since {
+                    Some(since) => sleep_until(since + PATIENCE).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = too_long => return,
+                // The sender lives as long as this.
+                _ = missing.changed() => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::timeout;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_stops_when_nothing_is_acknowledged_for_too_long_and_not_before() {
+        let pulse = Pulse::new();
+        let began = Instant::now();
+        assert!(timeout(10 * PATIENCE, pulse.stops()).await.is_err(), "nothing is written");
+        pulse.misses(began);
+        pulse.beats();
+        assert!(timeout(10 * PATIENCE, pulse.stops()).await.is_err(), "what came last was acknowledged");
+        let began = Instant::now();
+        pulse.misses(began);
+        tokio::time::advance(PATIENCE / 2).await;
+        pulse.misses(Instant::now());
+        pulse.stops().await;
+        assert!(began.elapsed() >= PATIENCE && began.elapsed() < 2 * PATIENCE, "counted from the first");
+    }
+}
