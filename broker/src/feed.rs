@@ -31,6 +31,9 @@ const MIN_PULL_BYTES: usize = 4 * 1024 * 1024;
 const MESSAGE_ALLOWANCE: usize = 4096;
 /// After which an idle pull is renewed.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// How often the server says that a consumer which has nothing to give still has a leader; missing twice, reading begins
+/// again. Where there is one server only, the connection's end says it.
+const HEARTBEAT: Duration = Duration::from_secs(4);
 /// After which the server sends again what was not acknowledged. What is lost on the way is noticed by its number as soon
 /// as anything comes after it; this is for what is lost last. What comes twice because a target is slow is passed over.
 const ACK_WAIT: Duration = Duration::from_secs(60);
@@ -140,8 +143,10 @@ impl Feeds {
         }
         let info = consumer.cached_info();
         let (next_number, backlog) = (info.delivered.consumer_sequence + 1, info.num_pending);
+        let is_replicated = info.cluster.as_ref().is_some_and(|cluster| !cluster.replicas.is_empty());
         let messages = consumer
             .stream()
+            .heartbeat(if is_replicated { HEARTBEAT } else { Duration::ZERO })
             .max_messages_per_batch(PULL_BATCH)
             .max_bytes_per_batch(MIN_PULL_BYTES.max(self.broker.max_message_bytes() + MESSAGE_ALLOWANCE))
             .expires(PULL_EXPIRES)
