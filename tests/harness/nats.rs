@@ -11,8 +11,6 @@ use tempfile::TempDir;
 use crate::process::Process;
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
-/// What is acknowledged is on disk.
-
 /// A running nats-server on a port that stays the same, with a store that stays until this is dropped.
 pub struct Nats {
     folder: TempDir,
