@@ -24,7 +24,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// How long to measure what is measured by time.
     pub(crate) fn time(&self) -> Duration {
-        Duration::from_millis(self.pick(500, 4000))
+        Duration::from_millis(self.pick(500, 3000))
     }
 
     /// This, or that in a full run.

@@ -9,6 +9,7 @@ use crate::bench::Bench;
 use crate::clock;
 use crate::generator::closed;
 use crate::house::{House, TYPE};
+use crate::machine::Spent;
 use crate::measure::{Aim, Figure, Unit, percentile};
 use crate::request::Request;
 use crate::target::Urls;
@@ -25,19 +26,21 @@ const MILLIS_PER_SECOND: f64 = 1000.0;
 pub(super) async fn of_one_event(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let house = bench.house(SYNC).await?;
     let mut crowd = Crowd::register(bench, &house, URLS).await?;
-    let (mut last, mut limit) = (Vec::new(), Vec::new());
+    let (mut last, mut limit, mut spent) = (Vec::new(), Vec::new(), Spent::default());
     for _ in bench.rounds() {
         let http = closed(bench.target.address(), &Request::event("/"), 64, bench.time()).await?.rate();
         limit.push(URLS as f64 / http * MILLIS_PER_SECOND);
         let mut slowest = Vec::new();
         for _ in 0..bench.pick(3, 9) {
+            let before = house.spent()?;
             let latencies = crowd.post(1.0, Duration::from_secs(1)).await?;
+            spent.add(before, house.spent()?, latencies.len());
             slowest.extend(latencies.into_iter().max());
         }
         last.push(percentile(&mut slowest, 0.5) / MICROS_PER_MILLI);
     }
     let figure = Figure::new(format!("one event to {URLS} URLs, last arrival"), Unit::Millis, last);
-    Ok(vec![figure.against("1,000 / http(64)", limit).aims(Aim::AtMostOfLimit(3.0))])
+    Ok(vec![figure.against("1,000 / http(64)", limit).aims(Aim::AtMostOfLimit(3.0)).note(spent.to_string())])
 }
 
 pub(super) async fn beside_sick_targets(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
@@ -47,7 +50,7 @@ pub(super) async fn beside_sick_targets(bench: &Bench) -> anyhow::Result<Vec<Fig
     for i in 0..SICK {
         sick.push(bench.target.refusing_url(i)?);
     }
-    let time = Duration::from_secs(bench.pick(3, 15));
+    let time = Duration::from_secs(bench.pick(3, 10));
     let (mut medians, mut p99s): ([Vec<f64>; 2], [Vec<f64>; 2]) = Default::default();
     for _ in bench.rounds() {
         for (i, is_with_sick) in [false, true].into_iter().enumerate() {
