@@ -1,6 +1,6 @@
 //! The benchmark: mer beside the limits of its parts, measured in the same run. `./tests/bench` builds and runs it.
 //!
-//! - [`rows`]: what is measured; [`bench`]: what every row has; [`house`]: a nats-server and a mer of a row's own.
+//! - [`rows`]: what is measured; [`mod@bench`]: what every row has; [`house`]: a nats-server and a mer of a row's own.
 //! - [`generator`] posts, and [`target`] takes, with [`arrivals`] as its account; [`request`] is what is posted.
 //! - [`limits`]: NATS without mer. HTTP without mer is the generator straight to the target.
 //! - [`measure`]: figures, limits and aims; [`table`] shows them; [`machine`] reads `/proc`; [`clock`] is one for all.
