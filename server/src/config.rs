@@ -16,6 +16,7 @@ use domain::sealed::NotAKey;
 use crate::client::Access;
 use crate::dead::DeadCommand;
 use crate::events::EventsCommand;
+use crate::healthcheck::Healthcheck;
 use crate::subs::SubsCommand;
 
 /// Keeps every replica of a microservice in sync: events in by HTTP, stored in NATS JetStream, pushed in order.
@@ -58,6 +59,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         access: Access,
     },
+    /// Ask the mer that listens here whether it is well; the exit code tells
+    Healthcheck(Healthcheck),
     /// Print completions for a shell
     Completions {
         /// The shell

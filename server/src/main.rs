@@ -8,6 +8,7 @@
 //! - [`ops`]: `/healthz` and `/readyz`; [`docs`]: `/openapi.json` and `/docs`.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
 //! - [`hello`]: the sample listener.
+//! - [`healthcheck`]: whether the mer that listens here is well.
 //! - [`client`], [`events`], [`subs`], [`dead`], [`trace`]: the commands that ask a running mer.
 //!
 //! Everything that serves events lives in the other crates; this one puts them together.
@@ -20,6 +21,7 @@ mod docs;
 mod door;
 mod embedded_nats;
 mod events;
+mod healthcheck;
 mod hello;
 mod ops;
 mod overload;
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
             Command::Subs { command, access } => subs::run(command, &access).await,
             Command::Dead { command, access } => dead::run(command, &access).await,
             Command::Trace { transaction, access } => trace::run(&transaction, &access).await,
+            Command::Healthcheck(check) => healthcheck::run(&check).await,
             Command::Completions { .. } => Ok(()),
         }
     });
