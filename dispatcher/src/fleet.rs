@@ -24,6 +24,7 @@ use crate::backoff::Backoff;
 use crate::extent::{self, Extent};
 use crate::permits::Permits;
 use crate::push::Pusher;
+use crate::sabotage;
 use crate::tenure::{Lease, Owned, Running, Takeover, Tenure};
 use crate::transactions::Transactions;
 use crate::worker::Worker;
@@ -99,6 +100,7 @@ struct Known {
 
 /// Runs a lane for every subscription until `shutdown`; then lets requests under way end.
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
+    sabotage::declare();
     let Dispatcher { broker, pusher, secret_keys, max_deliveries, grace, lease: ttl } = dispatcher;
     let (lease, running) = (Lease::new(), Running::default());
     let (mut tenure, owned) = Tenure::new(Leases::new(broker.clone()), ttl, lease.clone(), running.clone());

@@ -10,6 +10,7 @@
 //! - `attempts`: what came of attempts, collected and written once a second.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
 //! - [`verdict`], `retry_after`, [`backoff`]: what an answer means, and how long to wait: pure.
+//! - `sabotage`: ways to break all this, in builds for tests that show that it would be noticed.
 //!
 //! Only this crate writes `LANES`. It must not know the receiver, the registrar, or what an event means. What a target
 //! does to one lane must never be felt by another.
@@ -25,6 +26,7 @@ mod process;
 pub mod push;
 mod resolver;
 mod retry_after;
+mod sabotage;
 pub mod signer;
 mod tenure;
 mod transactions;

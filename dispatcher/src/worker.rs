@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::fleet::{Asked, Shared};
+use crate::sabotage;
 use crate::signer::Signer;
 use crate::tenure::Takeover;
 
@@ -186,6 +187,7 @@ impl Worker {
         }
         let fresh_epoch = Uuid::now_v7().to_string();
         let mut lane = Lane::reconcile(self.lane.as_ref(), asked, &fresh_epoch);
+        sabotage::misplace(&mut lane, self.lane.as_ref(), asked);
         let span = self.shared.log.span().await?;
         let (position, last_sequence) = (lane.position, span.last_sequence);
         if lane.follow_log_back(last_sequence, &fresh_epoch) {
@@ -222,7 +224,9 @@ impl Worker {
         {
             lane.adopt_floor(standing.floor);
         }
-        if let (Some(lane), Takeover::Fenced) = (&mut lane, self.takeover) {
+        if let (Some(lane), Takeover::Fenced) = (&mut lane, self.takeover)
+            && !sabotage::has_no_fencing()
+        {
             // Another consumer: what the dispatcher before may still read from the old one is nobody's.
             lane.epoch = Uuid::now_v7().to_string();
         }
@@ -257,6 +261,9 @@ impl Worker {
     async fn write(&mut self, lane: &mut Lane) -> Result<(), Unavailable> {
         if self.written.as_ref() != Some(lane) {
             lane.updated = Stamp::now();
+            if sabotage::has_no_fencing() {
+                (self.revision, _) = self.shared.lanes.get(&self.id).await?;
+            }
             match self.shared.lanes.put(&self.id, lane, self.revision).await? {
                 Some(revision) => (self.revision, self.written) = (revision, Some(lane.clone())),
                 None => {

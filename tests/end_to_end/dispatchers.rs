@@ -20,7 +20,7 @@ fn dispatcher(nats: &Nats) -> Mer {
 }
 
 /// Who holds how many shards, by owner's name.
-async fn holdings(nats: &Nats) -> Vec<usize> {
+pub(crate) async fn holdings(nats: &Nats) -> Vec<usize> {
     let context = async_nats::jetstream::new(nats.client().await);
     let bucket = context.get_key_value("LEASES").await.unwrap();
     let mut by_owner = std::collections::BTreeMap::<String, usize>::new();

@@ -15,7 +15,10 @@ const ROUNDS: u32 = 20;
 const SEED: u64 = 20_261_122;
 const URLS: usize = 300;
 const TYPES: usize = 10;
-const LEASE_SECS: u64 = 2;
+const LEASE_SECS: u64 = 3;
+/// How many events of one URL come again, at most, when a dispatcher is killed or frozen: the one that was being pushed,
+/// and those before it whose acknowledgement had not left the process.
+const UNDER_WAY: usize = 4;
 /// The longest that a frozen dispatcher stays so: well beyond its lease.
 const LONGEST_FREEZE: Duration = Duration::from_secs(2 * LEASE_SECS);
 
@@ -36,11 +39,13 @@ async fn nothing_is_lost_or_out_of_order_whatever_becomes_of_dispatchers() {
         let mer = &mut dispatchers[random.random_range(0..3)];
         match random.random_range(0..3) {
             0 => {
+                traffic.disturb(UNDER_WAY);
                 mer.kill();
                 traffic.reach_all_in_spite().await;
                 mer.launch();
             }
             1 => {
+                traffic.disturb(UNDER_WAY);
                 mer.signal(Signal::STOP);
                 tokio::time::sleep(LONGEST_FREEZE.mul_f64(random.random())).await;
                 mer.signal(Signal::CONT);
@@ -57,6 +62,4 @@ async fn nothing_is_lost_or_out_of_order_whatever_becomes_of_dispatchers() {
     let outcome = traffic.end().await;
     println!("seed {SEED}, {outcome}");
     assert_eq!(outcome.report.faults, []);
-    let under_way = URLS * usize::try_from(ROUNDS).unwrap();
-    assert!(outcome.report.duplicates <= under_way, "at most what was under way at each fault");
 }

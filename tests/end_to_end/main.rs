@@ -24,6 +24,8 @@ mod nats_access;
 mod nats_objects;
 mod order;
 mod registrations;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod signatures;
 mod transcript;
 mod v1_events;

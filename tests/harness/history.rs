@@ -5,22 +5,15 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
-    /// A target was registered for a type, before anything that it is to get was posted.
+    /// A target was registered for a type, of which it is to get everything: what was posted before, too.
     Registered {
         /// The target's path.
         target: String,
@@ -36,6 +29,11 @@ pub enum Line {
     },
     /// An event was posted, and it is not known whether it was stored.
     Unknown,
+    /// A dispatcher, or what it works with, was killed or frozen: what was under way may come again.
+    Disturbed {
+        /// How many events of one target that is, at most.
+        under_way: usize,
+    },
     /// An event stands in the log when all is over.
     Stands {
         /// Its type.
@@ -124,6 +122,13 @@ pub enum Fault {
         /// What.
         sequence: u64,
     },
+    /// More came again than was under way: several dispatchers were at work on the same events.
+    Repeated {
+        /// Where.
+        target: String,
+        /// How many.
+        times: usize,
+    },
 }
 
 /// What the checker has found.
@@ -151,6 +156,8 @@ struct Sorted {
     /// Sequences and those said to come before them, by target.
     arrivals: BTreeMap<String, Vec<(u64, u64)>>,
     unknown: usize,
+    /// How many events of one target may come again.
+    under_way: usize,
 }
 
 impl Sorted {
@@ -162,6 +169,7 @@ impl Sorted {
                 Line::Posted { event_type, sequence } => drop(sorted.posted.insert(sequence, event_type)),
                 Line::Stands { event_type, sequence } => drop(sorted.standing.insert(sequence, event_type)),
                 Line::Unknown => sorted.unknown += 1,
+                Line::Disturbed { under_way } => sorted.under_way += under_way,
                 Line::Arrived { target, sequence, previous } => {
                     sorted.arrivals.entry(target).or_default().push((sequence, previous));
                 }
@@ -192,11 +200,11 @@ pub fn check(history: &Path) -> Report {
     }
     let mut unposted = BTreeSet::new();
     for (target, event_type) in &sorted.asked {
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut times) = (BTreeSet::new(), 0);
         for (sequence, previous) in arrivals.remove(target).unwrap_or_default() {
             let latest = seen.last().copied().unwrap_or(0);
             if !seen.insert(sequence) {
-                report.duplicates += 1;
+                times += 1;
                 continue;
             }
             report.arrived += 1;
@@ -216,69 +224,16 @@ pub fn check(history: &Path) -> Report {
         for sequence in sorted.expected(event_type).difference(&seen) {
             report.faults.push(Fault::Lost { target: target.clone(), sequence: *sequence });
         }
+        report.duplicates += times;
+        if times > sorted.under_way {
+            report.faults.push(Fault::Repeated { target: target.clone(), times });
+        }
     }
     for (target, sequences) in arrivals {
         let phantom = |(sequence, _)| Fault::Phantom { target: target.clone(), sequence };
         report.faults.extend(sequences.into_iter().map(phantom));
     }
     report
-}
-
-/// One server with many targets, by path, which writes down what comes.
-pub struct Targets {
-    port: u16,
-    state: Arc<Arrivals>,
-    server: Option<(CancellationToken, JoinHandle<()>)>,
-}
-
-struct Arrivals {
-    history: Arc<History>,
-    latest: Mutex<BTreeMap<String, u64>>,
-}
-
-impl Targets {
-    /// Starts them.
-    pub async fn start(history: Arc<History>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let port = listener.local_addr().expect("its address").port();
-        let state = Arc::new(Arrivals { history, latest: Mutex::default() });
-        let stop = CancellationToken::new();
-        let router = Router::new().fallback(arrive).with_state(state.clone());
-        let task = tokio::spawn(web::serve(listener, router, stop.clone(), Duration::ZERO));
-        Self { port, state, server: Some((stop, task)) }
-    }
-
-    /// The URL of the target with this path.
-    pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
-    }
-
-    /// How many targets have had this event, or a later one.
-    pub fn reached(&self, sequence: u64) -> usize {
-        self.state.latest.lock().unwrap().values().filter(|latest| **latest >= sequence).count()
-    }
-}
-
-impl Drop for Targets {
-    fn drop(&mut self) {
-        if let Some((stop, _)) = self.server.take() {
-            stop.cancel();
-        }
-    }
-}
-
-async fn arrive(State(state): State<Arc<Arrivals>>, request: Request) -> StatusCode {
-    let number = |name| request.headers().get(name)?.to_str().ok()?.parse().ok();
-    let (Some(sequence), Some(previous)) = (number("ce-sequence"), number("ce-previoussequence")) else {
-        return StatusCode::BAD_REQUEST;
-    };
-    let target = request.uri().path().to_owned();
-    // Under one lock, so that the lines stand in the order in which the answers were given.
-    let mut latest = state.latest.lock().unwrap();
-    state.history.add(&Line::Arrived { target: target.clone(), sequence, previous });
-    let known = latest.entry(target).or_default();
-    *known = sequence.max(*known);
-    StatusCode::OK
 }
 
 #[cfg(test)]
@@ -311,7 +266,7 @@ mod tests {
     #[test]
     fn a_good_history_has_no_fault_and_duplicates_are_counted() {
         assert_eq!(checked(|_| {}), Report { posted: 4, arrived: 4, duplicates: 0, faults: vec![] });
-        let twice = |lines: &mut Vec<Line>| lines.push(lines[6].clone());
+        let twice = |lines: &mut Vec<Line>| lines.extend([Line::Disturbed { under_way: 1 }, lines[6].clone()]);
         assert_eq!(checked(twice), Report { posted: 4, arrived: 4, duplicates: 1, faults: vec![] });
         let unknown = |lines: &mut Vec<Line>| {
             lines.insert(0, Line::Unknown);
@@ -353,5 +308,20 @@ mod tests {
             lines.extend([Line::Unknown, stands("a", 4), stands("b", 5)]);
         };
         assert_eq!(checked(more).faults, [Fault::Lost { target: "/2".into(), sequence: 5 }]);
+    }
+
+    #[test]
+    fn more_that_comes_again_than_was_under_way_is_found() {
+        let repeated = |times| [Fault::Repeated { target: "/1".into(), times }];
+        let again = |lines: &mut Vec<Line>| lines.push(lines[6].clone());
+        assert_eq!(checked(again).faults, repeated(1), "nothing was disturbed");
+        let disturbed = |times| {
+            move |lines: &mut Vec<Line>| {
+                lines.insert(0, Line::Disturbed { under_way: 4 });
+                lines.extend(vec![lines[7].clone(); times]);
+            }
+        };
+        assert_eq!(checked(disturbed(4)).faults, []);
+        assert_eq!(checked(disturbed(5)).faults, repeated(5));
     }
 }

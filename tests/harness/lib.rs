@@ -4,7 +4,7 @@
 //! - [`cluster`]: three of them that are one cluster, to be killed, frozen and cut off.
 //! - [`mer`]: the binary under test, as a process.
 //! - [`target`]: an HTTP target that records what it gets and answers as a test tells it to.
-//! - [`history`]: what happened, and the checker that reads it.
+//! - [`targets`]: many targets that write down what comes; [`history`]: what happened, and the checker that reads it.
 //! - [`traffic`]: events that are posted all the time, for a history.
 //! - [`api`]: posting events and registering URLs, as a user does with curl.
 //! - [`wait`]: waiting for a condition, with a deadline.
@@ -21,6 +21,7 @@ pub mod mer;
 pub mod nats;
 mod process;
 pub mod target;
+pub mod targets;
 pub mod traffic;
 pub mod wait;
 mod wire;
@@ -30,7 +31,7 @@ pub use cluster::Cluster;
 pub use mer::Mer;
 pub use nats::Nats;
 pub use target::{Answer, Received, Target};
-pub use wait::{eventually, eventually_async};
+pub use wait::{eventually, eventually_async, holds_within};
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {

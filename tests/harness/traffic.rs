@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
-use crate::eventually;
-use crate::history::{History, Line, Report, Targets, check};
+use crate::history::{History, Line, Report, check};
+use crate::targets::Targets;
+use crate::{eventually, holds_within};
 
 /// Between one event and the next.
 const POSTING_INTERVAL: Duration = Duration::from_millis(40);
@@ -44,17 +45,51 @@ struct Sender {
 }
 
 impl Traffic {
-    /// Registers so many URLs, each for one of so many types. Whatever is posted arrives within the deadline, or the
-    /// test fails.
-    pub async fn start(api: Api, urls: usize, types: usize, deadline: Duration) -> Self {
+    /// So many URLs, each for one of so many types; none of them is registered yet. Whatever is posted arrives within the
+    /// deadline, or the test fails.
+    pub async fn prepare(api: Api, urls: usize, types: usize, deadline: Duration) -> Self {
         let history = History::start();
         let targets = Targets::start(history.clone()).await;
-        for n in 0..urls {
-            let (target, event_type) = (format!("/{n}"), format!("fault.{}", n % types));
-            api.register(&targets.url(&target), &[&event_type], &json!({})).await;
+        Self { sender: Sender { api, history, types }, targets, urls, deadline, took: Vec::new(), posting: None }
+    }
+
+    /// The same, with all of them registered.
+    pub async fn start(api: Api, urls: usize, types: usize, deadline: Duration) -> Self {
+        let traffic = Self::prepare(api, urls, types, deadline).await;
+        traffic.register(&json!({})).await;
+        traffic
+    }
+
+    /// Registers each URL for its type.
+    pub async fn register(&self, attributes: &Value) {
+        let Sender { api, history, types } = &self.sender;
+        for n in 0..self.urls {
+            let (target, event_type) = (format!("/{n:03}"), format!("fault.{}", n % types));
+            api.register(&self.targets.url(&target), &[&event_type], attributes).await;
             history.add(&Line::Registered { target, event_type });
         }
-        Self { sender: Sender { api, history, types }, targets, urls, deadline, took: Vec::new(), posting: None }
+    }
+
+    /// The targets.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Writes down that something is done now because of which so many events of each target may come again.
+    pub fn disturb(&self, under_way: usize) {
+        self.sender.history.add(&Line::Disturbed { under_way });
+    }
+
+    /// Posts so many events of each type.
+    pub async fn post(&self, count: usize) {
+        for _ in 0..count {
+            self.post_one_each().await;
+        }
+    }
+
+    /// What the checker says of all that so far.
+    pub fn report(&self) -> Report {
+        check(&self.sender.history.path())
     }
 
     /// Posts from now on.
@@ -74,6 +109,18 @@ impl Traffic {
 
     /// Posts one event of each type, and waits until every target has had its own.
     pub async fn reach_all(&self) {
+        let first = self.post_one_each().await;
+        eventually("every target is reached", self.deadline, || self.targets.reached(first) == self.urls).await;
+    }
+
+    /// The same; answers whether every target has had its own within the deadline.
+    pub async fn reaches_all(&self) -> bool {
+        let first = self.post_one_each().await;
+        holds_within(self.deadline, async || self.targets.reached(first) == self.urls).await
+    }
+
+    /// Posts one event of each type, which must be accepted in the end. Answers the first one's sequence.
+    async fn post_one_each(&self) -> u64 {
         let began = Instant::now();
         let mut first = u64::MAX;
         for n in 0..self.sender.types {
@@ -85,7 +132,7 @@ impl Traffic {
             };
             first = first.min(sequence);
         }
-        eventually("every target is reached", self.deadline, || self.targets.reached(first) == self.urls).await;
+        first
     }
 
     /// Ends with a last event of each type, reads what there is in the log, and has all of it checked.
@@ -105,7 +152,7 @@ impl Traffic {
                 self.sender.history.add(&Line::Stands { event_type, sequence: after });
             }
             if events.is_empty() {
-                let report = check(&self.sender.history.path());
+                let report = self.report();
                 self.took.sort();
                 return Outcome { report, urls: self.urls, took: self.took };
             }

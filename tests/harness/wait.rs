@@ -10,10 +10,18 @@ pub async fn eventually(what: &str, deadline: Duration, mut condition: impl FnMu
 }
 
 /// The same for a condition that has to be asked for.
-pub async fn eventually_async(what: &str, deadline: Duration, mut condition: impl AsyncFnMut() -> bool) {
+pub async fn eventually_async(what: &str, deadline: Duration, condition: impl AsyncFnMut() -> bool) {
+    assert!(holds_within(deadline, condition).await, "not within {deadline:?}: {what}");
+}
+
+/// Waits until `condition` holds, and answers whether it did within `deadline`.
+pub async fn holds_within(deadline: Duration, mut condition: impl AsyncFnMut() -> bool) -> bool {
     let began = Instant::now();
     while !condition().await {
-        assert!(began.elapsed() < deadline, "not within {deadline:?}: {what}");
+        if began.elapsed() >= deadline {
+            return false;
+        }
         tokio::time::sleep(POLL).await;
     }
+    true
 }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::window::{Load, Slot, Stage};
 use super::{Next, Run, Worker, at, instant_of, interruption};
 use crate::extent::Extent;
+use crate::sabotage;
 
 /// How long a position may have moved before it is written.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
@@ -184,6 +185,9 @@ impl Worker {
             Some(event) => self.decide(run, &mut slot, event).await?,
             None => tracing::warn!(id = %self.id, sequence, "lane.illegal_type_passed_over"),
         }
+        if sabotage::acknowledges_early() {
+            slot.delivery.acknowledge().await?;
+        }
         run.window.add(slot);
         Ok(())
     }
@@ -270,7 +274,7 @@ impl Worker {
             if must_write || was_held {
                 self.write(&mut run.lane).await?;
             }
-            acknowledged.acknowledge().await?;
+            self.acknowledge(&acknowledged).await?;
         }
         if run.passed_over_count >= MAX_PASSED_OVER {
             self.checkpoint(run).await?;
@@ -282,6 +286,12 @@ impl Worker {
         run.checkpoint_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_INTERVAL);
         let is_narrower = reached_end || run.lane.active_entries() < active;
         Ok(is_narrower.then_some(Next::SetUp))
+    }
+
+    /// Acknowledges a message and all before it. A dispatcher whose lease is over does not: the consumer of that name may be
+    /// its successor's by now.
+    async fn acknowledge(&self, delivery: &Delivery) -> Result<(), Unavailable> {
+        if self.shared.lease.is_valid() { delivery.acknowledge().await } else { Ok(()) }
     }
 
     /// Waits for the requests that are under way, and writes what came of them if nobody reads on here.
@@ -313,7 +323,7 @@ impl Worker {
     async fn checkpoint(&mut self, run: &mut Run) -> Result<(), Unavailable> {
         self.write(&mut run.lane).await?;
         if let Some(passed_over) = run.passed_over.take() {
-            passed_over.acknowledge().await?;
+            self.acknowledge(&passed_over).await?;
         }
         run.passed_over_count = 0;
         run.checkpoint_at = None;
