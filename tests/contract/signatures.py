@@ -1,5 +1,5 @@
-"""The Standard Webhooks libraries for Python and for JavaScript against a running mer: they verify what mer delivers, with
-every secret that is current and with no other; PyNaCl verifies the ed25519 signatures, which the libraries do not know.
+"""The Standard Webhooks libraries for Python and for JavaScript against a running mer: they verify what mer delivers,
+with every secret that is current and with no other; PyNaCl verifies the ed25519 signatures, which they do not know.
 
 Usage: signatures.py URL, with mer listening there, and `MER_SECRET_KEY` set for it.
 """
