@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn what_listens_everywhere_is_asked_here() {
-        for (listen, asked) in [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:1", "[::1]:1"), ("10.0.0.1:2", "10.0.0.1:2")] {
+        for (listen, asked) in [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:1", "[::1]:1"), ("10.0.0.1:2", "10.0.0.1:2")]
+        {
             assert_eq!(reachable(listen.parse().unwrap()), asked.parse().unwrap());
         }
     }
