@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Json;
 use domain::event::MAX_SEQUENCE;
 use domain::lane::Attempt;
@@ -11,8 +10,8 @@ use serde_json::{Value, json};
 use web::openapi::{AccessProblems, NatsProblems, NoSuchThing, ValueProblems};
 use web::{Problem, query};
 
+use crate::by_id::{ById, no_such};
 use crate::schema;
-use crate::subscriptions::{no_such, parse_id};
 use crate::view::attempt_of;
 use crate::{Registrar, unavailable};
 
@@ -38,7 +37,7 @@ struct Query {
     path = "/v1/subscriptions/{id}/attempts",
     tag = "Subscriptions",
     params(
-        ("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef"),
+        ById,
         ("outcome" = Option<String>, Query, description = "`failed` or `delivered`", pattern = "^(failed|delivered)$"),
         ("from_sequence" = Option<u64>, Query, description = "Only of this event and later ones"),
         ("to_sequence" = Option<u64>, Query, description = "Only of this event and earlier ones"),
@@ -48,10 +47,9 @@ struct Query {
 )]
 pub async fn list(
     State(registrar): State<Arc<Registrar>>,
-    path: Result<Path<String>, PathRejection>,
+    ById(id): ById,
     RawQuery(text): RawQuery,
 ) -> Result<Json<Value>, Problem> {
-    let id = parse_id(path)?;
     let query = Query::parse(text.as_deref())?;
     if registrar.desk.look(&id).await.map_err(|error| unavailable(&error))?.is_none() {
         return Err(no_such(&id));

@@ -19,8 +19,9 @@ use uuid::Uuid;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 use web::{Problem, query};
 
+use crate::by_id::no_such;
 use crate::schema;
-use crate::subscriptions::{change, no_such, read};
+use crate::subscriptions::{change, read};
 use crate::view::Status;
 use crate::{Registrar, read_json, unavailable};
 

@@ -12,6 +12,7 @@
 //! Only this crate writes `SUBSCRIPTIONS`. It must not know the receiver, the dispatcher, or whether a target answers.
 
 pub mod attempts;
+mod by_id;
 pub mod dead_letters;
 pub mod desk;
 pub mod register;

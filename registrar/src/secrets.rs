@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use domain::signing_secret::{self, TooMany};
 use domain::subscription_request::RotationRequest;
@@ -15,8 +14,9 @@ use serde_json::json;
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 
+use crate::by_id::{ById, no_such};
 use crate::schema;
-use crate::subscriptions::{change, no_such, parse_id};
+use crate::subscriptions::change;
 use crate::{Registrar, read_json_if_any};
 
 /// Make a new secret
@@ -29,7 +29,7 @@ use crate::{Registrar, read_json_if_any};
     operation_id = "rotate_secret",
     path = "/v1/subscriptions/{id}/rotate-secret",
     tag = "Subscriptions",
-    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    params(ById),
     // By reference: of a type it would be required, of an `Option` it could be null.
     request_body(content = ref("#/components/schemas/SecretToMake"), content_type = "application/json"),
     responses(
@@ -40,11 +40,10 @@ use crate::{Registrar, read_json_if_any};
 )]
 pub async fn rotate(
     State(registrar): State<Arc<Registrar>>,
-    path: Result<Path<String>, PathRejection>,
+    ById(id): ById,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let id = parse_id(path)?;
     let request = match read_json_if_any(&registrar, &headers, body).await? {
         None => RotationRequest::default(),
         Some(body) => RotationRequest::parse(&body).map_err(Problem::unacceptable)?,

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State as Extract};
+use axum::extract::{RawQuery, State as Extract};
 use axum::response::{IntoResponse, Response};
 use broker::Unavailable;
 use broker::subscriptions::WriteError;
@@ -22,6 +21,7 @@ use uuid::Uuid;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 use web::{Problem, query};
 
+use crate::by_id::{ById, no_such};
 use crate::register::MAX_ENTRIES;
 use crate::schema;
 use crate::start::Starts;
@@ -85,7 +85,7 @@ pub async fn put(
     operation_id = "patch_subscription",
     path = "/v1/subscriptions/{id}",
     tag = "Subscriptions",
-    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    params(ById),
     request_body(content = schema::SubscriptionPatch),
     responses(
         (status = 200, description = "It is changed", body = schema::Subscription),
@@ -94,11 +94,10 @@ pub async fn put(
 )]
 pub async fn patch(
     Extract(registrar): Extract<Arc<Registrar>>,
-    path: Result<Path<String>, PathRejection>,
+    ById(id): ById,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let id = parse_id(path)?;
     let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
     let request = SubscriptionRequest::parse_patch(&body, now).map_err(Problem::unacceptable)?;
@@ -121,14 +120,11 @@ pub async fn patch(
     operation_id = "get_subscription",
     path = "/v1/subscriptions/{id}",
     tag = "Subscriptions",
-    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    params(ById),
     responses((status = 200, description = "It", body = schema::Subscription), NoSuchThing, NatsProblems, AccessProblems),
 )]
-pub async fn get(
-    Extract(registrar): Extract<Arc<Registrar>>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    Ok(axum::Json(read(&registrar, &parse_id(path)?).await?).into_response())
+pub async fn get(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
+    Ok(axum::Json(read(&registrar, &id).await?).into_response())
 }
 
 /// List subscriptions with their states, by id
@@ -170,14 +166,10 @@ pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): 
     operation_id = "delete_subscription",
     path = "/v1/subscriptions/{id}",
     tag = "Subscriptions",
-    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    params(ById),
     responses((status = 204, description = "It is gone"), NoSuchThing, NatsProblems, AccessProblems),
 )]
-pub async fn delete(
-    Extract(registrar): Extract<Arc<Registrar>>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<StatusCode, Problem> {
-    let id = parse_id(path)?;
+pub async fn delete(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<StatusCode, Problem> {
     let mut was_there = false;
     change(&registrar, &id, |current| {
         was_there = current.is_some();
@@ -194,14 +186,11 @@ pub async fn delete(
     operation_id = "pause_subscription",
     path = "/v1/subscriptions/{id}/pause",
     tag = "Subscriptions",
-    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    params(ById),
     responses((status = 200, description = "They wait", body = schema::Subscription), NoSuchThing, NatsProblems, AccessProblems),
 )]
-pub async fn pause(
-    Extract(registrar): Extract<Arc<Registrar>>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    change_existing(&registrar, &parse_id(path)?, |subscription| subscription.paused = true).await
+pub async fn pause(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
+    change_existing(&registrar, &id, |subscription| subscription.paused = true).await
 }
 
 /// Have deliveries go on
@@ -212,15 +201,12 @@ pub async fn pause(
     operation_id = "resume_subscription",
     path = "/v1/subscriptions/{id}/resume",
     tag = "Subscriptions",
-    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    params(ById),
     responses((status = 200, description = "They go on", body = schema::Subscription), NoSuchThing, NatsProblems, AccessProblems),
 )]
-pub async fn resume(
-    Extract(registrar): Extract<Arc<Registrar>>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
+pub async fn resume(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
     let resumption = Uuid::now_v7().to_string();
-    change_existing(&registrar, &parse_id(path)?, |subscription| {
+    change_existing(&registrar, &id, |subscription| {
         subscription.paused = false;
         subscription.resumption = Some(resumption.clone());
     })
@@ -235,7 +221,7 @@ pub async fn resume(
     operation_id = "replay_subscription",
     path = "/v1/subscriptions/{id}/replay",
     tag = "Subscriptions",
-    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    params(ById),
     request_body(content = schema::ReplayToMake),
     responses(
         (status = 202, description = "It has begun", body = schema::Subscription),
@@ -245,11 +231,10 @@ pub async fn resume(
 )]
 pub async fn replay(
     Extract(registrar): Extract<Arc<Registrar>>,
-    path: Result<Path<String>, PathRejection>,
+    ById(id): ById,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let id = parse_id(path)?;
     let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
     let ReplayRequest { from, to } = ReplayRequest::parse(&body, now).map_err(Problem::unacceptable)?;
@@ -289,18 +274,14 @@ pub async fn replay(
     operation_id = "test_subscription",
     path = "/v1/subscriptions/{id}/test",
     tag = "Subscriptions",
-    params(("id" = String, Path, description = "The subscription's id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef")),
+    params(ById),
     responses(
         (status = 200, description = "What came of it", body = schema::TestOutcome),
         (status = 202, description = "Nothing has come of it yet", body = schema::TestOutcome),
         NoSuchThing, NatsProblems, AccessProblems,
     ),
 )]
-pub async fn test(
-    Extract(registrar): Extract<Arc<Registrar>>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    let id = parse_id(path)?;
+pub async fn test(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
     let test = Test { id: Uuid::now_v7().to_string(), asked_at: Stamp::now() };
     change_existing(&registrar, &id, |subscription| subscription.test = Some(test.clone())).await?;
     let deadline = Instant::now() + TEST_DEADLINE;
@@ -403,15 +384,6 @@ pub(crate) async fn read(registrar: &Registrar, id: &SubscriptionId) -> Result<V
         Ok(Some(view::of(id, &subscription, &status)))
     };
     read.await.map_err(|error: Unavailable| unavailable(&error))?.ok_or_else(|| no_such(id))
-}
-
-pub(crate) fn parse_id(path: Result<Path<String>, PathRejection>) -> Result<SubscriptionId, Problem> {
-    let Path(text) = path.map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.body_text()))?;
-    SubscriptionId::parse(&text).map_err(|error| Problem::new(StatusCode::NOT_FOUND, error))
-}
-
-pub(crate) fn no_such(id: &SubscriptionId) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is no subscription {id}"))
 }
 
 /// Which subscriptions are asked for.

@@ -1,0 +1,31 @@
+//! What ends deliveries, and targets that say where they are.
+
+use super::*;
+
+#[test]
+fn a_target_that_says_where_it_is_is_followed_there() {
+    let subscription = asked(&[("a", "1", 3, 3, None), ("b", "2", 8, 8, None)]);
+    let mut lane = Lane::reconcile(None, &subscription, "e1");
+    lane.passed_over(10);
+    lane.resume_after(&subscription, 20, "e2");
+    assert_eq!((lane.position, lane.last_delivered, lane.epoch.as_str()), (20, 20, "e1"));
+    lane.resume_after(&subscription, 5, "e2");
+    assert_eq!((lane.position, lane.last_delivered, lane.epoch.as_str()), (5, 5, "e2"));
+    let due = |sequence, event_type: &str| lane.due(&subscription, &event(sequence, event_type), &Found::new());
+    assert!(due(6, "a").is_some() && due(8, "b").is_some());
+    assert!(due(7, "b").is_none(), "it never asked for that");
+}
+
+#[test]
+fn what_is_gone_stays_so_until_it_is_registered_again_or_resumed() {
+    let mut subscription = asked(&[("a", "1", 1, 1, None)]);
+    subscription.registered = Some("1".into());
+    let mut lane = Lane::reconcile(None, &subscription, "e1");
+    lane.stop(&subscription, Why::Gone, 1, Stamp::from_micros(0));
+    assert_eq!(Lane::reconcile(Some(&lane), &subscription, "e2").state, State::Gone);
+    let mut resumed = subscription.clone();
+    resumed.resumption = Some("r".into());
+    assert_eq!(Lane::reconcile(Some(&lane), &resumed, "e2").state, State::Active);
+    subscription.registered = Some("2".into());
+    assert_eq!(Lane::reconcile(Some(&lane), &subscription, "e2").state, State::Active);
+}
