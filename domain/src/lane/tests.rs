@@ -7,6 +7,9 @@ use crate::subscription::Replay;
 use crate::target_url::TargetUrl;
 use proptest::prelude::*;
 
+mod gaps;
+mod stops;
+
 fn event(sequence: u64, event_type: &str) -> Event {
     let at = Stamp::from_micros(i64::try_from(sequence).unwrap() * 1_000_000);
     Event::from_message("EVENTS", &format!("events.{event_type}"), sequence, at, [], Bytes::new()).unwrap()
@@ -27,6 +30,10 @@ fn asked(entries: &[(&str, &str, u64, u64, Option<u64>)]) -> Subscription {
         subscription.entries.insert(TypePattern::parse(pattern).unwrap(), entry);
     }
     subscription
+}
+
+fn begins(sequence: u64) -> Beginning {
+    Beginning { sequence, stored_at: Some(Stamp::from_micros(i64::try_from(sequence).unwrap() * 1_000_000)) }
 }
 
 /// Runs a lane over a log of types from sequence 1, up to and with `until`; answers what it delivered.
@@ -229,89 +236,6 @@ fn a_replay_that_a_crash_interrupted_goes_on_from_what_was_acknowledged() {
     assert_eq!(run(&mut lane, &one, &log, 9), [6, 7, 8, 9]);
 }
 
-fn begins(sequence: u64) -> Beginning {
-    Beginning { sequence, stored_at: Some(Stamp::from_micros(i64::try_from(sequence).unwrap() * 1_000_000)) }
-}
-
-#[test]
-fn a_lane_whose_next_event_was_removed_waits_until_it_is_resumed() {
-    let now = Stamp::from_micros(9);
-    let mut subscription = asked(&[("a", "1", 3, 3, None)]);
-    let mut lane = Lane::reconcile(None, &subscription, "e1");
-    assert_eq!(lane.take_in_beginning(&subscription, begins(3), now), Loss::None, "it begins with what is left");
-    lane.passed_over(5);
-    let gap = Gap { from_sequence: 6, to_sequence: 8, noticed: now };
-    assert_eq!(lane.take_in_beginning(&subscription, begins(9), now), Loss::Stops(gap));
-    let again = Lane::reconcile(Some(&lane), &subscription, "e2");
-    assert_eq!((again.state, again.position, again.gap), (State::Gap, 5, Some(gap)));
-    subscription.resumption = Some("r".into());
-    let mut resumed = Lane::reconcile(Some(&lane), &subscription, "e2");
-    assert_eq!((resumed.state, resumed.position, resumed.gap), (State::Active, 8, None));
-    assert_eq!(resumed.take_in_beginning(&subscription, begins(9), now), Loss::None);
-    // An old resumption says nothing about another gap.
-    assert!(matches!(resumed.take_in_beginning(&subscription, begins(20), now), Loss::Stops(_)));
-    assert_eq!(Lane::reconcile(Some(&resumed), &subscription, "e2").state, State::Gap);
-}
-
-#[test]
-fn a_gap_is_none_where_nothing_was_wanted_or_nobody_minds() {
-    let now = Stamp::from_micros(9);
-    let mut plain = asked(&[("a", "1", 1, 1, None)]);
-    let mut drained = Lane::reconcile(None, &plain, "e1");
-    drained.is_clear_to(8);
-    assert_eq!(drained.take_in_beginning(&plain, begins(9), now), Loss::None);
-    assert!(matches!(drained.take_in_beginning(&plain, begins(10), now), Loss::Stops(_)));
-
-    let later = asked(&[("a", "1", 9, 9, None)]);
-    let mut lane = Lane { position: 0, ..Lane::reconcile(None, &later, "e1") };
-    assert_eq!(lane.take_in_beginning(&later, begins(9), now), Loss::None, "nothing below 9 was wanted");
-
-    let entry = plain.entries.values_mut().next().unwrap();
-    entry.attributes.datetime_start = Some(Stamp::from_micros(10_000_000));
-    let mut lane = Lane::reconcile(None, &plain, "e1");
-    assert_eq!(lane.take_in_beginning(&plain, begins(9), now), Loss::None, "it starts after what was removed");
-    let entry = plain.entries.values_mut().next().unwrap();
-    (entry.attributes.datetime_start, entry.attributes.allow_gap) = (None, true);
-    let mut lane = Lane::reconcile(None, &plain, "e1");
-    assert!(matches!(lane.take_in_beginning(&plain, begins(9), now), Loss::Allowed(_)));
-    assert_eq!((lane.state, lane.may_lack(9)), (State::Active, false), "it is told once");
-}
-
-#[test]
-fn a_part_to_be_replayed_that_was_removed_is_a_gap() {
-    let now = Stamp::from_micros(9);
-    let mut subscription = asked(&[("a", "1", 1, 1, None)]);
-    let mut lane = Lane::reconcile(None, &subscription, "e1");
-    lane.passed_over(100);
-    subscription.replay = Some(Replay {
-        id: "r".into(),
-        asked_at: now,
-        from_sequence: 10,
-        to_sequence: 100,
-        from: Stamp::from_micros(0),
-        to: None,
-        only: None,
-    });
-    let mut lane = Lane::reconcile(Some(&lane), &subscription, "e2");
-    assert_eq!(lane.position, 9);
-    assert!(matches!(lane.take_in_beginning(&subscription, begins(50), now), Loss::Stops(_)));
-    subscription.resumption = Some("r".into());
-    let mut lane = Lane::reconcile(Some(&lane), &subscription, "e3");
-    lane.go_on_at(60);
-    assert_eq!((lane.state, lane.position, lane.replay.as_ref().unwrap().next), (State::Active, 59, 60));
-    assert_eq!(lane.take_in_beginning(&subscription, begins(60), now), Loss::None);
-}
-
-#[test]
-fn a_transaction_without_a_start_is_promised_nothing_of_what_was_before() {
-    let now = Stamp::from_micros(9);
-    let mut subscription = asked(&[("a", "1", 3, 20, None)]);
-    subscription.entries.values_mut().next().unwrap().attributes.transaction_id = Some("t".into());
-    let mut lane = Lane::reconcile(None, &subscription, "e1");
-    assert_eq!(lane.take_in_beginning(&subscription, begins(15), now), Loss::None);
-    assert!(matches!(lane.take_in_beginning(&subscription, begins(22), now), Loss::Stops(_)));
-}
-
 #[test]
 fn wider_words_reach_back_to_where_they_were_said() {
     let before = {
@@ -338,34 +262,6 @@ fn wider_words_reach_back_to_where_they_were_said() {
     assert!(lane.due(&wider, &of(6, "t"), &none).is_none(), "it has had it");
     assert!(lane.due(&wider, &of(7, "other"), &none).is_some(), "the new words ask for it");
     assert!(lane.due(&wider, &of(8, "t"), &none).is_some());
-}
-
-#[test]
-fn a_target_that_says_where_it_is_is_followed_there() {
-    let subscription = asked(&[("a", "1", 3, 3, None), ("b", "2", 8, 8, None)]);
-    let mut lane = Lane::reconcile(None, &subscription, "e1");
-    lane.passed_over(10);
-    lane.resume_after(&subscription, 20, "e2");
-    assert_eq!((lane.position, lane.last_delivered, lane.epoch.as_str()), (20, 20, "e1"));
-    lane.resume_after(&subscription, 5, "e2");
-    assert_eq!((lane.position, lane.last_delivered, lane.epoch.as_str()), (5, 5, "e2"));
-    let due = |sequence, event_type: &str| lane.due(&subscription, &event(sequence, event_type), &Found::new());
-    assert!(due(6, "a").is_some() && due(8, "b").is_some());
-    assert!(due(7, "b").is_none(), "it never asked for that");
-}
-
-#[test]
-fn what_is_gone_stays_so_until_it_is_registered_again_or_resumed() {
-    let mut subscription = asked(&[("a", "1", 1, 1, None)]);
-    subscription.registered = Some("1".into());
-    let mut lane = Lane::reconcile(None, &subscription, "e1");
-    lane.stop(&subscription, Why::Gone, 1, Stamp::from_micros(0));
-    assert_eq!(Lane::reconcile(Some(&lane), &subscription, "e2").state, State::Gone);
-    let mut resumed = subscription.clone();
-    resumed.resumption = Some("r".into());
-    assert_eq!(Lane::reconcile(Some(&lane), &resumed, "e2").state, State::Active);
-    subscription.registered = Some("2".into());
-    assert_eq!(Lane::reconcile(Some(&lane), &subscription, "e2").state, State::Active);
 }
 
 #[test]
