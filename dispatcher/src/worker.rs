@@ -16,7 +16,7 @@ use domain::{Stamp, Subscription, SubscriptionId};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -76,6 +76,14 @@ struct Run {
     passed_over_count: u32,
     /// When the position has to be written, while there is something to write.
     checkpoint_at: Option<Instant>,
+    /// Settled and not acknowledged yet: the newest of them, and how many.
+    unacknowledged: Option<Delivery>,
+    unacknowledged_count: u32,
+    acknowledged_at: Instant,
+    /// When it has to be looked whether an entry's end is over, while one has an end.
+    end_check_at: Option<Instant>,
+    /// When it is written that nothing was missed.
+    note_at: Instant,
     /// When it was last written that an event is held.
     held_written_at: Option<Instant>,
     /// When the rate that was asked for lets the next delivery begin, while one waits for that.
@@ -169,6 +177,11 @@ impl Worker {
             passed_over: None,
             passed_over_count: 0,
             checkpoint_at: None,
+            unacknowledged: None,
+            unacknowledged_count: 0,
+            acknowledged_at: Instant::now(),
+            end_check_at: None,
+            note_at: Instant::now(),
             held_written_at: None,
             turn_at: None,
             waiting_since: Instant::now(),
@@ -295,11 +308,4 @@ async fn interruption(
 fn instant_of(moment: Stamp) -> Instant {
     let micros = moment.as_micros().saturating_sub(Stamp::now().as_micros());
     Instant::now() + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-}
-
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }

@@ -77,7 +77,7 @@ async fn a_past_start_on_a_live_url_survives_a_kill_at_any_point_of_it() {
         assert!(first.len() - acknowledged.len() <= 1, "round {round}: something came that was not asked for");
         let repeated = taken.len() - first.len();
         // Acknowledgements are not waited for: on a busy machine several have not left the process when it is killed.
-        assert!(repeated <= 32, "round {round}: {repeated} came twice; only what was under way at the kill may");
+        assert!(repeated <= 64, "round {round}: {repeated} came twice; only what was not acknowledged at the kill may");
         duplicates += repeated;
         api.unregister(&target.url("/"), "a").await;
         api.unregister(&target.url("/"), "b").await;

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::Unavailable;
 use broker::feed::{Delivery, FeedError, MAX_OUT};
+use broker::{Link, Unavailable};
 use domain::lane::{Phase, State};
 use domain::{Event, Stamp};
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::trying::Landed;
 use super::window::{Load, Slot, Stage};
-use super::{Next, Run, Worker, at, instant_of, interruption};
+use super::{Next, Run, Worker, instant_of, interruption};
 use crate::extent::Extent;
 use crate::sabotage;
 
@@ -20,6 +22,11 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// How many events may be passed over before the position is written and they are acknowledged: half of what may be out
 /// at once, so that the server never waits for it.
 const MAX_PASSED_OVER: u32 = MAX_OUT / 2;
+/// How many events may be settled before they are acknowledged, while there are more to come: after a crash they may come
+/// again. An acknowledgement of each costs nats-server as much as sending the event.
+const MAX_UNACKNOWLEDGED: u32 = 32;
+/// For how long, where events take longer.
+const LONGEST_UNACKNOWLEDGED: Duration = Duration::from_millis(10);
 /// What the server has for a lane that waits comes sooner than this.
 const LONG_ENOUGH: Duration = Duration::from_secs(1);
 /// How often a lane to which nothing comes writes that it has missed nothing.
@@ -43,96 +50,136 @@ impl Run {
         self.window.newest().unwrap_or(self.lane.position)
     }
 
-    /// When to look again whether something may be sent.
-    fn next_look(&self) -> Option<Instant> {
-        self.turn_at.into_iter().chain(self.window.next_look(Instant::now())).min()
+    /// When something is to be done, whatever comes or does not.
+    fn next_alarm(&self) -> Instant {
+        let alarms = [self.turn_at, self.checkpoint_at, self.end_check_at, self.window.next_look(Instant::now())];
+        alarms.into_iter().flatten().fold(self.note_at, Instant::min)
     }
+
+    /// Whether a message that has come already is to be taken in before anything is sent.
+    fn takes_in_first(&self) -> bool {
+        self.window.wants_more() && (self.window.is_empty() || self.window.is_batched())
+    }
+}
+
+/// What a lane at work waits for.
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
+enum Came {
+    Message(Result<Delivery, FeedError>),
+    Landed(Landed),
+    /// The log begins elsewhere.
+    Extent(Extent),
+    /// It is time for something.
+    Alarm,
+    /// Something else is asked for, or the connection is another one.
+    Change(Next),
 }
 
 impl Worker {
     /// Reads the feed and has each event taken, until something changes.
     pub(super) async fn deliver(&mut self, run: &mut Run) -> Result<Next, Unavailable> {
-        let mut link = self.shared.broker.link();
+        let (mut link, mut extent) = (self.shared.broker.link(), self.shared.extent.clone());
         if run.feed.backlog == 0 && run.lane.read_to_the_end(&run.asked) {
             run.checkpoint_at = Some(Instant::now());
         }
-        let mut end_check = run.lane.next_over(&run.asked).map(instant_of);
-        let mut extent = self.shared.extent.clone();
-        let mut note_at = Instant::now() + NOTE_INTERVAL.mul_f64(0.5 + rand::random::<f64>());
+        run.end_check_at = run.lane.next_over(&run.asked).map(instant_of);
+        run.note_at = Instant::now() + NOTE_INTERVAL.mul_f64(0.5 + rand::random::<f64>());
         loop {
-            // A batch takes in what has come already before it goes.
-            let has_come = if run.window.is_batched() && !run.window.is_empty() && run.window.wants_more() {
-                run.feed.next().now_or_never()
-            } else {
-                None
-            };
-            if has_come.is_none()
-                && let Some(next) = self.send_what_may_go(run).await?
-            {
-                return Ok(next);
-            }
-            let look_at = if has_come.is_none() { run.next_look() } else { None };
-            let delivery = match has_come {
-                Some(delivery) => delivery,
-                None => tokio::select! {
-                    next = interruption(&mut self.asked, &mut link, run.generation, &self.shutdown) => {
-                        run.note_what_was_not_there(*self.shared.extent.borrow());
-                        return Ok(next);
-                    }
-                    Some(landed) = run.under_way.next() => {
-                        if let Some(next) = self.landed(run, landed).await? {
-                            return Ok(next);
-                        }
-                        continue;
-                    }
-                    () = at(look_at) => continue,
-                    () = at(run.checkpoint_at) => {
-                        self.checkpoint(run).await?;
-                        continue;
-                    }
-                    () = at(end_check) => {
-                        if self.complete_at_end(run).await? {
-                            return Ok(Next::SetUp);
-                        }
-                        end_check = Some(Instant::now() + END_CHECK_INTERVAL);
-                        continue;
-                    }
-                    Ok(()) = extent.changed() => {
-                        let extent = *extent.borrow_and_update();
-                        if self.is_cut_short(run, extent).await? {
-                            return Ok(Next::SetUp);
-                        }
-                        continue;
-                    }
-                    () = sleep_until(note_at) => {
-                        run.note_what_was_not_there(*self.shared.extent.borrow());
-                        self.checkpoint(run).await?;
-                        note_at = Instant::now() + NOTE_INTERVAL;
-                        continue;
-                    }
-                    delivery = run.feed.next(), if run.window.wants_more() => delivery,
+            let came = match self.at_hand(run, &link, &extent) {
+                Some(message) => Came::Message(message),
+                None => match self.send_what_may_go(run).await? {
+                    Some(next) => return Ok(next),
+                    None => self.what_comes(run, &mut link, &mut extent).await,
                 },
             };
-            let delivery = match delivery {
-                Ok(delivery) => delivery,
-                Err(FeedError::Unavailable(error)) => return Err(error),
-                Err(gap @ FeedError::Gap { .. }) => {
-                    tracing::info!(id = %self.id, %gap, "lane.reads_again");
-                    return Ok(Next::SetUp);
+            let next = match came {
+                Came::Message(message) => self.read(run, message).await?,
+                Came::Landed(landed) => self.landed(run, landed).await?,
+                Came::Extent(extent) => self.is_cut_short(run, extent).await?.then_some(Next::SetUp),
+                Came::Alarm => self.do_what_is_due(run).await?,
+                Came::Change(next) => {
+                    run.note_what_was_not_there(*self.shared.extent.borrow());
+                    Some(next)
                 }
             };
-            if self.asked.has_changed().unwrap_or(true) {
-                // Not by words that are not the last ones.
-                return Ok(Next::SetUp);
-            }
-            if self.skips_what_was_removed(run, &delivery).await? {
-                return Ok(Next::SetUp);
-            }
-            self.take_in(run, delivery).await?;
-            if let Some(next) = self.settle(run).await? {
+            if let Some(next) = next {
                 return Ok(next);
             }
         }
+    }
+
+    /// A message that has come already, where nothing else calls for attention.
+    fn at_hand(
+        &self,
+        run: &mut Run,
+        link: &watch::Receiver<Link>,
+        extent: &watch::Receiver<Extent>,
+    ) -> Option<Result<Delivery, FeedError>> {
+        let is_called = self.shutdown.is_cancelled()
+            || self.asked.has_changed().unwrap_or(true)
+            || extent.has_changed().unwrap_or(true)
+            || link.borrow().generation != run.generation;
+        if is_called || !run.takes_in_first() || run.next_alarm() <= Instant::now() {
+            return None;
+        }
+        run.feed.next().now_or_never()
+    }
+
+    async fn what_comes(
+        &mut self,
+        run: &mut Run,
+        link: &mut watch::Receiver<Link>,
+        extent: &mut watch::Receiver<Extent>,
+    ) -> Came {
+        let wants_more = run.window.wants_more();
+        if !wants_more && let Some(landed) = run.under_way.next().await {
+            return Came::Landed(landed);
+        }
+        let alarm = run.next_alarm();
+        tokio::select! {
+            next = interruption(&mut self.asked, link, run.generation, &self.shutdown) => Came::Change(next),
+            Some(landed) = run.under_way.next() => Came::Landed(landed),
+            () = sleep_until(alarm) => Came::Alarm,
+            Ok(()) = extent.changed() => Came::Extent(*extent.borrow_and_update()),
+            message = run.feed.next(), if wants_more => Came::Message(message),
+        }
+    }
+
+    /// Takes in a message. Answers what is next, where that is not simply the next message.
+    async fn read(&mut self, run: &mut Run, message: Result<Delivery, FeedError>) -> Result<Option<Next>, Unavailable> {
+        let delivery = match message {
+            Ok(delivery) => delivery,
+            Err(FeedError::Unavailable(error)) => return Err(error),
+            Err(gap @ FeedError::Gap { .. }) => {
+                tracing::info!(id = %self.id, %gap, "lane.reads_again");
+                return Ok(Some(Next::SetUp));
+            }
+        };
+        // Not by words that are not the last ones.
+        let is_asked_anew = self.asked.has_changed().unwrap_or(true);
+        if is_asked_anew || self.skips_what_was_removed(run, &delivery).await? {
+            return Ok(Some(Next::SetUp));
+        }
+        self.take_in(run, delivery).await?;
+        self.settle(run).await
+    }
+
+    /// Does what it is time for.
+    async fn do_what_is_due(&mut self, run: &mut Run) -> Result<Option<Next>, Unavailable> {
+        let now = Instant::now();
+        if run.note_at <= now {
+            run.note_what_was_not_there(*self.shared.extent.borrow());
+            run.note_at = now + NOTE_INTERVAL;
+            run.checkpoint_at = Some(now);
+        }
+        if run.checkpoint_at.is_some_and(|at| at <= now) {
+            self.checkpoint(run).await?;
+        }
+        if run.end_check_at.is_some_and(|at| at <= now) {
+            run.end_check_at = Some(now + END_CHECK_INTERVAL);
+            return Ok(self.complete_at_end(run).await?.then_some(Next::SetUp));
+        }
+        Ok(None)
     }
 
     /// Takes in, while it waits for more, that the log is cut. Answers whether that may have cut off something which this
@@ -235,8 +282,10 @@ impl Worker {
         }
         let (was_held, active) = (run.lane.state == State::Held, run.lane.active_entries());
         let (mut acknowledged, mut must_write, mut reached_end, mut is_last) = (None, false, false, false);
+        let mut settled = 0;
         while let Some(slot) = run.window.pop_settled() {
             is_last = slot.backlog == 0;
+            settled += 1;
             reached_end |= slot.reached_end;
             if let Some(next) = run.window.first() {
                 run.lane.is_clear_to(next.sequence - 1);
@@ -270,11 +319,17 @@ impl Worker {
         {
             run.lane.failed(failure.clone());
         }
-        if let Some(acknowledged) = acknowledged {
+        if acknowledged.is_some() {
             if must_write || was_held {
                 self.write(&mut run.lane).await?;
             }
-            self.acknowledge(&acknowledged).await?;
+            run.unacknowledged = acknowledged;
+            run.unacknowledged_count += settled;
+            let is_due = run.unacknowledged_count >= MAX_UNACKNOWLEDGED
+                || run.acknowledged_at.elapsed() >= LONGEST_UNACKNOWLEDGED;
+            if must_write || is_last || is_due {
+                self.acknowledge(run).await?;
+            }
         }
         if run.passed_over_count >= MAX_PASSED_OVER {
             self.checkpoint(run).await?;
@@ -288,10 +343,14 @@ impl Worker {
         Ok(is_narrower.then_some(Next::SetUp))
     }
 
-    /// Acknowledges a message and all before it. A dispatcher whose lease is over does not: the consumer of that name may be
-    /// its successor's by now.
-    async fn acknowledge(&self, delivery: &Delivery) -> Result<(), Unavailable> {
-        if self.shared.lease.is_valid() { delivery.acknowledge().await } else { Ok(()) }
+    /// Acknowledges what is settled. A dispatcher whose lease is over does not: the consumer of that name may be its
+    /// successor's by now.
+    pub(super) async fn acknowledge(&self, run: &mut Run) -> Result<(), Unavailable> {
+        (run.unacknowledged_count, run.acknowledged_at) = (0, Instant::now());
+        match run.unacknowledged.take() {
+            Some(delivery) if self.shared.lease.is_valid() => delivery.acknowledge().await,
+            _ => Ok(()),
+        }
     }
 
     /// Waits for the requests that are under way, and writes what came of them if nobody reads on here.
@@ -304,6 +363,7 @@ impl Worker {
             self.take_note(run, &landed);
         }
         self.settle(run).await?;
+        self.acknowledge(run).await?;
         if matches!(next, Ok(Next::End)) {
             self.checkpoint(run).await?;
         }
@@ -323,8 +383,9 @@ impl Worker {
     async fn checkpoint(&mut self, run: &mut Run) -> Result<(), Unavailable> {
         self.write(&mut run.lane).await?;
         if let Some(passed_over) = run.passed_over.take() {
-            self.acknowledge(&passed_over).await?;
+            run.unacknowledged = Some(passed_over);
         }
+        self.acknowledge(run).await?;
         run.passed_over_count = 0;
         run.checkpoint_at = None;
         Ok(())

@@ -149,6 +149,7 @@ impl Worker {
             Verdict::ResumeAfter(_) => None,
             Verdict::Retry { after } => after,
         };
+        self.acknowledge(run).await?;
         let wait = self.shared.backoff.wait(landed.attempt, rand::random()).max(after.unwrap_or_default());
         let error = landed.outcome.as_ref().map(ToString::to_string).unwrap_or_default();
         tracing::warn!(
