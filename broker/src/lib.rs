@@ -1,7 +1,7 @@
 //! NATS JetStream, and the only crate that names it: streams, buckets and consumers in the words of `domain`.
 //!
 //! - [`connection`]: one connection, kept up; whoever must know hears of each new one.
-//! - [`pulse`], [`rotation`]: when to leave a server of a cluster, and which one comes next.
+//! - `pulse`, `rotation`: when to leave a server of a cluster, and which one comes next.
 //! - [`access`]: credentials and TLS.
 //! - [`topology`]: which objects there are, and making them.
 //! - [`event_log`], [`store`]: the stream `EVENTS`: reading, looking up by time and by sequence; adding to it.
