@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::bucket;
 use crate::connection::Broker;
@@ -17,6 +17,8 @@ use crate::topology::LEASES;
 const EXPECTED_REVISION: &str = "Nats-Expected-Last-Subject-Sequence";
 const TTL: &str = "Nats-TTL";
 const OPERATION: &str = "KV-Operation";
+/// How long writing or reading a key may take. A lease must not end while nobody answers who has died meanwhile.
+const DEADLINE: Duration = Duration::from_secs(2);
 /// How many keys are read at a time.
 const PAGE: usize = 1000;
 
@@ -76,8 +78,9 @@ impl Leases {
 
     /// What stands under a key, asked of the leader: its revision, 0 where there has never been anything, and its value.
     pub async fn get(&self, key: &str) -> Result<(u64, Option<Bytes>), Unavailable> {
+        const WHAT: &str = "reading a lease";
         let objects = self.broker.objects()?;
-        bucket::read(&objects.leases, key, "reading a lease").await
+        timeout(DEADLINE, bucket::read(&objects.leases, key, WHAT)).await.during(WHAT)?
     }
 
     /// Writes a key that is at a revision, to last for `ttl` (for ever, without one). Answers the new revision.
@@ -101,8 +104,9 @@ impl Leases {
         let began = Instant::now();
         headers.insert(EXPECTED_REVISION, revision.to_string());
         let subject = format!("$KV.{LEASES}.{key}");
-        let acknowledgement = self.broker.context.publish_with_headers(subject, headers, value).await.during(WHAT)?;
-        match acknowledgement.await {
+        let publish = async { self.broker.context.publish_with_headers(subject, headers, value).await?.await };
+        let timed_out = |_| Err(PublishError::new(PublishErrorKind::TimedOut));
+        match timeout(DEADLINE, publish).await.unwrap_or_else(timed_out) {
             Ok(stored) => {
                 self.broker.pulse.beats();
                 Ok(stored.sequence)

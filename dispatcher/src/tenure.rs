@@ -4,6 +4,9 @@
 //! at a third of it. A shard is worked on by the one that `shard.<number>` names, as long as that one lives. Every write
 //! names the revision that it replaces, so no two can take the same shard; and a dispatcher stops pushing by its own clock
 //! before its key can have expired, so no two work on it at a time, whatever was frozen or cut off.
+//!
+//! Where the bucket's stream has no leader for a while, all dispatchers' keys expire. So one whose key has expired writes it
+//! again, and each shard that it held: what nobody has taken meanwhile goes on as if nothing had happened.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,9 +86,13 @@ pub(crate) struct Tenure {
     /// What the bucket has of what is held, also of what is being given up.
     held: BTreeMap<Shard, u64>,
     name: String,
-    /// The revision of the own key, once it is there.
-    revision: Option<u64>,
+    /// What is expected of the own key when it is written.
+    revision: u64,
+    /// Whether the own key is there, and all that is held was held all the time.
+    lives: bool,
     renewed_at: Instant,
+    /// When writing the own key failed, the last time: others may have fared the same.
+    failed_at: Option<Instant>,
 }
 
 impl Lease {
@@ -134,8 +141,10 @@ impl Tenure {
             running,
             held: BTreeMap::new(),
             name: Uuid::now_v7().to_string(),
-            revision: None,
+            revision: 0,
+            lives: false,
             renewed_at: Instant::now(),
+            failed_at: None,
         };
         (tenure, receiver)
     }
@@ -156,7 +165,7 @@ impl Tenure {
 
     /// Renews the own key and nothing else, until told to stop.
     pub(crate) async fn keep_alive(&mut self, ended: &CancellationToken) {
-        while self.revision.is_some() {
+        while self.lives {
             tokio::select! {
                 () = ended.cancelled() => return,
                 () = sleep(self.ttl / 3) => {}
@@ -179,6 +188,8 @@ impl Tenure {
             match (self.held.contains_key(&shard), is_preferred) {
                 (true, false) => to_release.push(shard),
                 (false, true) => to_take.push(shard),
+                // It was taken, and the answer got lost: nobody else will take it as long as this dispatcher lives.
+                (false, false) if holding(&records, shard).1.owner.as_ref() == Some(&self.name) => to_take.push(shard),
                 // It was being given up, and is to be kept after all.
                 (true, true) => self.keep_on(shard),
                 (false, false) => {}
@@ -193,72 +204,86 @@ impl Tenure {
         for shards in to_take.chunks(TAKEN_AT_A_TIME) {
             self.renew_if_due().await?;
             let taking = shards.iter().map(|shard| self.take(*shard, &records, &living));
-            let mut failed = None;
-            for taken in join_all(taking).await {
-                match taken {
-                    Ok(Some((shard, revision, takeover))) => {
-                        self.held.insert(shard, revision);
-                        self.owned.send_modify(|owned| {
-                            owned.insert(shard, takeover);
-                        });
-                    }
-                    Ok(None) => {}
-                    Err(error) => failed = Some(error),
-                }
+            let taken = join_all(taking).await;
+            for (shard, revision, takeover) in taken.iter().flatten().flatten() {
+                self.held.insert(*shard, *revision);
+                self.owned.send_modify(|owned| {
+                    owned.insert(*shard, *takeover);
+                });
             }
-            if let Some(error) = failed {
-                return Err(error);
-            }
+            taken.into_iter().collect::<Result<Vec<_>, _>>()?;
         }
         Ok(())
     }
 
     async fn renew_if_due(&mut self) -> Result<(), LeaseError> {
-        if self.revision.is_some() && self.renewed_at.elapsed() < self.ttl / 3 {
+        if self.lives && self.renewed_at.elapsed() < self.ttl / 3 {
             return Ok(());
         }
         self.renew().await
     }
 
-    /// Says that this dispatcher lives. One whose key has expired has lost everything, and begins as another one.
+    /// Says that this dispatcher lives.
     async fn renew(&mut self) -> Result<(), LeaseError> {
         let asked_at = Instant::now();
         let owner = Owner { process: self.process.clone(), since: Stamp::now() };
         let value = serde_json::to_vec(&owner).map_err(|error| Unavailable::new("writing a lease", error))?;
         let key = format!("{OWNER}{}", self.name);
-        let renewed = self.leases.put(&key, value.into(), self.revision.unwrap_or(0), Some(self.ttl)).await;
-        match renewed {
+        match self.leases.put(&key, value.into(), self.revision, Some(self.ttl)).await {
             Ok(revision) => {
-                (self.revision, self.renewed_at) = (Some(revision), asked_at);
+                (self.revision, self.renewed_at) = (revision, asked_at);
+                if !self.lives && !self.held.is_empty() {
+                    self.hold_on().await?;
+                }
+                self.lives = true;
                 self.lease.set(Some(asked_at + self.ttl.saturating_sub(MARGIN)));
                 Ok(())
             }
-            Err(LeaseError::Conflict) => {
-                self.lose();
-                Err(LeaseError::Conflict)
-            }
-            // It may have been written: the next one begins with what there is.
+            // It has expired, or an earlier write was stored though nobody heard of it: the next one begins with what
+            // there is.
             Err(error) => {
-                match (self.leases.get(&key).await?, self.revision) {
-                    ((revision, Some(_)), _) => self.revision = Some(revision),
-                    // It was there and has expired: under this name nothing is held any more.
-                    ((_, None), Some(_)) => self.lose(),
-                    ((_, None), None) => {}
+                self.failed_at = Some(Instant::now());
+                let (revision, value) = self.leases.get(&key).await?;
+                self.revision = revision;
+                if value.is_none() && self.lives {
+                    tracing::error!(name = self.name, shards = self.held.len(), "tenure.lost");
+                    self.lease.set(None);
+                    self.lives = false;
                 }
                 Err(error)
             }
         }
     }
 
-    /// The lease is over: nothing is pushed any more, and what was held is others' to take.
-    fn lose(&mut self) {
-        tracing::error!(name = self.name, shards = self.held.len(), "tenure.lost");
-        self.lease.set(None);
-        self.held.clear();
-        if !sabotage::has_no_fencing() {
-            self.owned.send_replace(Owned::new());
+    /// After the own key had expired: keeps what nobody has taken meanwhile, and gives up the rest.
+    async fn hold_on(&mut self) -> Result<(), LeaseError> {
+        let held: Vec<(Shard, u64)> = self.held.iter().map(|(shard, revision)| (*shard, *revision)).collect();
+        let mut taken_away = 0;
+        for some in held.chunks(TAKEN_AT_A_TIME) {
+            let writing = some.iter().map(|(shard, revision)| self.write(*shard, Some(&self.name), *revision));
+            let mut outcome = Ok(());
+            for ((shard, _), written) in some.iter().zip(join_all(writing).await) {
+                match written {
+                    Ok(revision) => drop(self.held.insert(*shard, revision)),
+                    Err(LeaseError::Conflict) => {
+                        taken_away += 1;
+                        self.held.remove(shard);
+                        if !sabotage::has_no_fencing() {
+                            self.owned.send_if_modified(|owned| owned.remove(shard).is_some());
+                        }
+                    }
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            outcome?;
         }
-        (self.name, self.revision) = (Uuid::now_v7().to_string(), None);
+        tracing::info!(shards = self.held.len(), taken_away, "tenure.held_on");
+        Ok(())
+    }
+
+    /// Writes who works on a shard that is at a revision. Answers the new one.
+    async fn write(&self, shard: Shard, owner: Option<&str>, revision: u64) -> Result<u64, LeaseError> {
+        self.leases.put(&format!("{SHARD}{shard}"), holding_of(owner), revision, None).await
     }
 
     /// The names of the dispatchers that live.
@@ -267,9 +292,11 @@ impl Tenure {
         for record in records {
             let Some(name) = record.key.strip_prefix(OWNER).filter(|name| *name != self.name) else { continue };
             let owner: Option<Owner> = serde_json::from_slice(&record.value).ok();
-            // This process itself, before it lost its lease, is another one as well.
-            let is_dead = |owner: Owner| owner.process == self.process || owner.process.is_dead(&self.process);
-            if owner.is_some_and(is_dead) {
+            let is_overdue = |owner: &Owner| owner.since.plus_micros(micros(self.ttl)) < Stamp::now();
+            if owner.as_ref().is_some_and(is_overdue) && self.leases.get(&record.key).await?.1.is_none() {
+                // A replica may have for long what has expired; and nobody would do the work of one who is held for living.
+                tracing::debug!(name, "tenure.dispatcher_has_gone");
+            } else if owner.is_some_and(|owner| owner.process.is_dead(&self.process)) {
                 tracing::info!(name, "tenure.dispatcher_has_died");
                 match self.leases.remove(&record.key, record.revision).await {
                     Ok(()) | Err(LeaseError::Conflict) => {}
@@ -289,24 +316,21 @@ impl Tenure {
         records: &[Record],
         living: &[String],
     ) -> Result<Option<(Shard, u64, Takeover)>, LeaseError> {
-        let key = format!("{SHARD}{shard}");
-        let known = records.iter().find(|record| record.key == key);
-        let holding: Holding = known.and_then(|record| serde_json::from_slice(&record.value).ok()).unwrap_or_default();
+        let (revision, holding) = holding(records, shard);
         let takeover = match &holding.owner {
             None => Takeover::Clean,
-            // It was taken, and the answer got lost.
-            Some(owner) if *owner == self.name => {
-                return Ok(known.map(|record| (shard, record.revision, Takeover::Fenced)));
-            }
+            // Its answer got lost; or what was read is old, and writing it fails.
+            Some(owner) if *owner == self.name => Takeover::Fenced,
             Some(owner) if living.contains(owner) => return Ok(None),
             // What was read may be old: only the leader knows that it does not live.
             Some(owner) => match self.leases.get(&format!("{OWNER}{owner}")).await? {
+                // Where nobody could write for a while, it lives, and holds on to what it has.
+                (_, None) if self.failed_at.is_some_and(|at| at.elapsed() < self.ttl) => return Ok(None),
                 (_, None) => Takeover::Fenced,
                 (_, Some(_)) => return Ok(None),
             },
         };
-        let revision = known.map_or(0, |record| record.revision);
-        match self.leases.put(&key, holding_of(Some(&self.name)), revision, None).await {
+        match self.write(shard, Some(&self.name), revision).await {
             Ok(revision) => Ok(Some((shard, revision, takeover))),
             Err(LeaseError::Conflict) => Ok(None),
             Err(error) => Err(error),
@@ -330,7 +354,7 @@ impl Tenure {
         let Some(revision) = self.held.get(&shard).copied().filter(|_| self.running.is_idle(shard)) else {
             return Ok(());
         };
-        match self.leases.put(&format!("{SHARD}{shard}"), holding_of(None), revision, None).await {
+        match self.write(shard, None, revision).await {
             Ok(_) | Err(LeaseError::Conflict) => {
                 self.held.remove(&shard);
                 Ok(())
@@ -345,17 +369,25 @@ impl Tenure {
         self.lease.set(None);
         let left = async {
             for (shard, revision) in std::mem::take(&mut self.held) {
-                self.leases.put(&format!("{SHARD}{shard}"), holding_of(None), revision, None).await?;
+                self.write(shard, None, revision).await?;
             }
-            match self.revision {
-                Some(revision) => self.leases.remove(&format!("{OWNER}{}", self.name), revision).await,
-                None => Ok(()),
-            }
+            if self.lives { self.leases.remove(&format!("{OWNER}{}", self.name), self.revision).await } else { Ok(()) }
         };
         if !matches!(timeout(within, left).await, Ok(Ok(()))) {
             tracing::warn!("tenure.not_given_up: others wait until the lease ends");
         }
     }
+}
+
+/// What the bucket has of a shard, and the revision of that.
+fn holding(records: &[Record], shard: Shard) -> (u64, Holding) {
+    let key = format!("{SHARD}{shard}");
+    let Some(record) = records.iter().find(|record| record.key == key) else { return (0, Holding::default()) };
+    (record.revision, serde_json::from_slice(&record.value).unwrap_or_default())
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn holding_of(owner: Option<&str>) -> bytes::Bytes {

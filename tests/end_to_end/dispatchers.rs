@@ -149,3 +149,29 @@ async fn a_dispatcher_that_was_frozen_for_longer_than_its_lease_pushes_nothing_n
     }
     assert!(frozen.log().contains("tenure.lost"), "{}", frozen.log());
 }
+
+#[tokio::test]
+async fn a_shard_that_names_a_dispatcher_which_does_not_know_of_it_is_given_up() {
+    let nats = Nats::start();
+    let _dispatcher = dispatcher(&nats).start().await;
+    eventually_async("it holds all", SOON, async || holdings(&nats).await == [64]).await;
+    let context = async_nats::jetstream::new(nats.client().await);
+    let bucket = context.get_key_value("LEASES").await.unwrap();
+    let owner = async |shard: &str| bucket.get(format!("shard.{shard}")).await.unwrap().unwrap();
+    let held = owner("0").await;
+    // Another one lives, and its share is given up for it.
+    bucket.put("owner.another", "{}".into()).await.unwrap();
+    eventually_async("they share", SOON, async || holdings(&nats).await[0] < 48).await;
+    let free = async |shard: &String| owner(shard).await.starts_with(b"{\"owner\":null");
+    let mut given_up = Vec::new();
+    for shard in (0..64).map(|n| n.to_string()) {
+        if free(&shard).await {
+            given_up.push(shard);
+        }
+    }
+    // As where one of them was taken, the answer got lost, and then the other one came.
+    let shard = &given_up[0];
+    bucket.put(format!("shard.{shard}"), held.clone()).await.unwrap();
+    assert!(!free(shard).await);
+    eventually_async("it is given up again", SOON, async || free(shard).await).await;
+}
