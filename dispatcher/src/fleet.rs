@@ -11,7 +11,7 @@ use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
 use broker::leases::Leases;
-use broker::subscriptions::{Change, Changes, Snapshot, Subscriptions};
+use broker::subscriptions::{Change, Changes, Current, Snapshot, Subscriptions};
 use broker::{Broker, Unavailable};
 use domain::{SealingKeys, Shard, Subscription, SubscriptionId};
 use tokio::sync::{Semaphore, watch};
@@ -263,8 +263,11 @@ impl Fleet {
             // A list may lack what is there: unreadable, or not yet on the replica that was asked. Only what the
             // leader says is gone is cleared away.
             match self.subscriptions.get(&id).await {
-                Ok(current) if current.subscription.is_none() => {}
-                Ok(_) => continue,
+                Ok(Current { subscription: None, .. }) => {}
+                Ok(Current { revision, subscription }) => {
+                    self.apply(Change { id, revision, subscription });
+                    continue;
+                }
                 Err(error) => {
                     tracing::warn!(%id, %error, "fleet.subscription_unreadable");
                     continue;
