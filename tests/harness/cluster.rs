@@ -20,6 +20,8 @@ pub const NODES: usize = 3;
 const SYNC_INTERVAL: &str = "100ms";
 /// How long the nodes may take to find each other, or a node to catch up.
 const WHOLE_DEADLINE: Duration = Duration::from_secs(60);
+/// Between one look at a node that has not caught up and the next: each costs it a look at all that it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A running cluster. Ports and stores stay until this is dropped.
 ///
@@ -111,6 +113,7 @@ impl Cluster {
     async fn is_whole(&self) -> Option<bool> {
         for node in &self.nodes {
             if !node.is_healthy().await {
+                tokio::time::sleep(LOOK_AGAIN).await;
                 return Some(false);
             }
         }
