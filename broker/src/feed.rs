@@ -80,6 +80,8 @@ pub struct Feed {
     next_number: u64,
     /// How many messages lay before it when it was opened.
     pub backlog: u64,
+    /// Whether several servers keep its consumer, so that one can fail.
+    pub is_replicated: bool,
 }
 
 /// One message of a feed.
@@ -153,7 +155,7 @@ impl Feeds {
             .messages()
             .await
             .during("reading a consumer")?;
-        Ok(Feed { messages, next_number, backlog })
+        Ok(Feed { messages, next_number, backlog, is_replicated })
     }
 
     /// Whether there is nothing in the log, for now, that this feed lets through and has not given.

@@ -29,6 +29,8 @@ const MAX_UNACKNOWLEDGED: u32 = 32;
 const LONGEST_UNACKNOWLEDGED: Duration = Duration::from_millis(10);
 /// What the server has for a lane that waits comes sooner than this.
 const LONG_ENOUGH: Duration = Duration::from_secs(1);
+/// The same on a cluster, where the consumer may be without a leader for a while, or its leader behind the stream's.
+const LONG_ENOUGH_ON_CLUSTER: Duration = Duration::from_secs(30);
 /// How often a lane to which nothing comes writes that it has missed nothing.
 const NOTE_INTERVAL: Duration = Duration::from_secs(600);
 /// How many sequences in a row may be of no concern to a lane before it looks whether they are still in the log.
@@ -40,9 +42,13 @@ impl Run {
     /// Notes that there was nothing for this lane in the log, where it has been waiting long enough to say so: what the
     /// server has for it comes at once.
     fn note_what_was_not_there(&mut self, extent: Extent) {
-        if self.window.is_empty() && extent.settled_at.is_some_and(|at| at >= self.waiting_since + LONG_ENOUGH) {
+        if self.window.is_empty() && extent.settled_at.is_some_and(|at| at >= self.waiting_since + self.long_enough()) {
             self.lane.is_clear_to(extent.settled_to);
         }
+    }
+
+    fn long_enough(&self) -> Duration {
+        if self.feed.is_replicated { LONG_ENOUGH_ON_CLUSTER } else { LONG_ENOUGH }
     }
 
     /// The newest sequence that has been read, or else settled.
@@ -197,7 +203,7 @@ impl Worker {
     /// server still had it to give.
     async fn skips_what_was_removed(&self, run: &mut Run, delivery: &Delivery) -> Result<bool, Unavailable> {
         let skipped = delivery.sequence.saturating_sub(run.read_to() + 1);
-        if skipped == 0 || run.waiting_since.elapsed() >= LONG_ENOUGH {
+        if skipped == 0 || run.waiting_since.elapsed() >= run.long_enough() {
             return Ok(false);
         }
         let known = self.shared.extent.borrow().first_sequence;
@@ -214,7 +220,7 @@ impl Worker {
             return Ok(());
         }
         if run.window.is_empty() {
-            run.lane.is_clear_to(sequence - 1);
+            run.lane.comes(sequence);
             run.ahead = run.window.reads_ahead().then(|| run.lane.clone());
         }
         let backlog = delivery.backlog;
@@ -288,7 +294,7 @@ impl Worker {
             settled += 1;
             reached_end |= slot.reached_end;
             if let Some(next) = run.window.first() {
-                run.lane.is_clear_to(next.sequence - 1);
+                run.lane.comes(next.sequence);
             }
             let Some(Load { event, found, .. }) = &slot.load else {
                 run.lane.passed_over(slot.sequence);

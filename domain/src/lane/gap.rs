@@ -45,6 +45,14 @@ impl Lane {
         self.clear_to = self.clear_to.max(sequence);
     }
 
+    /// Records that an event comes next: nothing that the entries want lies between the position and it. It may lie in
+    /// what was taken for clear: a server that comes to life late gives late.
+    pub fn comes(&mut self, sequence: u64) {
+        if sequence > self.position {
+            self.clear_to = sequence - 1;
+        }
+    }
+
     /// Whether something may have been removed that is not accounted for, where the log begins with `first_sequence`.
     pub fn may_lack(&self, first_sequence: u64) -> bool {
         first_sequence > self.accounted_to() + 1

@@ -80,3 +80,15 @@ fn a_transaction_without_a_start_is_promised_nothing_of_what_was_before() {
     assert_eq!(lane.take_in_beginning(&subscription, begins(15), now), Loss::None);
     assert!(matches!(lane.take_in_beginning(&subscription, begins(22), now), Loss::Stops(_)));
 }
+
+#[test]
+fn what_comes_late_shows_that_its_place_was_not_clear() {
+    let mut lane = Lane::reconcile(None, &asked(&[("a", "1", 1, 1, None)]), "e1");
+    lane.is_clear_to(8);
+    lane.comes(5);
+    assert!(!lane.may_lack(5) && lane.may_lack(6), "without 5 something would be lacking");
+    lane.passed_over(5);
+    lane.is_clear_to(8);
+    lane.comes(3);
+    assert!(!lane.may_lack(9), "what comes again says nothing");
+}
