@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::stream::RawMessageErrorKind;
+use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
@@ -56,18 +57,40 @@ impl Leases {
         Self { broker }
     }
 
-    /// Every key that holds something. Any replica may answer, with what was a moment ago.
+    /// Every key that holds something. Any replica may answer, with what was a moment ago; where none does, the leader.
     pub async fn all(&self) -> Result<Vec<Record>, Unavailable> {
-        let (stream, prefix) = (format!("KV_{LEASES}"), format!("$KV.{LEASES}."));
+        match timeout(DEADLINE, self.all_from_any()).await {
+            Ok(Ok(records)) => Ok(records),
+            // A replica that hangs is asked again and again, until the others have noticed.
+            Ok(Err(_)) | Err(_) => self.all_from_leader().await,
+        }
+    }
+
+    async fn all_from_leader(&self) -> Result<Vec<Record>, Unavailable> {
+        const WHAT: &str = "reading the leases from the leader";
+        let objects = self.broker.objects()?;
+        let (bucket, mut records, mut from) = (&objects.leases, Vec::new(), 1);
+        let subjects = format!("{}>", bucket.prefix);
+        loop {
+            let next = bucket.stream.get_first_raw_message_by_subject(&subjects, from);
+            let message = match timeout(DEADLINE, next).await.during(WHAT)? {
+                Ok(message) => message,
+                Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => return Ok(records),
+                Err(error) => return Err(error).during(WHAT),
+            };
+            from = message.sequence + 1;
+            records.extend(record(&message.subject, message.sequence, Some(&message.headers), message.payload));
+        }
+    }
+
+    async fn all_from_any(&self) -> Result<Vec<Record>, Unavailable> {
+        let stream = format!("KV_{LEASES}");
         let (mut records, mut from) = (Vec::new(), 1);
         loop {
             let request = Request { stream: &stream, from, subject: None, limit: PAGE };
             let end = direct_get::read(&self.broker, &request, "reading the leases", |found| {
-                let is_gone = bucket::is_marker(found.message.headers.as_ref());
-                if let (false, Some(key)) = (is_gone, found.subject.strip_prefix(&prefix)) {
-                    let (revision, value) = (found.sequence, found.message.payload);
-                    records.push(Record { key: key.to_owned(), revision, value });
-                }
+                let Message { headers, payload, .. } = found.message;
+                records.extend(record(&found.subject, found.sequence, headers.as_ref(), payload));
             });
             match end.await? {
                 End::OfLog => return Ok(records),
@@ -118,4 +141,10 @@ impl Leases {
             }
         }
     }
+}
+
+/// A key as a message of the bucket's stream has it; `None` where it says that the key holds nothing.
+fn record(subject: &str, revision: u64, headers: Option<&HeaderMap>, value: Bytes) -> Option<Record> {
+    let key = subject.strip_prefix("$KV.")?.strip_prefix(LEASES)?.strip_prefix('.')?.to_owned();
+    (!bucket::is_marker(headers)).then_some(Record { key, revision, value })
 }
