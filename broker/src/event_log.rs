@@ -89,6 +89,21 @@ impl EventLog {
         }
     }
 
+    /// The first sequence from one on that any of the filters lets through, if there is one. Asked of the stream's leader.
+    pub async fn first_of(&self, from: u64, filters: &[TypePattern]) -> Result<Option<u64>, Unavailable> {
+        let objects = self.broker.objects()?;
+        let mut first: Option<u64> = None;
+        for filter in filters {
+            let found = objects.events.get_first_raw_message_by_subject(&filter.subject(), from).await;
+            match found {
+                Ok(message) => first = Some(first.map_or(message.sequence, |first| first.min(message.sequence))),
+                Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => {}
+                Err(error) => return Err(error).during("looking for the next event of a lane"),
+            }
+        }
+        Ok(first)
+    }
+
     /// Some events from a sequence on, in order, that are of a type which `pattern` matches (all, for `None`): at most
     /// `limit`, fewer where they are large or the log ends.
     ///

@@ -1,5 +1,8 @@
 //! One URL's durable consumer, read in order and without a gap from a position.
 //!
+//! A lane that has caught up reads the tail of the log instead (see `tail`): its consumer stays, unread, and shows where
+//! the lane is to whoever looks.
+//!
 //! The lane's own position is the truth, the consumer's state a help: nats-server writes acknowledgements and resets
 //! to disk a little later, and a kill may roll them back. So
 //! - a consumer carries the lane's epoch in its metadata, and one of another epoch is replaced, never moved back;
@@ -8,6 +11,7 @@
 //!   lost on the way, and reading begins again at the position.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, ReplayPolicy, pull};
@@ -19,6 +23,7 @@ use futures_util::StreamExt;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
 use crate::event_log::{event_of, stamp_of};
+use crate::live::{self, Live};
 
 /// How many messages are asked for at a time. Fewer than 100 make the client's stream stall (seen with 1).
 const PULL_BATCH: usize = 128;
@@ -39,6 +44,8 @@ const HEARTBEAT: Duration = Duration::from_secs(4);
 const ACK_WAIT: Duration = Duration::from_secs(60);
 /// The metadata key of the lane's epoch.
 const EPOCH: &str = "mer.epoch";
+/// What stands there where a consumer was made only to be shown: no lane has this epoch.
+const NO_EPOCH: &str = "none";
 /// The metadata key of the target, without user information and query.
 const TARGET: &str = "mer.url";
 
@@ -76,23 +83,29 @@ pub struct Standing {
 
 /// Messages of one consumer, in order.
 pub struct Feed {
-    messages: pull::Stream,
-    next_number: u64,
+    messages: Numbered,
     /// How many messages lay before it when it was opened.
     pub backlog: u64,
     /// Whether several servers keep its consumer, so that one can fail.
     pub is_replicated: bool,
 }
 
-/// One message of a feed.
+/// One message of a feed, or of the tail.
 pub struct Delivery {
     /// Its place in the log.
     pub sequence: u64,
     /// The event; `None` where the subject is not that of a legal type.
-    pub event: Option<Event>,
-    /// How many messages the server has behind it.
+    pub event: Option<Arc<Event>>,
+    /// How many messages are known to be behind it.
     pub backlog: u64,
-    message: jetstream::Message,
+    /// What is acknowledged, where it came from the lane's consumer.
+    message: Option<Box<jetstream::Message>>,
+}
+
+/// Messages of a consumer, none of which is missing: the server numbers them.
+pub(crate) struct Numbered {
+    messages: pull::Stream,
+    next_number: u64,
 }
 
 /// Why a feed ended. Open it again, from the lane's position.
@@ -106,6 +119,9 @@ pub enum FeedError {
         /// The one that came.
         got: u64,
     },
+    /// The lane is too far behind for the tail of the log to be kept for it.
+    #[error("the lane is behind")]
+    Behind,
     /// The consumer is gone, or NATS is.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -128,6 +144,11 @@ impl Feeds {
         }))
     }
 
+    /// How far a lane that follows the tail has come, where its dispatcher answers.
+    pub async fn live(&self, id: &SubscriptionId) -> Option<Live> {
+        live::ask(&self.broker, id).await
+    }
+
     /// Opens a feed that gives every message after the position that the filters let through, and goes on for ever.
     pub async fn open(&self, want: &Want<'_>) -> Result<Feed, Unavailable> {
         let objects = self.broker.objects()?;
@@ -138,31 +159,52 @@ impl Feeds {
         {
             remove(events, want.id).await?;
         }
-        const WHAT: &str = "making a consumer";
-        let mut consumer: PullConsumer = events.create_consumer(config(want)).await.during(WHAT)?;
+        let mut consumer: PullConsumer = events.create_consumer(config(want)).await.during("making a consumer")?;
         if !stands_at(consumer.cached_info(), want.position) {
             consumer.reset(Some(want.position + 1)).await.during("resetting a consumer")?;
         }
         let info = consumer.cached_info();
         let (next_number, backlog) = (info.delivered.consumer_sequence + 1, info.num_pending);
         let is_replicated = info.cluster.as_ref().is_some_and(|cluster| !cluster.replicas.is_empty());
-        let messages = consumer
-            .stream()
-            .heartbeat(if is_replicated { HEARTBEAT } else { Duration::ZERO })
-            .max_messages_per_batch(PULL_BATCH)
-            .max_bytes_per_batch(MIN_PULL_BYTES.max(self.broker.max_message_bytes() + MESSAGE_ALLOWANCE))
-            .expires(PULL_EXPIRES)
-            .messages()
-            .await
-            .during("reading a consumer")?;
-        Ok(Feed { messages, next_number, backlog, is_replicated })
+        let messages = messages(&self.broker, &consumer, is_replicated, PULL_BATCH).await?;
+        Ok(Feed { messages: Numbered { messages, next_number }, backlog, is_replicated })
+    }
+
+    /// Has a lane's consumer show where the lane is, for whoever looks at consumers, while nobody reads it. Answers the
+    /// epoch that the consumer was made for.
+    pub async fn show(&self, want: &Want<'_>) -> Result<String, Unavailable> {
+        let objects = self.broker.objects()?;
+        let events = &objects.events;
+        let config = config(want);
+        let found = find(events, want.id).await?;
+        let same = found.filter(|info| info.config.filter_subjects == config.filter_subjects);
+        let (mut consumer, epoch): (PullConsumer, _) = match same {
+            Some(info) => {
+                let epoch = info.config.metadata.get(EPOCH).cloned().unwrap_or_default();
+                if stands_at(&info, want.position) {
+                    return Ok(epoch);
+                }
+                let found = events.get_consumer(want.id.as_str()).await;
+                (found.map_err(|error| Unavailable::new("looking for a consumer", error))?, epoch)
+            }
+            None => {
+                self.remove(want.id).await?;
+                let mut config = config;
+                config.metadata.insert(EPOCH.to_owned(), NO_EPOCH.to_owned());
+                (events.create_consumer(config).await.during("making a consumer")?, NO_EPOCH.to_owned())
+            }
+        };
+        consumer.reset(Some(want.position + 1)).await.during("resetting a consumer")?;
+        Ok(epoch)
     }
 
     /// Whether there is nothing in the log, for now, that this feed lets through and has not given.
     pub async fn is_read_to_the_end(&self, id: &SubscriptionId, feed: &Feed) -> Result<bool, Unavailable> {
         let objects = self.broker.objects()?;
         let info = find(&objects.events, id).await?;
-        Ok(info.is_some_and(|info| info.num_pending == 0 && info.delivered.consumer_sequence + 1 == feed.next_number))
+        Ok(info.is_some_and(|info| {
+            info.num_pending == 0 && info.delivered.consumer_sequence + 1 == feed.messages.next_number
+        }))
     }
 
     /// Removes a lane's consumer, if there is one.
@@ -178,6 +220,27 @@ impl Feeds {
 impl Feed {
     /// The next message.
     pub async fn next(&mut self) -> Result<Delivery, FeedError> {
+        let message = self.messages.next().await?;
+        let (sequence, backlog) = (message.sequence, message.backlog);
+        Ok(Delivery { sequence, event: message.event.map(Arc::new), backlog, message: Some(Box::new(message.message)) })
+    }
+}
+
+/// A message of a consumer.
+pub(crate) struct Read {
+    pub(crate) sequence: u64,
+    pub(crate) event: Option<Event>,
+    pub(crate) backlog: u64,
+    message: jetstream::Message,
+}
+
+impl Numbered {
+    pub(crate) fn new(messages: pull::Stream, next_number: u64) -> Self {
+        Self { messages, next_number }
+    }
+
+    /// The next message.
+    pub(crate) async fn next(&mut self) -> Result<Read, FeedError> {
         const WHAT: &str = "reading a consumer";
         let message = match self.messages.next().await {
             Some(message) => message.during(WHAT)?,
@@ -193,16 +256,41 @@ impl Feed {
         let stored_at = stamp_of(info.published.unix_timestamp_nanos());
         let headers = message.headers.as_ref();
         let event = event_of(&message.subject, sequence, stored_at, headers, message.payload.clone());
-        Ok(Delivery { sequence, event, backlog, message })
+        Ok(Read { sequence, event, backlog, message })
     }
 }
 
 impl Delivery {
-    /// Acknowledges this message and all before it; does not wait for the server. One that gets lost is made good by
-    /// the next.
-    pub async fn acknowledge(&self) -> Result<(), Unavailable> {
-        self.message.ack().await.map_err(|error| Unavailable::new("acknowledging", error))
+    /// An event of the tail of the log, with so many behind it.
+    pub fn of_tail(event: Arc<Event>, backlog: u64) -> Self {
+        Self { sequence: event.sequence, event: Some(event), backlog, message: None }
     }
+
+    /// Acknowledges this message and all before it; does not wait for the server. One that gets lost is made good by
+    /// the next. What came by the tail has nobody to acknowledge it to.
+    pub async fn acknowledge(&self) -> Result<(), Unavailable> {
+        match &self.message {
+            Some(message) => message.ack().await.map_err(|error| Unavailable::new("acknowledging", error)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Begins to pull.
+pub(crate) async fn messages(
+    broker: &Broker,
+    consumer: &PullConsumer,
+    is_replicated: bool,
+    batch: usize,
+) -> Result<pull::Stream, Unavailable> {
+    let messages = consumer
+        .stream()
+        .heartbeat(if is_replicated { HEARTBEAT } else { Duration::ZERO })
+        .max_messages_per_batch(batch)
+        .max_bytes_per_batch(MIN_PULL_BYTES.max(broker.max_message_bytes() + MESSAGE_ALLOWANCE))
+        .expires(PULL_EXPIRES)
+        .messages();
+    messages.await.during("reading a consumer")
 }
 
 fn config(want: &Want<'_>) -> pull::Config {

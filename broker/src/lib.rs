@@ -10,6 +10,8 @@
 //! - [`attempts`]: the stream `ATTEMPTS`: what came of deliveries, for whoever looks.
 //! - [`dead_letters`]: the stream `DEAD_LETTERS`: events that a subscription has given up on.
 //! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position.
+//! - [`tail`]: the end of the log, read once for all URLs that have caught up; [`positions`]: the stream `POSITIONS`, how
+//!   far those have come; [`live`]: asking the dispatcher how far.
 //!
 //! Nothing here knows HTTP, targets, or what is done with an event.
 
@@ -24,10 +26,13 @@ pub mod event_log;
 pub mod feed;
 pub mod lanes;
 pub mod leases;
+pub mod live;
+pub mod positions;
 mod pulse;
 mod rotation;
 pub mod store;
 pub mod subscriptions;
+pub mod tail;
 pub mod topology;
 
 pub use access::{Credentials, Tls};

@@ -12,6 +12,7 @@ use domain::dead_letter;
 use crate::attempts::SUBJECT_PREFIX;
 use crate::connection::Config;
 use crate::error::{During, Unavailable};
+use crate::positions;
 
 /// The stream that every event is in.
 pub const EVENTS: &str = "EVENTS";
@@ -26,6 +27,9 @@ pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
 /// The stream of what came of the last attempts to deliver.
 pub const ATTEMPTS: &str = "ATTEMPTS";
 
+/// The stream of how far lanes have come, moment by moment.
+pub const POSITIONS: &str = "POSITIONS";
+
 /// How long it is told that a key has expired. Without it, no key can have a time to live.
 const LEASE_MARKERS: Duration = Duration::from_secs(60);
 /// How long an attempt is known.
@@ -33,6 +37,12 @@ const ATTEMPTS_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many messages of attempts are kept of one subscription, and of all. A message holds those of a second, or one.
 const ATTEMPTS_PER_SUBSCRIPTION: i64 = 500;
 const ATTEMPTS_IN_ALL: i64 = 200_000;
+/// How long positions are known: as long as a dispatcher may take to come back after a crash and repeat little.
+const POSITIONS_MAX_AGE: Duration = Duration::from_secs(3600);
+/// How many messages of positions are kept of one dispatcher: more than it writes while a lane's state waits to be
+/// written. And how many bytes of all.
+const POSITIONS_PER_DISPATCHER: i64 = 20_000;
+const POSITIONS_MAX_BYTES: i64 = 64 * 1024 * 1024;
 /// One consumer per URL. nats-server 2.15 allows 1,000 where a stream does not say more, and -1 does not say more.
 const MAX_CONSUMERS: i32 = 200_000;
 
@@ -62,6 +72,10 @@ pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects
     if let Err(error) = ensure_stream(context, attempts_config(config)).await {
         // It is for whoever looks: nothing depends on it.
         tracing::warn!(stream = ATTEMPTS, %error, "nats.stream_missing");
+    }
+    if let Err(error) = ensure_stream(context, positions_config(config)).await {
+        // Without it a crash repeats more.
+        tracing::warn!(stream = POSITIONS, %error, "nats.stream_missing");
     }
     let asked = "What each URL is registered for (key: subscription id). Written by the registrar only";
     let is = "How far each URL's deliveries have come (key: subscription id). Written by the dispatcher only";
@@ -98,10 +112,32 @@ fn attempts_config(config: &Config) -> stream::Config {
         max_messages_per_subject: ATTEMPTS_PER_SUBSCRIPTION,
         allow_direct: true,
         num_replicas: config.replicas,
-        // Nothing depends on it: it must not wait for the disk. There is no such mode for replicated streams.
-        persist_mode: (config.replicas == 1).then_some(stream::PersistenceMode::Async),
+        persist_mode: not_flushed(config),
         ..stream::Config::default()
     }
+}
+
+fn positions_config(config: &Config) -> stream::Config {
+    stream::Config {
+        name: POSITIONS.to_owned(),
+        description: Some(
+            "How far lanes have come since their state was written, by epoch. Subject: positions.<dispatcher>"
+                .to_owned(),
+        ),
+        subjects: vec![format!("{}>", positions::SUBJECT_PREFIX)],
+        max_age: POSITIONS_MAX_AGE,
+        max_bytes: POSITIONS_MAX_BYTES,
+        max_messages_per_subject: POSITIONS_PER_DISPATCHER,
+        allow_direct: true,
+        num_replicas: config.replicas,
+        persist_mode: not_flushed(config),
+        ..stream::Config::default()
+    }
+}
+
+/// For what may be lost: it must not wait for the disk. There is no such mode for replicated streams.
+fn not_flushed(config: &Config) -> Option<stream::PersistenceMode> {
+    (config.replicas == 1).then_some(stream::PersistenceMode::Async)
 }
 
 async fn ensure_stream(context: &Context, wanted: stream::Config) -> Result<stream::Stream, Unavailable> {

@@ -11,6 +11,8 @@ use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
 use broker::leases::Leases;
+use broker::live::{Live, Questions};
+use broker::positions::Positions;
 use broker::subscriptions::{Change, Changes, Current, Snapshot, Subscriptions};
 use broker::{Broker, Unavailable};
 use domain::{SealingKeys, Shard, Subscription, SubscriptionId};
@@ -22,9 +24,11 @@ use tokio_util::sync::CancellationToken;
 use crate::attempts::Attempts;
 use crate::backoff::Backoff;
 use crate::extent::{self, Extent};
+use crate::journal::Journal;
 use crate::permits::Permits;
 use crate::push::Pusher;
 use crate::sabotage;
+use crate::tail::Tail;
 use crate::tenure::{Lease, Owned, Running, Takeover, Tenure};
 use crate::transactions::Transactions;
 use crate::worker::Worker;
@@ -75,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) lease: Lease,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) journal: Arc<Journal>,
 }
 
 /// What a lane is to deliver; `None`: nothing any more.
@@ -107,6 +113,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let log = EventLog::new(broker.clone());
     let attempts = Arc::new(Attempts::new(AttemptLog::new(broker.clone())));
     let (extent_sender, extent) = watch::channel(Extent::default());
+    let (tail, journal) = (Tail::new(), Arc::new(Journal::new(Positions::new(broker.clone()))));
     let shared = Shared {
         permits: Permits::new(max_deliveries),
         transactions: Arc::new(Transactions::new(log.clone())),
@@ -121,10 +128,14 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         attempts: attempts.clone(),
         dead_letters: DeadLetters::new(broker.clone()),
         lease,
+        tail: tail.clone(),
+        journal: journal.clone(),
         broker: broker.clone(),
     };
     let fleet_broker = broker.clone();
     let following_extent = extent::follow(shared.log.clone(), extent_sender);
+    let (tail_log, tail_extent) = (shared.log.clone(), shared.extent.clone());
+    let reading_tail = tail.keep_reading(&fleet_broker, &tail_log, tail_extent);
     let mut fleet = Fleet {
         shared,
         subscriptions: Subscriptions::new(broker),
@@ -155,7 +166,9 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         () = following => {}
         never = keeping => match never {},
         never = following_extent => match never {},
-        never = attempts.keep_writing() => match never {},
+        never = reading_tail => match never {},
+        never = answer_questions(&fleet_broker, &tail) => match never {},
+        never = async { tokio::join!(attempts.keep_writing(), journal.keep_writing()).0 } => match never {},
     }
     // While requests under way come to their end, the lease must not.
     let ended = CancellationToken::new();
@@ -168,6 +181,25 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     );
     tenure.leave(LEAVE_DEADLINE).await;
     attempts.write().await;
+    journal.write().await;
+}
+
+/// Tells whoever asks how far a lane has come that follows the tail; of others their consumers tell.
+async fn answer_questions(broker: &Broker, tail: &Tail) -> Infallible {
+    broker.until_ready().await;
+    loop {
+        match Questions::listen(broker).await {
+            Ok(mut questions) => {
+                while let Some(question) = questions.next().await {
+                    if let Some((position, lag)) = tail.standing(&question.id) {
+                        questions.answer(question, Live { position, lag }).await;
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "fleet.answers_no_questions"),
+        }
+        sleep(WATCH_RETRY).await;
+    }
 }
 
 impl Fleet {

@@ -7,6 +7,7 @@
 //! - [`egress`]: which addresses may be dialled: pure. `resolver`: from a name to those of its addresses.
 //! - `tenure`, `process`: which shards this dispatcher works on, among several; which of them has died.
 //! - `extent`: where the log begins and ends, so that what retention removes is noticed.
+//! - `tail`: the end of the log, read once for all lanes that have caught up; `journal`: how far those have come.
 //! - `attempts`: what came of attempts, collected and written once a second.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
 //! - [`verdict`], `retry_after`, [`backoff`]: what an answer means, and how long to wait: pure.
@@ -20,6 +21,7 @@ pub mod backoff;
 pub mod egress;
 mod extent;
 pub mod fleet;
+mod journal;
 pub mod parcel;
 mod permits;
 mod process;
@@ -28,6 +30,7 @@ mod resolver;
 mod retry_after;
 mod sabotage;
 pub mod signer;
+mod tail;
 mod tenure;
 mod transactions;
 pub mod verdict;

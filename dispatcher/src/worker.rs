@@ -2,13 +2,13 @@
 //!
 //! Its states are methods: [`Worker::set_up`] brings what was asked for, what was written and the consumer together;
 //! `Worker::deliver` (in `reading`) reads the feed into a `window` and settles what the target has; `trying` has it take
-//! what is in the window, however often that must be tried; [`Worker::rest`] waits while nothing is to be done;
+//! what is in the window, however often that must be tried; `source` is where it reads; [`Worker::rest`] waits while nothing is to be done;
 //! [`Worker::clear_away`] ends it all. Whatever goes wrong with NATS, the worker sets up again from its position.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::feed::{Delivery, Feed, Want};
+use broker::feed::Delivery;
 use broker::{Link, Unavailable};
 use domain::lane::gap::{Beginning, Loss};
 use domain::lane::{Gap, Lane, State};
@@ -18,7 +18,6 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::fleet::{Asked, Shared};
 use crate::sabotage;
@@ -26,9 +25,11 @@ use crate::signer::Signer;
 use crate::tenure::Takeover;
 
 mod reading;
+mod source;
 mod trying;
 mod window;
 
+use source::Source;
 use trying::{Landed, Manners};
 use window::Window;
 
@@ -47,6 +48,8 @@ pub(crate) struct Worker {
     /// Whether somebody else has written there: it is to be read again.
     is_stale: bool,
     takeover: Takeover,
+    /// When it began: what others have done of this lane was done before.
+    began: Instant,
     manners: Manners,
 }
 
@@ -58,18 +61,18 @@ enum Next {
     End,
 }
 
-/// What reading one lane over one feed needs.
+/// What reading one lane from one source needs.
 struct Run {
     asked: Arc<Subscription>,
     signer: Arc<Signer>,
-    feed: Feed,
+    source: Source,
     lane: Lane,
     /// The lane as it will be when all that is in the window is settled, where that may be more than one event.
     ahead: Option<Lane>,
     window: Window<Delivery>,
     /// The requests to the target.
     under_way: FuturesUnordered<BoxFuture<'static, Landed>>,
-    /// The link's generation that the feed was opened on.
+    /// The link's generation that the source was opened on.
     generation: u64,
     /// Passed over and not acknowledged yet: the newest of them, and how many.
     passed_over: Option<Delivery>,
@@ -80,6 +83,12 @@ struct Run {
     unacknowledged: Option<Delivery>,
     unacknowledged_count: u32,
     acknowledged_at: Instant,
+    /// When to look whether the lane has caught up, while it reads its consumer.
+    join_at: Option<Instant>,
+    /// When the consumer has to show where the lane is, while it follows the tail.
+    show_at: Option<Instant>,
+    /// That, while it is under way.
+    showing: FuturesUnordered<BoxFuture<'static, ()>>,
     /// When it has to be looked whether an entry's end is over, while one has an end.
     end_check_at: Option<Instant>,
     /// When it is written that nothing was missed.
@@ -100,8 +109,19 @@ impl Worker {
         shutdown: CancellationToken,
         takeover: Takeover,
     ) -> Self {
-        let manners = Manners::default();
-        Self { id, shared, asked, shutdown, lane: None, written: None, revision: 0, is_stale: false, takeover, manners }
+        Self {
+            id,
+            shared,
+            asked,
+            shutdown,
+            lane: None,
+            written: None,
+            revision: 0,
+            is_stale: false,
+            takeover,
+            began: Instant::now(),
+            manners: Manners::default(),
+        }
     }
 
     /// Works until the dispatcher stops or nothing is asked of this lane.
@@ -140,7 +160,7 @@ impl Worker {
             self.clear_away().await?;
             return Ok(Next::End);
         };
-        let lane = self.set_up(&asked).await?;
+        let (mut lane, first_sequence) = self.set_up(&asked).await?;
         if let Some(test) = lane.test_due(&asked) {
             drop(permit);
             self.test(lane.clone(), &asked, test).await?;
@@ -153,23 +173,18 @@ impl Worker {
         }
         if matches!(lane.state, State::Paused | State::Gap | State::Gone) {
             drop(permit);
+            self.show(&lane).await;
             return Ok(self.rest().await);
         }
-        let want = Want {
-            id: &self.id,
-            target: &lane.url,
-            epoch: &lane.epoch,
-            filters: &lane.filters,
-            position: lane.position,
-        };
-        let feed = self.shared.feeds.open(&want).await?;
+        let source = self.open(&mut lane, first_sequence, generation).await?;
         drop(permit);
-        tracing::debug!(id = %self.id, position = lane.position, backlog = feed.backlog, "lane.reading");
+        let (position, backlog, follows) = (lane.position, source.backlog(), source.is_tail());
+        tracing::debug!(id = %self.id, position, backlog, follows, "lane.reading");
         let mut run = Run {
             signer: Arc::new(self.signer(&asked)),
             window: Window::new(&asked.delivery),
             asked,
-            feed,
+            source,
             lane,
             ahead: None,
             under_way: FuturesUnordered::new(),
@@ -180,6 +195,9 @@ impl Worker {
             unacknowledged: None,
             unacknowledged_count: 0,
             acknowledged_at: Instant::now(),
+            join_at: None,
+            show_at: None,
+            showing: FuturesUnordered::new(),
             end_check_at: None,
             note_at: Instant::now(),
             held_written_at: None,
@@ -192,13 +210,17 @@ impl Worker {
         next
     }
 
-    /// Brings together what is asked for and what is, and writes the outcome before anything is done about it.
-    async fn set_up(&mut self, asked: &Subscription) -> Result<Lane, Unavailable> {
+    /// Brings together what is asked for and what is, and writes the outcome before anything is done about it. Answers
+    /// it, and with which sequence the log begins.
+    async fn set_up(&mut self, asked: &Subscription) -> Result<(Lane, u64), Unavailable> {
         if self.lane.is_none() || self.is_stale {
+            if self.is_stale {
+                self.began = Instant::now();
+            }
             self.load().await?;
             self.is_stale = false;
         }
-        let fresh_epoch = Uuid::now_v7().to_string();
+        let fresh_epoch = source::fresh_epoch();
         let mut lane = Lane::reconcile(self.lane.as_ref(), asked, &fresh_epoch);
         sabotage::misplace(&mut lane, self.lane.as_ref(), asked);
         let span = self.shared.log.span().await?;
@@ -222,29 +244,38 @@ impl Worker {
         }
         self.write(&mut lane).await?;
         self.lane = Some(lane.clone());
-        Ok(lane)
+        Ok((lane, span.first_sequence))
     }
 
     /// Goes on where an earlier worker left off.
     async fn load(&mut self) -> Result<(), Unavailable> {
         let (revision, written) = self.shared.lanes.get(&self.id).await?;
         let mut lane = written.clone();
-        let standing = self.shared.feeds.standing(&self.id).await?;
-        if let (Some(lane), Some(standing)) = (&mut lane, standing)
-            && standing.epoch == lane.epoch
-            && standing.floor > lane.position
-            && self.shared.log.get(standing.floor).await?.is_some()
+        if let Some(lane) = &mut lane
+            && let Some(floor) = self.floor(&lane.epoch).await?
         {
-            lane.adopt_floor(standing.floor);
+            lane.adopt_floor(floor);
         }
         if let (Some(lane), Takeover::Fenced) = (&mut lane, self.takeover)
             && !sabotage::has_no_fencing()
         {
             // Another consumer: what the dispatcher before may still read from the old one is nobody's.
-            lane.epoch = Uuid::now_v7().to_string();
+            lane.epoch = source::fresh_epoch();
         }
         (self.written, self.revision, self.lane) = (written, revision, lane);
         Ok(())
+    }
+
+    /// What a lane of this epoch has delivered, as far as is known beside what is written of it.
+    async fn floor(&self, epoch: &str) -> Result<Option<u64>, Unavailable> {
+        if source::is_without_consumer(epoch) {
+            return self.shared.journal.position(epoch, self.began).await;
+        }
+        let standing = self.shared.feeds.standing(&self.id).await?;
+        let Some(floor) = standing.filter(|standing| standing.epoch == epoch).map(|standing| standing.floor) else {
+            return Ok(None);
+        };
+        Ok(self.shared.log.get(floor).await?.map(|_| floor))
     }
 
     fn signer(&self, asked: &Subscription) -> Signer {

@@ -39,6 +39,11 @@ impl TypePattern {
         format!("{}{}", event_type::SUBJECT_PREFIX, self.0)
     }
 
+    /// Whether it is a type, rather than a pattern of several.
+    pub fn is_one_type(&self) -> bool {
+        self.0.split('.').all(|token| token != ANY_TOKEN && token != THE_REST)
+    }
+
     /// Whether a type is one of those asked for.
     pub fn matches(&self, event_type: &EventType) -> bool {
         covers(&self.0, event_type.as_str())

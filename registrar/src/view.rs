@@ -1,6 +1,7 @@
 //! A subscription as it is read by a user: what was asked for, and how far it has come.
 
 use broker::Unavailable;
+use broker::feed::Standing;
 use domain::lane::{Attempt, State, TestOutcome};
 use domain::subscription::Replay;
 use domain::{Lane, SigningSecret, Stamp, Subscription, SubscriptionId};
@@ -11,14 +12,15 @@ use crate::Registrar;
 /// How a subscription stands.
 pub struct Status {
     lane: Option<Lane>,
-    /// Everything up to here is acknowledged, as far as the consumer knows.
+    /// Everything up to here is acknowledged, as far as is known.
     position: u64,
-    /// Events that the consumer lets through and that are not acknowledged.
+    /// Events that the lane's filters let through and that are not acknowledged.
     lag: Option<u64>,
 }
 
 impl Status {
-    /// Looks it up: what the dispatcher has written, and what the consumer has acknowledged since.
+    /// Looks it up: what the dispatcher has written, and what has been acknowledged since, as the lane's consumer knows
+    /// it, or the dispatcher itself where the lane follows the tail of the log.
     pub async fn read(
         registrar: &Registrar,
         id: &SubscriptionId,
@@ -26,15 +28,21 @@ impl Status {
     ) -> Result<Self, Unavailable> {
         let (_, lane) = registrar.lanes.get(id).await?;
         let standing = registrar.feeds.standing(id).await?;
-        let standing = standing.filter(|standing| lane.as_ref().is_some_and(|lane| lane.epoch == standing.epoch));
         let written = lane.as_ref().map_or(0, |lane| lane.position);
         let is_done =
             lane.as_ref().is_some_and(|lane| lane.state == State::Completed) || subscription.entries.is_empty();
-        Ok(Self {
-            position: standing.as_ref().map_or(written, |standing| standing.floor.max(written)),
-            lag: standing.map(|standing| standing.undelivered).or(is_done.then_some(0)),
-            lane,
-        })
+        let is_read = |standing: &Standing| lane.as_ref().is_some_and(|lane| lane.epoch == standing.epoch);
+        let (position, lag) = match (&standing, &lane) {
+            (Some(standing), _) if is_read(standing) => (standing.floor, Some(standing.undelivered)),
+            (_, Some(lane)) if matches!(lane.state, State::Active | State::Held) => {
+                let live = registrar.feeds.live(id).await;
+                // Where nobody answers: what was to be delivered when it was last shown.
+                (live.map_or(0, |live| live.position), live.map(|live| live.lag).or(shown(standing.as_ref())))
+            }
+            (standing, Some(_)) => (0, shown(standing.as_ref())),
+            (_, None) => (0, None),
+        };
+        Ok(Self { position: position.max(written), lag: lag.or(is_done.then_some(0)), lane })
     }
 
     /// The lane's state, where there is a lane.
@@ -51,6 +59,10 @@ impl Status {
             Some(progress) => progress.next.max(self.position + 1),
         }
     }
+}
+
+fn shown(standing: Option<&Standing>) -> Option<u64> {
+    standing.map(|standing| standing.undelivered)
 }
 
 /// `{"id","url","group","events":[…],"delivery":{…},"secrets":[…],"status":{…}}`.

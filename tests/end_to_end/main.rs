@@ -27,6 +27,7 @@ mod registrations;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod signatures;
+mod tail;
 mod transcript;
 mod v1_events;
 mod v1_subscriptions;

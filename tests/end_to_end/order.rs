@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
-use tests::{Mer, Nats, Target, eventually};
+use tests::target::Answer;
+use tests::{Mer, Nats, Target, eventually, eventually_async};
 use tokio::task::JoinSet;
 
 use crate::{LONG, MER, SOON, mer_on};
@@ -86,20 +87,26 @@ async fn an_event_that_somebody_else_takes_from_a_lanes_consumer_still_arrives_i
     let mer = mer_on(&nats).await;
     let api = mer.api();
     let target = Target::start().await;
-    api.register(&target.url("/"), &["a"], &json!({})).await;
-    let mut expected = vec![api.post_event("a", &json!({})).await.sequence];
-    eventually("the lane is live", SOON, || target.taken_count() == 1).await;
-
-    // As `nats consumer next` would: pulls that wait beside the lane's own, so that some events go to them.
-    let events = async_nats::jetstream::new(nats.client().await).get_stream("EVENTS").await.unwrap();
-    let name = futures_util::StreamExt::next(&mut events.consumer_names()).await.unwrap().unwrap();
-    let consumer: async_nats::jetstream::consumer::PullConsumer = events.get_consumer(&name).await.unwrap();
-    let thief = consumer.batch().max_messages(5).expires(SOON).messages().await.unwrap();
-    for _ in 0..30 {
-        expected.push(api.post_event("a", &json!({})).await.sequence);
+    // A lane that is behind reads its consumer.
+    let client = nats.client().await;
+    for _ in 0..3_000 {
+        client.publish("events.a", "{}".into()).await.unwrap();
     }
+    client.flush().await.unwrap();
+    let mut expected: Vec<u64> = (1..=3_000).collect();
+    target.answer(Answer::Status(500));
+    api.register(&target.url("/"), &["a"], &json!({"datetime_start": FROM_THE_BEGINNING})).await;
+    let is_held = async || api.subscription(&target.url("/")).await["status"]["state"] == "held";
+    eventually_async("the lane is held", SOON, is_held).await;
+
+    // As `nats consumer next` would: what it takes, the lane's own pulls do not get.
+    let events = async_nats::jetstream::new(client).get_stream("EVENTS").await.unwrap();
+    let id = api.subscription(&target.url("/")).await["id"].as_str().unwrap().to_owned();
+    let consumer: async_nats::jetstream::consumer::PullConsumer = events.get_consumer(&id).await.unwrap();
+    let thief = consumer.batch().max_messages(5).expires(SOON).messages().await.unwrap();
     let stolen = futures_util::StreamExt::count(thief).await;
     assert!(stolen > 0, "nothing was taken away");
+    target.answer(Answer::Status(200));
     expected.push(api.post_event("a", &json!({})).await.sequence);
     eventually("all have arrived", LONG, || target.taken_count() >= expected.len()).await;
     assert_eq!(target.taken(), expected);

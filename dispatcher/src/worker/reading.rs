@@ -11,6 +11,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::source::Source;
 use super::trying::Landed;
 use super::window::{Load, Slot, Stage};
 use super::{Next, Run, Worker, instant_of, interruption};
@@ -35,6 +36,10 @@ const LONG_ENOUGH_ON_CLUSTER: Duration = Duration::from_secs(30);
 const NOTE_INTERVAL: Duration = Duration::from_secs(600);
 /// How many sequences in a row may be of no concern to a lane before it looks whether they are still in the log.
 const MAX_SKIPPED: u64 = 100;
+/// How often a lane that reads its consumer looks whether it has caught up.
+const JOIN_INTERVAL: Duration = Duration::from_secs(5);
+/// For how long the consumer of a lane that follows the tail may show where the lane was.
+const SHOW_INTERVAL: Duration = Duration::from_secs(15);
 /// How long to wait before looking again whether a feed has been read to its end.
 const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -42,23 +47,33 @@ impl Run {
     /// Notes that there was nothing for this lane in the log, where it has been waiting long enough to say so: what the
     /// server has for it comes at once.
     fn note_what_was_not_there(&mut self, extent: Extent) {
+        if let Source::Tail(follower) = &self.source {
+            if let Some(to) = follower.has_all_to().filter(|_| self.window.is_empty()) {
+                self.lane.is_clear_to(to);
+            }
+            return;
+        }
         if self.window.is_empty() && extent.settled_at.is_some_and(|at| at >= self.waiting_since + self.long_enough()) {
             self.lane.is_clear_to(extent.settled_to);
         }
     }
 
     fn long_enough(&self) -> Duration {
-        if self.feed.is_replicated { LONG_ENOUGH_ON_CLUSTER } else { LONG_ENOUGH }
+        match &self.source {
+            Source::Consumer(feed) if feed.is_replicated => LONG_ENOUGH_ON_CLUSTER,
+            _ => LONG_ENOUGH,
+        }
     }
 
     /// The newest sequence that has been read, or else settled.
-    fn read_to(&self) -> u64 {
+    pub(super) fn read_to(&self) -> u64 {
         self.window.newest().unwrap_or(self.lane.position)
     }
 
     /// When something is to be done, whatever comes or does not.
     fn next_alarm(&self) -> Instant {
-        let alarms = [self.turn_at, self.checkpoint_at, self.end_check_at, self.window.next_look(Instant::now())];
+        let looks = self.window.next_look(Instant::now());
+        let alarms = [self.turn_at, self.checkpoint_at, self.end_check_at, self.join_at, self.show_at, looks];
         alarms.into_iter().flatten().fold(self.note_at, Instant::min)
     }
 
@@ -69,7 +84,6 @@ impl Run {
 }
 
 /// What a lane at work waits for.
-#[expect(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
 enum Came {
     Message(Result<Delivery, FeedError>),
     Landed(Landed),
@@ -85,11 +99,13 @@ impl Worker {
     /// Reads the feed and has each event taken, until something changes.
     pub(super) async fn deliver(&mut self, run: &mut Run) -> Result<Next, Unavailable> {
         let (mut link, mut extent) = (self.shared.broker.link(), self.shared.extent.clone());
-        if run.feed.backlog == 0 && run.lane.read_to_the_end(&run.asked) {
+        if run.source.backlog() == 0 && run.lane.read_to_the_end(&run.asked) {
             run.checkpoint_at = Some(Instant::now());
         }
         run.end_check_at = run.lane.next_over(&run.asked).map(instant_of);
         run.note_at = Instant::now() + NOTE_INTERVAL.mul_f64(0.5 + rand::random::<f64>());
+        run.join_at = (!run.source.is_tail()).then(|| Instant::now() + JOIN_INTERVAL);
+        run.show_by(Instant::now());
         loop {
             let came = match self.at_hand(run, &link, &extent) {
                 Some(message) => Came::Message(message),
@@ -128,7 +144,7 @@ impl Worker {
         if is_called || !run.takes_in_first() || run.next_alarm() <= Instant::now() {
             return None;
         }
-        run.feed.next().now_or_never()
+        run.source.next().now_or_never()
     }
 
     async fn what_comes(
@@ -145,9 +161,10 @@ impl Worker {
         tokio::select! {
             next = interruption(&mut self.asked, link, run.generation, &self.shutdown) => Came::Change(next),
             Some(landed) = run.under_way.next() => Came::Landed(landed),
+            Some(()) = run.showing.next() => Came::Alarm,
             () = sleep_until(alarm) => Came::Alarm,
             Ok(()) = extent.changed() => Came::Extent(*extent.borrow_and_update()),
-            message = run.feed.next(), if wants_more => Came::Message(message),
+            message = run.source.next(), if wants_more => Came::Message(message),
         }
     }
 
@@ -156,8 +173,8 @@ impl Worker {
         let delivery = match message {
             Ok(delivery) => delivery,
             Err(FeedError::Unavailable(error)) => return Err(error),
-            Err(gap @ FeedError::Gap { .. }) => {
-                tracing::info!(id = %self.id, %gap, "lane.reads_again");
+            Err(why @ (FeedError::Gap { .. } | FeedError::Behind)) => {
+                tracing::info!(id = %self.id, %why, "lane.reads_again");
                 return Ok(Some(Next::SetUp));
             }
         };
@@ -181,6 +198,18 @@ impl Worker {
         if run.checkpoint_at.is_some_and(|at| at <= now) {
             self.checkpoint(run).await?;
         }
+        if run.join_at.is_some_and(|at| at <= now) {
+            run.join_at = None;
+            self.go_over_to_tail(run).await?;
+            run.join_at = (!run.source.is_tail()).then(|| Instant::now() + JOIN_INTERVAL);
+        }
+        if run.show_at.is_some_and(|at| at <= now) {
+            run.show_at = None;
+            self.checkpoint(run).await?;
+            if run.source.is_tail() {
+                run.showing.push(self.show(&run.lane));
+            }
+        }
         if run.end_check_at.is_some_and(|at| at <= now) {
             run.end_check_at = Some(now + END_CHECK_INTERVAL);
             return Ok(self.complete_at_end(run).await?.then_some(Next::SetUp));
@@ -203,7 +232,7 @@ impl Worker {
     /// server still had it to give.
     async fn skips_what_was_removed(&self, run: &mut Run, delivery: &Delivery) -> Result<bool, Unavailable> {
         let skipped = delivery.sequence.saturating_sub(run.read_to() + 1);
-        if skipped == 0 || run.waiting_since.elapsed() >= run.long_enough() {
+        if run.source.is_tail() || skipped == 0 || run.waiting_since.elapsed() >= run.long_enough() {
             return Ok(false);
         }
         let known = self.shared.extent.borrow().first_sequence;
@@ -246,7 +275,7 @@ impl Worker {
     }
 
     /// Decides whether and how an event is to be delivered, where all before it will have been.
-    async fn decide(&mut self, run: &mut Run, slot: &mut Slot<Delivery>, event: Event) -> Result<(), Unavailable> {
+    async fn decide(&mut self, run: &mut Run, slot: &mut Slot<Delivery>, event: Arc<Event>) -> Result<(), Unavailable> {
         let lane = run.ahead.as_mut().unwrap_or(&mut run.lane);
         slot.reached_end = lane.complete_over(&run.asked, event.sequence, event.stored_at);
         let lacks = lane.lacks(&run.asked, &event);
@@ -276,7 +305,7 @@ impl Worker {
                 _ => Stage::Waiting(failure.next_attempt.map(instant_of)),
             };
         }
-        slot.load = Some(Load { event: Arc::new(event), found, due, previous });
+        slot.load = Some(Load { event, found, due, previous });
         Ok(())
     }
 
@@ -340,9 +369,14 @@ impl Worker {
         if run.passed_over_count >= MAX_PASSED_OVER {
             self.checkpoint(run).await?;
         }
-        if is_last && run.window.is_empty() && run.lane.read_to_the_end(&run.asked) {
-            run.checkpoint_at = Some(Instant::now());
+        if is_last && run.window.is_empty() {
+            if run.lane.read_to_the_end(&run.asked) {
+                run.checkpoint_at = Some(Instant::now());
+            }
+            run.join_at = run.join_at.map(|_| Instant::now());
         }
+        run.note_standing();
+        run.show_by(Instant::now() + SHOW_INTERVAL);
         run.waiting_since = Instant::now();
         run.checkpoint_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_INTERVAL);
         let is_narrower = reached_end || run.lane.active_entries() < active;
@@ -353,9 +387,14 @@ impl Worker {
     /// successor's by now.
     pub(super) async fn acknowledge(&self, run: &mut Run) -> Result<(), Unavailable> {
         (run.unacknowledged_count, run.acknowledged_at) = (0, Instant::now());
-        match run.unacknowledged.take() {
-            Some(delivery) if self.shared.lease.is_valid() => delivery.acknowledge().await,
-            _ => Ok(()),
+        match (run.unacknowledged.take(), &run.source) {
+            (Some(_), _) if !self.shared.lease.is_valid() => Ok(()),
+            (Some(delivery), Source::Consumer(_)) => delivery.acknowledge().await,
+            (Some(delivery), Source::Tail(_)) => {
+                self.shared.journal.note(&run.lane.epoch, delivery.sequence);
+                Ok(())
+            }
+            (None, _) => Ok(()),
         }
     }
 
@@ -370,6 +409,10 @@ impl Worker {
         }
         self.settle(run).await?;
         self.acknowledge(run).await?;
+        if self.asked.borrow().is_none() {
+            // It must not make the consumer that is about to be removed.
+            while run.showing.next().await.is_some() {}
+        }
         if matches!(next, Ok(Next::End)) {
             self.checkpoint(run).await?;
         }
@@ -379,7 +422,17 @@ impl Worker {
     /// Completes what has come to its end, if the lane has had all that was stored before it.
     async fn complete_at_end(&mut self, run: &mut Run) -> Result<bool, Unavailable> {
         let now = Stamp::now();
-        if !run.window.is_empty() || !self.shared.feeds.is_read_to_the_end(&self.id, &run.feed).await? {
+        if !run.window.is_empty() {
+            return Ok(false);
+        }
+        let is_read_to_the_end = match &run.source {
+            Source::Consumer(feed) => self.shared.feeds.is_read_to_the_end(&self.id, feed).await?,
+            Source::Tail(follower) => {
+                let end = self.shared.log.last_sequence().await?;
+                follower.has_all_to().is_some_and(|to| to >= end)
+            }
+        };
+        if !is_read_to_the_end {
             return Ok(false);
         }
         Ok(run.lane.complete_over(&run.asked, u64::MAX, now))

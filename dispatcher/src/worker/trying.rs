@@ -14,6 +14,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
+use super::source::fresh_epoch;
 use super::window::{Load, Stage};
 use super::{Next, Run, Worker, interruption};
 use crate::parcel::{Item, Parcel};
@@ -288,7 +289,7 @@ impl Worker {
         let sequence = sequence.min(self.shared.log.last_sequence().await?);
         tracing::warn!(id = %self.id, at, resumes_after = sequence, "lane.target_is_elsewhere");
         run.window.clear();
-        run.lane.resume_after(&run.asked, sequence, &Uuid::now_v7().to_string());
+        run.lane.resume_after(&run.asked, sequence, &fresh_epoch());
         self.write(&mut run.lane).await?;
         Ok(Next::SetUp)
     }

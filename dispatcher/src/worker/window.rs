@@ -128,6 +128,10 @@ impl<D> Window<D> {
         self.slots.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn first(&self) -> Option<&Slot<D>> {
         self.slots.front()
     }

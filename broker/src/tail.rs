@@ -1,0 +1,69 @@
+//! The end of the log, read once for all lanes that have caught up: a consumer of its own that nobody acknowledges to.
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use domain::Event;
+use std::time::Duration;
+use uuid::Uuid;
+
+use crate::connection::Broker;
+use crate::error::{During, Unavailable};
+use crate::feed::{self, FeedError, Numbered};
+
+/// How many messages are asked for at a time.
+const PULL_BATCH: usize = 512;
+/// After which nats-server removes the consumer of a reader that has gone without a word.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+
+/// Every event from a sequence on, in order.
+pub struct Tail {
+    broker: Broker,
+    name: String,
+    messages: Numbered,
+}
+
+/// One message of the log.
+#[derive(Debug)]
+pub struct Read {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// The event; `None` where the subject is not that of a legal type.
+    pub event: Option<Event>,
+}
+
+impl Tail {
+    /// Begins to read with the first message at or behind `from`.
+    pub async fn open(broker: &Broker, from: u64) -> Result<Self, Unavailable> {
+        let objects = broker.objects()?;
+        let name = format!("tail-{}", Uuid::now_v7().simple());
+        let replicas = objects.events.cached_info().config.num_replicas;
+        let config = pull::Config {
+            name: Some(name.clone()),
+            description: Some("The end of the log, for a dispatcher's lanes that have caught up".to_owned()),
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
+            ack_policy: AckPolicy::None,
+            memory_storage: true,
+            // As many as of the log: a single one may be kept by a server that hangs.
+            num_replicas: replicas,
+            inactive_threshold: FORGOTTEN_AFTER,
+            ..pull::Config::default()
+        };
+        let consumer: PullConsumer =
+            objects.events.create_consumer(config).await.during("making the tail's consumer")?;
+        let messages = feed::messages(broker, &consumer, replicas > 1, PULL_BATCH).await?;
+        Ok(Self { broker: broker.clone(), name, messages: Numbered::new(messages, 1) })
+    }
+
+    /// The next message.
+    pub async fn next(&mut self) -> Result<Read, FeedError> {
+        let read = self.messages.next().await?;
+        Ok(Read { sequence: read.sequence, event: read.event })
+    }
+
+    /// Leaves no consumer behind. Where that fails, nats-server removes it by itself a little later.
+    pub async fn close(self) -> Result<(), Unavailable> {
+        let objects = self.broker.objects()?;
+        drop(self.messages);
+        objects.events.delete_consumer(&self.name).await.during("removing the tail's consumer")?;
+        Ok(())
+    }
+}

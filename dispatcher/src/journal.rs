@@ -1,0 +1,103 @@
+//! How far lanes that follow the tail have come, written together every millisecond or few, so that a crash repeats little.
+//! For them it is what acknowledgements are for a lane that reads its consumer.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use broker::Unavailable;
+use broker::positions::Positions;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+/// How long to wait after writing before the next time; and for how much longer, for each lane that was written.
+const INTERVAL: Duration = Duration::from_millis(1);
+const PER_LANE: Duration = Duration::from_micros(20);
+/// How many lanes go into one message: some 60 bytes each.
+const LANES_PER_MESSAGE: usize = 4_096;
+
+/// What is to be written, and what others have written.
+pub(crate) struct Journal {
+    positions: Positions,
+    /// This dispatcher, for as long as it runs.
+    name: String,
+    pending: Mutex<HashMap<String, u64>>,
+    news: Notify,
+    known: tokio::sync::Mutex<Option<Known>>,
+}
+
+/// What stood in the stream.
+struct Known {
+    as_of: Instant,
+    positions: Arc<HashMap<String, u64>>,
+}
+
+impl Journal {
+    pub(crate) fn new(positions: Positions) -> Self {
+        Self {
+            positions,
+            name: Uuid::now_v7().simple().to_string(),
+            pending: Mutex::default(),
+            news: Notify::new(),
+            known: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Takes note that the lane of an epoch has had everything up to an event that it has delivered.
+    pub(crate) fn note(&self, epoch: &str, position: u64) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = pending.is_empty();
+        match pending.get_mut(epoch) {
+            Some(known) => *known = position,
+            None => drop(pending.insert(epoch.to_owned(), position)),
+        }
+        drop(pending);
+        if is_first {
+            self.news.notify_one();
+        }
+    }
+
+    /// How far the lane of an epoch had come, as far as anyone wrote before `moment` or a little later.
+    pub(crate) async fn position(&self, epoch: &str, moment: Instant) -> Result<Option<u64>, Unavailable> {
+        // One look-up serves all lanes that come to this dispatcher together.
+        let mut known = self.known.lock().await;
+        let positions = match known.as_ref().filter(|known| known.as_of >= moment) {
+            Some(known) => known.positions.clone(),
+            None => {
+                let as_of = Instant::now();
+                let positions = Arc::new(self.positions.read().await?);
+                *known = Some(Known { as_of, positions: positions.clone() });
+                positions
+            }
+        };
+        Ok(positions.get(epoch).copied())
+    }
+
+    /// Writes what is noted, again and again.
+    pub(crate) async fn keep_writing(&self) -> Infallible {
+        loop {
+            self.news.notified().await;
+            let lanes = self.write().await;
+            sleep(INTERVAL + PER_LANE * lanes).await;
+        }
+    }
+
+    /// Writes what is noted now; answers of how many lanes. What cannot be written is lost: a crash then repeats what was
+    /// delivered meanwhile.
+    pub(crate) async fn write(&self) -> u32 {
+        let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let (mut pending, mut lanes) = (pending.into_iter(), 0);
+        loop {
+            let some: HashMap<String, u64> = pending.by_ref().take(LANES_PER_MESSAGE).collect();
+            if some.is_empty() {
+                return lanes;
+            }
+            lanes += u32::try_from(some.len()).unwrap_or(u32::MAX);
+            if let Err(error) = self.positions.add(&self.name, &some).await {
+                tracing::debug!(%error, "positions.lost");
+            }
+        }
+    }
+}
