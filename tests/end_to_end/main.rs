@@ -24,6 +24,7 @@ mod nats_access;
 mod nats_objects;
 mod order;
 mod registrations;
+mod restore;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod signatures;

@@ -1,6 +1,7 @@
 //! What end-to-end tests run on: the real thing, on this machine, on free ports of the loopback address.
 //!
 //! - [`nats`]: a nats-server of the test's own, to be killed and started again.
+//! - [`backup`]: what was in a stream, to be put into another nats-server.
 //! - [`cluster`]: three of them that are one cluster, to be killed, frozen and cut off.
 //! - [`mer`]: the binary under test, as a process.
 //! - [`target`]: an HTTP target that records what it gets and answers as a test tells it to.
@@ -15,6 +16,7 @@
 #![allow(clippy::disallowed_methods, reason = "the harness talks to mer and to itself only")]
 
 pub mod api;
+pub mod backup;
 pub mod cluster;
 pub mod history;
 pub mod mer;
@@ -27,6 +29,7 @@ pub mod wait;
 mod wire;
 
 pub use api::{Api, Posted};
+pub use backup::Backup;
 pub use cluster::Cluster;
 pub use mer::Mer;
 pub use nats::Nats;
