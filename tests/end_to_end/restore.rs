@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Api, Backup, Mer, Nats, Target, eventually};
+use tests::{Answer, Api, Backup, Cluster, Mer, Nats, Target, eventually};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{LONG, MER, SOON, mer_on};
+use crate::{LONG, MER, SOON};
 
+const ALL_ROLES: &str = "receiver,registrar,dispatcher";
 const FROM_THE_BEGINNING: &str = "1970-01-01T00:00:00Z";
 /// What is backed up, in this order: so no lane is further than the log, and no event given up without its dead letter.
 const IN_ORDER: [&str; 4] = ["KV_LANES", "KV_SUBSCRIPTIONS", "DEAD_LETTERS", "EVENTS"];
@@ -68,20 +69,64 @@ async fn subscribe_giving_up(api: &Api, target: &Target) -> String {
     response.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
 }
 
-/// A nats-server that has what was backed up, and nothing else.
-async fn restored(backups: &[Backup]) -> Nats {
-    let nats = Nats::start();
-    let client = nats.client().await;
-    for backup in backups {
-        backup.restore(&client).await;
+/// Where everything is stored.
+enum Store {
+    Single(Nats),
+    Cluster(Cluster),
+}
+
+impl Store {
+    /// Another one of the same kind, with nothing in it.
+    async fn fresh(&self) -> Self {
+        match self {
+            Self::Single(_) => Self::Single(Nats::start()),
+            Self::Cluster(_) => Self::Cluster(Cluster::start().await),
+        }
     }
-    nats
+
+    /// Takes in what was backed up.
+    async fn restored(self, backups: &[Backup]) -> Self {
+        let client = self.client().await;
+        for backup in backups {
+            backup.restore(&client).await;
+        }
+        if let Self::Cluster(cluster) = &self {
+            cluster.until_whole().await;
+        }
+        self
+    }
+
+    fn urls(&self) -> String {
+        match self {
+            Self::Single(nats) => nats.url(),
+            Self::Cluster(cluster) => cluster.urls(),
+        }
+    }
+
+    async fn client(&self) -> async_nats::Client {
+        let urls: Vec<String> = self.urls().split(',').map(str::to_owned).collect();
+        async_nats::connect(urls).await.unwrap()
+    }
+
+    /// A mer with these roles on it, which is not started yet.
+    fn mer(&self, roles: &str) -> Mer {
+        let replicas = if matches!(self, Self::Cluster(_)) { 3 } else { 1 };
+        Mer::new(MER).roles(roles).set("MER_NATS_URL", self.urls()).set("MER_REPLICAS", replicas)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_catch_up_from_a_backup_that_was_taken_while_events_were_posted() {
-    let nats = Nats::start();
-    let mut mer = mer_on(&nats).await;
+    replicas_catch_up(Store::Single(Nats::start())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_catch_up_from_the_backup_of_a_cluster() {
+    replicas_catch_up(Store::Cluster(Cluster::start().await)).await;
+}
+
+async fn replicas_catch_up(nats: Store) {
+    let mut mer = nats.mer(ALL_ROLES).start().await;
     let api = mer.api();
     let (well, behind, picky) = (Target::start().await, Target::start().await, Target::start().await);
     for target in [&well, &behind] {
@@ -106,11 +151,12 @@ async fn replicas_catch_up_from_a_backup_that_was_taken_while_events_were_posted
 
     // All is lost.
     mer.kill();
+    let another = nats.fresh().await;
     drop((client, nats));
-    let nats = restored(&backups).await;
+    let nats = another.restored(&backups).await;
     let (had, had_behind) = (ids(&well).len(), ids(&behind).len());
     behind.answer(Answer::Status(200));
-    let mer = mer_on(&nats).await;
+    let mer = nats.mer(ALL_ROLES).start().await;
     let api = mer.api();
     let fresh = Target::start().await;
     api.register(&fresh.url("/"), &["a"], &json!({"datetime_start": FROM_THE_BEGINNING})).await;
@@ -129,6 +175,7 @@ async fn replicas_catch_up_from_a_backup_that_was_taken_while_events_were_posted
     assert!(log.ends_with(&ids(&well)[had..]), "in the log's order");
     assert!(!mer.log().contains("log_was_rolled_back"), "no lane is further than the log");
 
+    eventually("one that gives events up goes on", LONG, || ids(&picky).last() == after.last()).await;
     let letters = api.get("/v1/dead-letters").await;
     let letter = &letters["dead_letters"][0];
     assert_eq!((&letter["event"]["id"], &letter["subscription"]), (&json!(posted[6]), &json!(picky_id)), "{letters}");
@@ -140,8 +187,8 @@ async fn replicas_catch_up_from_a_backup_that_was_taken_while_events_were_posted
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_that_are_further_than_the_restored_log_lose_nothing_if_the_dispatcher_is_started_first() {
-    let nats = Nats::start();
-    let mut mer = mer_on(&nats).await;
+    let nats = Store::Single(Nats::start());
+    let mut mer = nats.mer(ALL_ROLES).start().await;
     let target = Target::start().await;
     mer.api().register(&target.url("/"), &["a"], &json!({})).await;
     let kept = post(&mer.api(), 20).await;
@@ -152,12 +199,13 @@ async fn lanes_that_are_further_than_the_restored_log_lose_nothing_if_the_dispat
     // In good order, so that what is in LANES is what has arrived.
     assert!(mer.stop());
     let backups = [log, Backup::take(&client, "KV_LANES").await, Backup::take(&client, "KV_SUBSCRIPTIONS").await];
+    let another = nats.fresh().await;
     drop((client, nats));
 
-    let nats = restored(&backups).await;
-    let dispatcher = Mer::new(MER).roles("dispatcher").set("MER_NATS_URL", nats.url()).start().await;
+    let nats = another.restored(&backups).await;
+    let dispatcher = nats.mer("dispatcher").start().await;
     eventually("it notices", SOON, || dispatcher.log().contains("lane.log_was_rolled_back")).await;
-    let receiver = Mer::new(MER).roles("receiver,registrar").set("MER_NATS_URL", nats.url()).start().await;
+    let receiver = nats.mer("receiver,registrar").start().await;
     let after = post(&receiver.api(), 25).await;
     eventually("all that is new arrives", SOON, || ids(&target).len() == 40 + after.len()).await;
     assert_eq!(ids(&target)[..20], kept);
