@@ -1,5 +1,5 @@
-//! NATS is lost with all that it stored, and a backup takes its place: nothing that the backup holds is lost to anybody,
-//! and what is posted afterwards follows it. docs/operating.md says how an operator does the same.
+//! NATS is lost with all that it stored, and a backup takes its place: nothing that the backup holds is lost, and what
+//! is posted afterwards follows it. docs/operating.md says how an operator does the same.
 
 use std::path::Path;
 use std::process::Command;

@@ -31,7 +31,7 @@ impl Backup {
                 assert!(matches!(status, None | Some(204)), "the backup ends with {status:?} {:?}", chunk.description);
                 return Self { stream: stream.to_owned(), config, state, chunks };
             }
-            // The server sends so much and no more before it is told that it has come; the last one it does not ask about.
+            // The server sends only so much before it is told what has come. About the last one it does not ask.
             if let Some(reply) = chunk.reply.clone() {
                 client.publish(reply, "".into()).await.expect("a connection");
             }
