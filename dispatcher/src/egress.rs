@@ -168,11 +168,6 @@ impl Guard {
         Ok(())
     }
 
-    /// The ports of mer's own NATS servers.
-    pub(crate) fn nats_ports(&self) -> impl Iterator<Item = u16> {
-        self.nats.iter().map(SocketAddr::port).chain(self.named_nats.iter().map(|(_, port)| *port))
-    }
-
     /// The NATS servers at that port that are known by name only.
     pub(crate) fn nats_names(&self, port: u16) -> impl Iterator<Item = &str> {
         self.named_nats.iter().filter(move |(_, at)| *at == port).map(|(name, _)| name.as_str())

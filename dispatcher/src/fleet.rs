@@ -133,6 +133,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         broker: broker.clone(),
     };
     let fleet_broker = broker.clone();
+    let pusher = shared.pusher.clone();
     let following_extent = extent::follow(shared.log.clone(), extent_sender);
     let (tail_log, tail_extent) = (shared.log.clone(), shared.extent.clone());
     let reading_tail = tail.keep_reading(&fleet_broker, &tail_log, tail_extent);
@@ -169,6 +170,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         never = reading_tail => match never {},
         never = answer_questions(&fleet_broker, &tail) => match never {},
         never = async { tokio::join!(attempts.keep_writing(), journal.keep_writing()).0 } => match never {},
+        never = pusher.close_unused() => match never {},
     }
     // While requests under way come to their end, the lease must not.
     let ended = CancellationToken::new();

@@ -1,15 +1,27 @@
 //! One request to a target, and what came of it.
+//!
+//! A [`Pusher`] is for all lanes; a [`Courier`] is one lane's, and has its connections to itself. `dial` makes a
+//! `connection`, `kept` holds those that nobody uses, `tls` says whom to trust.
 
-use std::collections::HashMap;
+use std::convert::Infallible;
 use std::error::Error;
-use std::net::IpAddr;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use domain::{Stamp, Subscription};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
-use url::{Host, Url};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HOST, USER_AGENT};
+use http::uri::InvalidUri;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::{Body, Bytes, Incoming};
+use percent_encoding::percent_decode_str;
+use rustls::ClientConfig;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use url::{Host, Position, Url};
 
 use crate::egress::Guard;
 use crate::parcel::{self, Parcel};
@@ -17,352 +29,266 @@ use crate::resolver::{Lookup, NothingToDial, Resolver, system_lookup};
 use crate::signer::Signer;
 use crate::verdict::{Answer, Outcome};
 
+mod connection;
+mod dial;
+mod kept;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use connection::Connection;
+use dial::{Dialler, Endpoint};
+use kept::{Kept, Lists};
+
 /// How much of an answer is read: enough for the connection to be used again where the target says little.
 const MAX_ANSWER_BYTES: usize = 4096;
 /// How much of it is kept, to be shown.
 const MAX_KEPT_BYTES: usize = 256;
 /// How long the rest of an answer may take once its head is there.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
-/// How long an unused connection is kept: less than the five seconds after which common servers close theirs.
-const IDLE_CONNECTION: Duration = Duration::from_secs(4);
+/// How often it is looked which unused connections are to be closed.
+const CLOSING_INTERVAL: Duration = Duration::from_millis(500);
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("mer/", env!("CARGO_PKG_VERSION")));
 
-/// Pushes events to targets, where the guard lets it. Clones share their connections.
+/// Pushes events to targets, where the guard lets it. It follows no redirects and knows no proxy: either would go past
+/// the guard.
 #[derive(Clone)]
-pub struct Pusher {
-    routes: Arc<Routes>,
+pub struct Pusher(Arc<Shared>);
+
+struct Shared {
+    dialler: Dialler,
+    timeout: Duration,
+    lists: Lists,
 }
 
-/// A name is looked up without a port, but whether an address is one of mer's own NATS servers depends on it. So there
-/// is a client of its own for each of their ports.
-struct Routes {
-    nats_ports: HashMap<u16, Route>,
-    elsewhere: Route,
+/// Takes parcels to one target. What its requests have in common is prepared once, and its connections are its own:
+/// whoever waits for an answer works the connection meanwhile.
+pub struct Courier {
+    shared: Arc<Shared>,
+    signer: Signer,
+    to: Result<Destination, NoDestination>,
+    timeout: Duration,
+    kept: Arc<Kept>,
 }
 
-struct Route {
-    client: Client,
-    resolver: Resolver,
+/// What a URL makes of each request.
+struct Destination {
+    endpoint: Endpoint,
+    uri: Uri,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Why nothing can be posted to a URL.
+#[derive(Debug, thiserror::Error)]
+enum NoDestination {
+    #[error("it has no host")]
+    NoHost,
+    #[error(transparent)]
+    Path(#[from] InvalidUri),
+    #[error("its host cannot stand in a header")]
+    Host,
+    #[error(transparent)]
+    ServerName(#[from] InvalidDnsNameError),
+}
+
+/// Why there was no answer, to the root of it, without the URL: that may hold secrets.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error("refused: {0}")]
+    Refused(NothingToDial),
+    #[error("could not connect: {}", root(.0))]
+    NotConnected(io::Error),
+    #[error("broke off: {}", root(.0))]
+    BrokeOff(hyper::Error),
+    #[error("timed out: {0}")]
+    TimedOut(String),
 }
 
 impl Pusher {
     /// A pusher that gives a target so long to answer, connecting included.
-    ///
-    /// It follows no redirects, and reads no proxy from the environment: either would go past the guard.
-    pub fn new(timeout: Duration, guard: Guard) -> Result<Self, reqwest::Error> {
-        Self::with_lookup(timeout, &guard, &system_lookup())
+    pub fn new(timeout: Duration, guard: Guard) -> Result<Self, rustls::Error> {
+        Ok(Self::with(timeout, guard, system_lookup(), tls::of_this_machine()?))
     }
 
-    fn with_lookup(timeout: Duration, guard: &Guard, lookup: &Lookup) -> Result<Self, reqwest::Error> {
-        let route = |port| Route::new(timeout, Resolver::new(guard.clone(), lookup.clone(), port));
-        let mut nats_ports = HashMap::new();
-        for port in guard.nats_ports() {
-            nats_ports.insert(port, route(port)?);
+    fn with(timeout: Duration, guard: Guard, lookup: Lookup, tls: ClientConfig) -> Self {
+        let dialler = Dialler { resolver: Resolver::new(guard, lookup), tls: Arc::new(tls) };
+        Self(Arc::new(Shared { dialler, timeout, lists: Lists::default() }))
+    }
+
+    /// A courier to a subscription's target. What cannot be signed as it must be is not sent.
+    pub fn to(&self, subscription: &Subscription, signer: Signer) -> Courier {
+        let timeout = subscription.delivery.timeout_ms.map_or(self.0.timeout, Duration::from_millis);
+        let to = Destination::of(subscription.url.as_url());
+        Courier { shared: self.0.clone(), signer, to, timeout, kept: Arc::default() }
+    }
+
+    /// Closes unused connections once they have grown old, of all couriers, for ever.
+    pub async fn close_unused(&self) -> Infallible {
+        loop {
+            sleep(CLOSING_INTERVAL).await;
+            self.0.lists.close_old(Instant::now());
         }
-        Ok(Self { routes: Arc::new(Routes { nats_ports, elsewhere: route(0)? }) })
     }
+}
 
-    /// Posts something to a subscription's target. What cannot be signed as it must be is not sent.
-    pub async fn push(&self, subscription: &Subscription, signer: &Signer, parcel: Parcel) -> Outcome {
+impl Courier {
+    /// Posts something to the target.
+    pub async fn push(&self, parcel: Parcel) -> Outcome {
+        let to = match &self.to {
+            Ok(to) => to,
+            Err(error) => return Outcome::Failed(format!("nothing can be posted to this URL: {error}")),
+        };
         let Parcel { id, mut headers, body } = parcel;
-        match signer.sign(id, &body, Stamp::now()) {
+        match self.signer.sign(id, &body, Stamp::now()) {
             Ok(signature) => {
                 headers.extend(signature.into_iter().filter_map(|(name, value)| parcel::pair(name, &value)));
             }
             Err(error) => return Outcome::Failed(error.to_string()),
         }
-        let url = subscription.url.as_url();
-        let route = self.routes.of(url);
-        // The client asks its resolver about names only.
-        if let Some(ip) = literal(url)
-            && let Err(refused) = route.resolver.check_literal(ip).await
-        {
-            return Outcome::Failed(refusal(&refused));
+        let deadline = Instant::now() + self.timeout;
+        match timeout_at(deadline, self.send(&to.endpoint, to.request(headers, body))).await {
+            Ok(Ok((connection, response))) => Outcome::Answered(self.answer(connection, response, deadline).await),
+            Ok(Err(error)) => Outcome::Failed(error.to_string()),
+            Err(_) => Outcome::Failed(NoAnswer::late().to_string()),
         }
-        let mut request = route.client.post(url.clone()).headers(headers).body(body);
-        if let Some(timeout_ms) = subscription.delivery.timeout_ms {
-            request = request.timeout(Duration::from_millis(timeout_ms));
-        }
-        match request.send().await {
-            Ok(response) => {
-                let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
-                let (retry_after, resume_after) = (header("retry-after"), header("resume-after"));
-                let status = response.status().as_u16();
-                Outcome::Answered(Answer { status, retry_after, resume_after, body: beginning_of(response).await })
+    }
+
+    /// Sends a request over a kept connection, or over a new one where none is left that the target has not closed.
+    ///
+    /// A request is sent again only if nothing of it was written: what becomes of one that was written nobody knows.
+    async fn send(
+        &self,
+        to: &Endpoint,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<(Connection, Response<Incoming>), NoAnswer> {
+        while let Some(mut connection) = self.kept.take() {
+            match connection.send(request).await {
+                Ok(response) => return Ok((connection, response)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(error.into_error().into()),
+                },
             }
-            Err(error) => Outcome::Failed(reason(&error)),
+        }
+        let mut connection = self.connect(to).await?;
+        match connection.send(request).await {
+            Ok(response) => Ok((connection, response)),
+            Err(error) => Err(error.into_error().into()),
         }
     }
-}
 
-impl Routes {
-    fn of(&self, url: &Url) -> &Route {
-        let port = url.port_or_known_default();
-        port.and_then(|port| self.nats_ports.get(&port)).unwrap_or(&self.elsewhere)
+    /// A target that has longer to answer has not got longer to accept a connection.
+    async fn connect(&self, to: &Endpoint) -> Result<Connection, NoAnswer> {
+        let Shared { dialler, timeout: longest, .. } = &*self.shared;
+        let stream = timeout(*longest, dialler.dial(to)).await.map_err(|_| NoAnswer::late())??;
+        Ok(Connection::over(stream).await?)
     }
-}
 
-impl Route {
-    fn new(timeout: Duration, resolver: Resolver) -> Result<Self, reqwest::Error> {
-        let builder = || {
-            Client::builder()
-                .timeout(timeout)
-                .connect_timeout(timeout)
-                .pool_idle_timeout(IDLE_CONNECTION)
-                .redirect(Policy::none())
-                .no_proxy()
-                .dns_resolver(resolver.clone())
-                .user_agent(concat!("mer/", env!("CARGO_PKG_VERSION")))
+    /// How an answer begins. It is read to its end if that is near; otherwise the connection is closed.
+    async fn answer(&self, mut connection: Connection, response: Response<Incoming>, deadline: Instant) -> Answer {
+        let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+        let (retry_after, resume_after) = (header("retry-after"), header("resume-after"));
+        let status = response.status().as_u16();
+        let (body, mut beginning) = (response.into_body(), Vec::new());
+        let is_all = body.is_end_stream() || {
+            // The verdict is known by now, whatever becomes of the rest.
+            let deadline = deadline.min(Instant::now() + ANSWER_DEADLINE);
+            let read = connection.read(body, &mut beginning, MAX_ANSWER_BYTES);
+            timeout_at(deadline, read).await.unwrap_or(false)
         };
-        let client = builder().build().or_else(|error| {
-            // A machine without certificates of authorities still serves targets of plain http.
-            tracing::warn!(reason = reason(&error), "tls.no_authorities_known_https_targets_will_fail");
-            builder().tls_certs_only([]).build()
-        });
-        Ok(Self { client: client?, resolver })
+        if is_all && connection.may_be_used_again() {
+            self.kept.put(connection, &self.shared.lists);
+        }
+        beginning.truncate(MAX_KEPT_BYTES);
+        Answer { status, retry_after, resume_after, body: String::from_utf8_lossy(&beginning).into_owned() }
     }
 }
 
-/// The host, where it is an address. However it was written, the URL standard has made one of it.
-fn literal(url: &Url) -> Option<IpAddr> {
-    match url.host()? {
-        Host::Ipv4(ip) => Some(ip.into()),
-        Host::Ipv6(ip) => Some(ip.into()),
-        Host::Domain(_) => None,
+impl Destination {
+    fn of(url: &Url) -> Result<Self, NoDestination> {
+        let host = url.host().ok_or(NoDestination::NoHost)?;
+        let port = url.port_or_known_default().unwrap_or(80);
+        let tls = match (url.scheme(), &host) {
+            ("http", _) => None,
+            (_, Host::Domain(name)) => Some(ServerName::try_from((*name).to_owned())?),
+            (_, Host::Ipv4(ip)) => Some(ServerName::from(std::net::IpAddr::from(*ip))),
+            (_, Host::Ipv6(ip)) => Some(ServerName::from(std::net::IpAddr::from(*ip))),
+        };
+        let authority = &url[Position::BeforeHost..Position::AfterPort];
+        let authority = HeaderValue::from_str(authority).map_err(|_| NoDestination::Host)?;
+        let mut headers = vec![(ACCEPT, HeaderValue::from_static("*/*")), (USER_AGENT, AGENT), (HOST, authority)];
+        headers.extend(authorization(url).map(|value| (AUTHORIZATION, value)));
+        let uri = url[Position::BeforePath..Position::AfterQuery].parse()?;
+        Ok(Self { endpoint: Endpoint { host: host.to_owned(), port, tls }, uri, headers })
+    }
+
+    fn request(&self, mut headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
+        headers.extend(self.headers.iter().cloned());
+        if body.is_empty() {
+            // Of others the connection says how long they are.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers;
+        request
     }
 }
 
-/// How an answer begins. It is read to its end if that is near; otherwise the connection is closed with it.
-async fn beginning_of(mut response: Response) -> String {
-    let mut beginning = Vec::new();
-    let read = async {
-        while beginning.len() < MAX_ANSWER_BYTES
-            && let Ok(Some(chunk)) = response.chunk().await
-        {
-            beginning.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER_BYTES)]);
-        }
-    };
-    // The verdict is known by now, whatever becomes of the rest.
-    let _ = tokio::time::timeout(ANSWER_DEADLINE, read).await;
-    beginning.truncate(MAX_KEPT_BYTES);
-    String::from_utf8_lossy(&beginning).into_owned()
+/// What a URL with user information says that whoever uses it shows (RFC 7617).
+fn authorization(url: &Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut credentials: Vec<u8> = percent_decode_str(url.username()).collect();
+    credentials.push(b':');
+    credentials.extend(percent_decode_str(url.password().unwrap_or_default()));
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(credentials))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
-/// Why there was no answer, to the root of it, without the URL: that may hold secrets.
-fn reason(error: &reqwest::Error) -> String {
-    let kind = if error.is_timeout() {
-        "timed out"
-    } else if error.is_connect() {
-        "could not connect"
-    } else {
-        "broke off"
-    };
-    let mut root: Option<&(dyn Error + 'static)> = error.source();
-    loop {
-        if let Some(nothing) = root.and_then(|error| error.downcast_ref::<NothingToDial>())
-            && nothing.is_refusal()
-        {
-            return refusal(nothing);
-        }
-        match root.and_then(Error::source) {
-            Some(deeper) => root = Some(deeper),
-            None => break,
-        }
+impl NoAnswer {
+    fn late() -> Self {
+        Self::TimedOut("operation timed out".to_owned())
     }
-    match root {
-        Some(root) => format!("{kind}: {root}"),
-        None => kind.to_owned(),
+
+    /// It may be the system that has waited too long.
+    fn of<E: Error + 'static>(error: E, other: fn(E) -> Self) -> Self {
+        let root = root(&error);
+        match root.downcast_ref::<io::Error>() {
+            Some(io) if io.kind() == io::ErrorKind::TimedOut => Self::TimedOut(root.to_string()),
+            _ => other(error),
+        }
     }
 }
 
-/// Why nothing was sent.
-fn refusal(refused: &NothingToDial) -> String {
-    format!("refused: {refused}")
+impl From<NothingToDial> for NoAnswer {
+    fn from(nothing: NothingToDial) -> Self {
+        match nothing {
+            NothingToDial::NotFound(error) => error.into(),
+            refusal => Self::Refused(refusal),
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use domain::TargetUrl;
-    use http::HeaderMap;
-    use std::net::Ipv4Addr;
-    use std::sync::Once;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-    use tokio::task::JoinSet;
-
-    use crate::egress::EgressPolicy::{self, Internal, Public};
-
-    /// Something that answers 200 and closes the connection, and counts connections.
-    struct Target {
-        port: u16,
-        connections: Arc<AtomicUsize>,
-        _server: JoinSet<()>,
+impl From<io::Error> for NoAnswer {
+    fn from(error: io::Error) -> Self {
+        Self::of(error, Self::NotConnected)
     }
+}
 
-    impl Target {
-        async fn start() -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let port = listener.local_addr().unwrap().port();
-            let connections = Arc::new(AtomicUsize::new(0));
-            let (count, mut server) = (connections.clone(), JoinSet::new());
-            server.spawn(async move {
-                while let Ok((mut connection, _)) = listener.accept().await {
-                    count.fetch_add(1, Ordering::SeqCst);
-                    let mut request = Vec::new();
-                    while !request.ends_with(b"{}") && connection.read_buf(&mut request).await.unwrap() > 0 {}
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-                    connection.write_all(answer).await.unwrap();
-                }
-            });
-            Self { port, connections, _server: server }
-        }
-
-        fn connections(&self) -> usize {
-            self.connections.load(Ordering::SeqCst)
-        }
+impl From<hyper::Error> for NoAnswer {
+    fn from(error: hyper::Error) -> Self {
+        Self::of(error, Self::BrokeOff)
     }
+}
 
-    fn pusher(policy: EgressPolicy, nats: &[(&str, u16)], lookup: &Lookup) -> Pusher {
-        static TLS: Once = Once::new();
-        TLS.call_once(|| {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
-        let guard = Guard::new(policy, nats.iter().map(|(host, port)| ((*host).to_owned(), *port)));
-        Pusher::with_lookup(Duration::from_secs(5), &guard, lookup).unwrap()
+fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut root = error;
+    while let Some(deeper) = root.source() {
+        root = deeper;
     }
-
-    /// A lookup that answers with this address, whatever the name.
-    fn always(ip: Ipv4Addr) -> Lookup {
-        Arc::new(move |_| Box::pin(async move { Ok(vec![ip.into()]) }))
-    }
-
-    async fn push(pusher: &Pusher, url: &str) -> Outcome {
-        let subscription = Subscription::new(TargetUrl::parse(url).unwrap());
-        let parcel = Parcel { id: String::new(), headers: HeaderMap::new(), body: Bytes::from_static(b"{}") };
-        let signer = Signer::open(&subscription.url.subscription_id(), &subscription, None);
-        pusher.push(&subscription, &signer, parcel).await
-    }
-
-    fn assert_refused(outcome: &Outcome, why: &str, url: &str) {
-        assert!(
-            matches!(outcome, Outcome::Failed(reason) if reason.starts_with("refused: ") && reason.contains(why)),
-            "{url}: {outcome}"
-        );
-    }
-
-    #[tokio::test]
-    async fn an_address_is_recognised_however_it_is_written() {
-        let nobody: Lookup = Arc::new(|name| panic!("`{name}` is an address, and is looked up"));
-        for (policy, url, why) in [
-            (Public, "http://2130706433/", "127.0.0.1 is not a public address"),
-            (Public, "http://0177.0.0.1/", "127.0.0.1 is"),
-            (Public, "http://0x7f.0.0.1/", "127.0.0.1 is"),
-            (Public, "http://0x7f000001/", "127.0.0.1 is"),
-            (Public, "http://017700000001/", "127.0.0.1 is"),
-            (Public, "http://127.1/", "127.0.0.1 is"),
-            (Public, "http://127.0.1/", "127.0.0.1 is"),
-            (Public, "http://0x7F.1/", "127.0.0.1 is"),
-            (Public, "http://127.0.0.1./", "127.0.0.1 is"),
-            (Public, "http://%31%32%37.0.0.1/", "127.0.0.1 is"),
-            (Public, "http://①②⑦。⓪.⓪.①/", "127.0.0.1 is"),
-            (Public, "http://user:password@127.0.0.1:80/", "127.0.0.1 is"),
-            (Public, "http://8.8.8.8@127.0.0.1/", "127.0.0.1 is"),
-            (Public, "http://127.0.0.1\\@8.8.8.8/", "127.0.0.1 is"),
-            (Public, "http:127.0.0.1/", "127.0.0.1 is"),
-            (Public, "https://10.0.0.1/", "10.0.0.1 is"),
-            (Public, "http://0300.0250.1.1/", "192.168.1.1 is"),
-            (Public, "http://[::1]/", "::1 is"),
-            (Public, "http://[0:0:0:0:0:0:0:1]/", "::1 is"),
-            (Public, "http://[::ffff:127.0.0.1]/", "127.0.0.1 is"),
-            (Public, "http://[::ffff:7f00:1]/", "127.0.0.1 is"),
-            (Public, "http://[::127.0.0.1]/", "127.0.0.1 is"),
-            (Public, "http://[fd12::1]/", "fd12::1 is"),
-            (Internal, "http://0/", "0.0.0.0 is an unspecified address"),
-            (Internal, "http://0x0.0/", "0.0.0.0 is"),
-            (Internal, "http://[::]/", ":: is an unspecified address"),
-            (Internal, "http://169.254.169.254/latest/meta-data/", "169.254.169.254 is"),
-            (Internal, "http://169.254.169.254.:80/", "169.254.169.254 is"),
-            (Internal, "http://2852039166/", "169.254.169.254 is"),
-            (Internal, "http://0xa9fea9fe/", "169.254.169.254 is"),
-            (Internal, "http://0xA9.0376.43518/", "169.254.169.254 is"),
-            (Internal, "http://169.254.43518/", "169.254.169.254 is"),
-            (Internal, "http://[::ffff:169.254.169.254]/", "169.254.169.254 is"),
-            (Internal, "http://[::ffff:a9fe:a9fe]/", "169.254.169.254 is"),
-            (Internal, "http://[::169.254.169.254]/", "169.254.169.254 is"),
-            (Internal, "http://[::ffff:0:169.254.169.254]/", "169.254.169.254 is"),
-            (Internal, "http://[64:ff9b::a9fe:a9fe]/", "169.254.169.254 is"),
-            (Internal, "http://[64:ff9b:1::169.254.169.254]/", "169.254.169.254 is"),
-            (Internal, "http://[64:ff9b:1:a9fe:a9:fe00::]/", "169.254.169.254 is"),
-            (Internal, "http://[2002:a9fe:a9fe::1]/", "169.254.169.254 is"),
-            (Internal, "http://[2001:0:a9fe:a9fe::f7f7:f7f7]/", "169.254.169.254 is"),
-            (Internal, "http://[2001:0:808:808::5601:5601]/", "169.254.169.254 is"),
-            (Internal, "http://[fd00:ec2::254]/", "fd00:ec2::254 is"),
-            (Internal, "http://[fe80::a9fe:a9fe]/", "fe80::a9fe:a9fe is"),
-            (Internal, "http://[ff02::1]/", "ff02::1 is a multicast address"),
-            (Internal, "http://100.100.100.200/", "100.100.100.200 is"),
-            (Internal, "http://4294967295/", "255.255.255.255 is"),
-        ] {
-            assert_refused(&push(&pusher(policy, &[], &nobody), url).await, why, url);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_name_that_moves_to_a_refused_address_is_not_followed() {
-        let target = Target::start().await;
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
-        let changing: Lookup = Arc::new(move |_| {
-            let first = count.fetch_add(1, Ordering::SeqCst) == 0;
-            let ip = if first { Ipv4Addr::LOCALHOST } else { Ipv4Addr::new(169, 254, 169, 254) };
-            Box::pin(async move { Ok(vec![ip.into()]) })
-        });
-        let pusher = pusher(Internal, &[], &changing);
-        let url = format!("http://changing.test:{}/", target.port);
-        assert_eq!(push(&pusher, &url).await.code(), Some(200));
-        assert_eq!(asked.load(Ordering::SeqCst), 1, "what was judged is what was dialled");
-        assert_refused(&push(&pusher, &url).await, "169.254.169.254 is", &url);
-        assert_eq!((target.connections(), asked.load(Ordering::SeqCst)), (1, 2));
-    }
-
-    #[tokio::test]
-    async fn nothing_is_sent_to_what_the_policy_keeps_out() {
-        let target = Target::start().await;
-        let lookup = always(Ipv4Addr::LOCALHOST);
-        for host in ["name.test", "localhost", "127.0.0.1", "[::ffff:127.0.0.1]"] {
-            let url = format!("http://{host}:{}/", target.port);
-            assert_refused(&push(&pusher(Public, &[], &lookup), &url).await, "127.0.0.1 is not a public", &url);
-        }
-        assert_eq!(target.connections(), 0);
-        let url = format!("http://127.0.0.1:{}/", target.port);
-        assert_eq!(push(&pusher(Internal, &[], &lookup), &url).await.code(), Some(200));
-    }
-
-    #[tokio::test]
-    async fn nothing_is_sent_to_mers_own_nats() {
-        let nats = Target::start().await;
-        let lookup = always(Ipv4Addr::LOCALHOST);
-        for known_as in ["127.0.0.1", "::1", "nats.test"] {
-            let pusher = pusher(Internal, &[(known_as, nats.port), ("8.8.8.8", 80), ("8.8.8.8", 443)], &lookup);
-            for host in ["name.test", "127.0.0.1", "127.1.1.1", "[::1]", "[::ffff:127.0.0.1]"] {
-                let url = format!("http://{host}:{}/", nats.port);
-                assert_refused(&push(&pusher, &url).await, "is a NATS server that mer itself uses", &url);
-            }
-            // The port that a scheme stands for counts too.
-            for url in ["http://8.8.8.8/", "https://8.8.8.8/"] {
-                assert_refused(&push(&pusher, url).await, "is a NATS server that mer itself uses", url);
-            }
-        }
-        let named = pusher(Internal, &[("127.0.0.1", 80)], &lookup);
-        assert_refused(&push(&named, "http://name.test/").await, "127.0.0.1:80 is a NATS server", "port 80");
-        assert_eq!(nats.connections(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_name_that_is_not_found_is_not_called_refused() {
-        let nobody: Lookup = Arc::new(|_| Box::pin(async { Err(std::io::ErrorKind::NotFound.into()) }));
-        let outcome = push(&pusher(Public, &[], &nobody), "http://unknown.test/").await;
-        assert_eq!(outcome, Outcome::Failed("could not connect: entity not found".to_owned()));
-    }
+    root
 }

@@ -1,7 +1,7 @@
 //! From a name to addresses, and only to those that the guard lets through.
 //!
-//! The HTTP client dials what this answers and asks again for every connection, so what was judged is what is dialled,
-//! however often a name changes its mind. Hosts that are addresses never come here: see [`Resolver::check_literal`].
+//! What this answers is dialled, and it is asked again for every connection: so what was judged is what is dialled,
+//! however often a name changes its mind. Hosts that are addresses are held against the same rules.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::Host;
 
 use crate::egress::{Guard, Refused};
 
@@ -20,12 +20,10 @@ const NATS_LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) type Lookup = Arc<dyn Fn(String) -> LookingUp + Send + Sync>;
 pub(crate) type LookingUp = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
-/// Answers for connections to one port.
-#[derive(Clone)]
+/// Knows names, and the guard.
 pub(crate) struct Resolver {
     guard: Guard,
     lookup: Lookup,
-    port: u16,
 }
 
 /// Why there is nothing to dial.
@@ -52,37 +50,26 @@ pub(crate) fn system_lookup() -> Lookup {
     })
 }
 
-impl NothingToDial {
-    /// Whether the guard would not have it, rather than there being no such name.
-    pub(crate) fn is_refusal(&self) -> bool {
-        match self {
-            Self::Refused(_) | Self::NatsNotFound { .. } => true,
-            Self::NotFound(_) => false,
-        }
-    }
-}
-
 impl Resolver {
-    /// For one port; 0 for all at which no NATS server of mer's listens.
-    pub(crate) fn new(guard: Guard, lookup: Lookup, port: u16) -> Self {
-        Self { guard, lookup, port }
+    pub(crate) fn new(guard: Guard, lookup: Lookup) -> Self {
+        Self { guard, lookup }
     }
 
-    /// Whether an address that stands in a URL may be dialled.
-    pub(crate) async fn check_literal(&self, ip: IpAddr) -> Result<(), NothingToDial> {
-        Ok(self.guard_of_now().await?.check(SocketAddr::new(ip, self.port))?)
-    }
-
-    /// The addresses of a name that may be dialled: at least one.
-    async fn allowed(&self, name: &str) -> Result<Vec<IpAddr>, NothingToDial> {
-        let found = (self.lookup)(name.to_owned()).await.map_err(NothingToDial::NotFound)?;
-        let guard = self.guard_of_now().await?;
+    /// The addresses of a host that may be dialled at this port: at least one.
+    pub(crate) async fn addresses(&self, host: &Host, port: u16) -> Result<Vec<SocketAddr>, NothingToDial> {
+        let found = match host {
+            Host::Domain(name) => (self.lookup)(name.clone()).await.map_err(NothingToDial::NotFound)?,
+            Host::Ipv4(ip) => vec![IpAddr::V4(*ip)],
+            Host::Ipv6(ip) => vec![IpAddr::V6(*ip)],
+        };
+        let guard = self.guard_of_now(port).await?;
         let (mut allowed, mut first_refusal) = (Vec::new(), None);
         for ip in found {
-            match guard.check(SocketAddr::new(ip, self.port)) {
-                Ok(()) => allowed.push(ip),
+            let address = SocketAddr::new(ip, port);
+            match guard.check(address) {
+                Ok(()) => allowed.push(address),
                 Err(refused) => {
-                    tracing::debug!(name, %refused, "egress.refused");
+                    tracing::debug!(%host, %refused, "egress.refused");
                     first_refusal.get_or_insert(refused);
                 }
             }
@@ -95,27 +82,15 @@ impl Resolver {
     }
 
     /// The guard, knowing where those NATS servers are at the moment that it knows by name.
-    async fn guard_of_now(&self) -> Result<Guard, NothingToDial> {
+    async fn guard_of_now(&self, port: u16) -> Result<Guard, NothingToDial> {
         let mut guard = self.guard.clone();
-        for name in self.guard.nats_names(self.port) {
+        for name in self.guard.nats_names(port) {
             let found = tokio::time::timeout(NATS_LOOKUP_DEADLINE, (self.lookup)(name.to_owned())).await;
             let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             let found = found.map_err(|source| NothingToDial::NatsNotFound { name: name.to_owned(), source })?;
-            guard = found.into_iter().fold(guard, |guard, ip| guard.with_nats(SocketAddr::new(ip, self.port)));
+            guard = found.into_iter().fold(guard, |guard, ip| guard.with_nats(SocketAddr::new(ip, port)));
         }
         Ok(guard)
-    }
-}
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let resolver = self.clone();
-        Box::pin(async move {
-            let allowed = resolver.allowed(name.as_str()).await?;
-            // Port 0: the client puts the URL's there, or that of the URL's scheme.
-            let addresses: Addrs = Box::new(allowed.into_iter().map(|ip| SocketAddr::new(ip, 0)));
-            Ok(addresses)
-        })
     }
 }
 
@@ -144,9 +119,9 @@ pub(crate) mod tests {
 
     async fn dialled(policy: EgressPolicy, nats: &[(&str, u16)], port: u16, name: &str) -> Result<String, String> {
         let nats = nats.iter().map(|(host, port)| ((*host).to_owned(), *port));
-        let resolver = Resolver::new(Guard::new(policy, nats), names(NAMES), port);
-        match resolver.resolve(name.parse().unwrap()).await {
-            Ok(addresses) => Ok(addresses.map(|address| address.to_string()).collect::<Vec<_>>().join(" ")),
+        let resolver = Resolver::new(Guard::new(policy, nats), names(NAMES));
+        match resolver.addresses(&Host::parse(name).unwrap(), port).await {
+            Ok(addresses) => Ok(addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ")),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -154,18 +129,18 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn only_what_is_allowed_of_a_name_is_dialled() {
         use EgressPolicy::{Internal, Public};
-        let both = dialled(Public, &[], 0, "both.test").await;
-        assert_eq!(both.unwrap(), "8.8.8.8:0 [2606:4700:4700::1111]:0");
-        let both = dialled(Internal, &[], 0, "both.test").await;
-        assert_eq!(both.unwrap(), "10.0.0.1:0 8.8.8.8:0 [::1]:0 [2606:4700:4700::1111]:0");
-        assert_eq!(dialled(Internal, &[], 0, "inside.test").await.unwrap(), "127.0.0.1:0 10.0.0.1:0");
+        let both = dialled(Public, &[], 80, "both.test").await;
+        assert_eq!(both.unwrap(), "8.8.8.8:80 [2606:4700:4700::1111]:80");
+        let both = dialled(Internal, &[], 80, "both.test").await;
+        assert_eq!(both.unwrap(), "10.0.0.1:80 8.8.8.8:80 [::1]:80 [2606:4700:4700::1111]:80");
+        assert_eq!(dialled(Internal, &[], 80, "inside.test").await.unwrap(), "127.0.0.1:80 10.0.0.1:80");
         for (policy, name, why) in [
             (Public, "inside.test", "127.0.0.1 is not a public address"),
             (Internal, "metadata.test", "169.254.169.254 is an address of a cloud's metadata service"),
             (Internal, "nowhere.test", "the name has no address"),
             (Internal, "unknown.test", "entity not found"),
         ] {
-            let error = dialled(policy, &[], 0, name).await.unwrap_err();
+            let error = dialled(policy, &[], 80, name).await.unwrap_err();
             assert!(error.contains(why), "{error}");
         }
     }
@@ -177,24 +152,24 @@ pub(crate) mod tests {
             let error = dialled(policy, &[(nats, 4222)], 4222, "alias.test").await.unwrap_err();
             assert!(error.contains("10.0.0.6:4222 is a NATS server that mer itself uses"), "{error}");
         }
-        assert_eq!(dialled(policy, &[("nats.test", 4222)], 80, "alias.test").await.unwrap(), "10.0.0.6:0");
+        assert_eq!(dialled(policy, &[("nats.test", 4222)], 80, "alias.test").await.unwrap(), "10.0.0.6:80");
         assert_eq!(
             dialled(policy, &[("nats.test", 4222)], 4222, "inside.test").await.unwrap(),
-            "127.0.0.1:0 10.0.0.1:0"
+            "127.0.0.1:4222 10.0.0.1:4222"
         );
         // While nobody knows where NATS is, nothing at its port is dialled.
         let error = dialled(policy, &[("unknown.test", 4222)], 4222, "alias.test").await.unwrap_err();
         assert!(error.contains("looking up `unknown.test`"), "{error}");
-        assert_eq!(dialled(policy, &[("unknown.test", 4222)], 80, "alias.test").await.unwrap(), "10.0.0.6:0");
+        assert_eq!(dialled(policy, &[("unknown.test", 4222)], 80, "alias.test").await.unwrap(), "10.0.0.6:80");
     }
 
     #[tokio::test]
     async fn an_address_in_a_url_is_held_against_the_same_rules() {
-        let guard = Guard::new(EgressPolicy::Internal, [("nats.test".to_owned(), 4222)]);
-        let at = |port| Resolver::new(guard.clone(), names(NAMES), port);
-        let [nats, metadata] = ["10.0.0.5", "169.254.169.254"].map(|ip| ip.parse::<IpAddr>().unwrap());
-        assert!(at(4222).check_literal(nats).await.is_err_and(|error| error.is_refusal()));
-        assert!(at(0).check_literal(nats).await.is_ok());
-        assert!(at(0).check_literal(metadata).await.is_err());
+        let nats = [("nats.test", 4222)];
+        let at = |port, host: &'static str| dialled(EgressPolicy::Internal, &nats, port, host);
+        assert!(at(4222, "10.0.0.5").await.unwrap_err().contains("10.0.0.5:4222 is a NATS server"));
+        assert_eq!(at(80, "10.0.0.5").await.unwrap(), "10.0.0.5:80");
+        assert_eq!(at(80, "[::1]").await.unwrap(), "[::1]:80");
+        assert!(at(80, "169.254.169.254").await.is_err());
     }
 }

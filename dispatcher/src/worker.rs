@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Asked, Shared};
+use crate::push::Courier;
 use crate::sabotage;
 use crate::signer::Signer;
 use crate::tenure::Takeover;
@@ -64,7 +65,7 @@ enum Next {
 /// What reading one lane from one source needs.
 struct Run {
     asked: Arc<Subscription>,
-    signer: Arc<Signer>,
+    courier: Arc<Courier>,
     source: Source,
     lane: Lane,
     /// The lane as it will be when all that is in the window is settled, where that may be more than one event.
@@ -181,7 +182,7 @@ impl Worker {
         let (position, backlog, follows) = (lane.position, source.backlog(), source.is_tail());
         tracing::debug!(id = %self.id, position, backlog, follows, "lane.reading");
         let mut run = Run {
-            signer: Arc::new(self.signer(&asked)),
+            courier: Arc::new(self.courier(&asked)),
             window: Window::new(&asked.delivery),
             asked,
             source,
@@ -278,8 +279,8 @@ impl Worker {
         Ok(self.shared.log.get(floor).await?.map(|_| floor))
     }
 
-    fn signer(&self, asked: &Subscription) -> Signer {
-        Signer::open(&self.id, asked, self.shared.secret_keys.as_ref())
+    fn courier(&self, asked: &Subscription) -> Courier {
+        self.shared.pusher.to(asked, Signer::open(&self.id, asked, self.shared.secret_keys.as_ref()))
     }
 
     /// Nothing is to be delivered for now: waits for something else to be asked.

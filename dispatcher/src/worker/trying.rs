@@ -93,15 +93,13 @@ impl Worker {
             [item] if !run.window.is_batched() => Parcel::of_event(*item),
             items => Parcel::of_batch(items),
         };
-        let (permits, lease, pusher) =
-            (self.shared.permits.clone(), self.shared.lease.clone(), self.shared.pusher.clone());
-        let (asked, signer) = (run.asked.clone(), run.signer.clone());
+        let (permits, lease, courier) = (self.shared.permits.clone(), self.shared.lease.clone(), run.courier.clone());
         let request = async move {
             let permit = permits.get(priority).await;
             let began = Instant::now();
             // Where it is over somebody else may be at work on this by now.
             let outcome = match lease.is_valid() {
-                true => Some(permit.run(pusher.push(&asked, &signer, parcel)).await),
+                true => Some(permit.run(courier.push(parcel)).await),
                 false => None,
             };
             Landed { load, attempt, outcome, at: Stamp::now(), duration: began.elapsed() }
@@ -299,7 +297,7 @@ impl Worker {
         let mut attempt = None;
         if Stamp::now() < test.asked_at.plus_micros(TEST_WAITED_FOR_MICROS) {
             let (at, began) = (Stamp::now(), Instant::now());
-            let outcome = self.shared.pusher.push(asked, &self.signer(asked), Parcel::of_test(&self.id, test)).await;
+            let outcome = self.courier(asked).push(Parcel::of_test(&self.id, test)).await;
             tracing::info!(id = %self.id, %outcome, "target.tested");
             attempt = Some(attempt_of(0, at, 1, began.elapsed(), &outcome));
         }
