@@ -2,7 +2,7 @@
 //!
 //! - [`fleet`]: which lanes there are: one per subscription, started, told of changes, and ended.
 //! - `worker`: one lane: its states, each an async method; reads its feed and carries out what `domain::Lane` decides.
-//! - [`push`]: one request to a target, and what came of it; `parcel`: what it carries.
+//! - [`push`]: one request to a target, the lane's connections, and what came of it; `parcel`: what it carries.
 //! - [`signer`]: what it is signed with.
 //! - [`egress`]: which addresses may be dialled: pure. `resolver`: from a name to those of its addresses.
 //! - `tenure`, `process`: which shards this dispatcher works on, among several; which of them has died.
@@ -38,4 +38,4 @@ mod worker;
 
 pub use egress::{EgressPolicy, Guard};
 pub use fleet::{Dispatcher, run};
-pub use push::Pusher;
+pub use push::{Courier, Pusher};

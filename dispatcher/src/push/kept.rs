@@ -9,10 +9,9 @@ use super::connection::Connection;
 
 /// How long an unused connection is kept: less than the five seconds after which common servers close theirs.
 const LONGEST: Duration = Duration::from_secs(4);
-/// How many a lane keeps: as many as it has requests under way by default in mode `concurrent`.
-const MOST: usize = 16;
 
-/// The unused connections of one lane. The one that was used last is used next, so that those too many grow old.
+/// The unused connections of one lane: never more than it has had requests under way at a time. The one that was used
+/// last is used next, so that those too many grow old.
 #[derive(Default)]
 pub(super) struct Kept(Mutex<State>);
 
@@ -43,9 +42,6 @@ impl Kept {
     /// Keeps a connection for later.
     pub(super) fn put(self: &Arc<Self>, connection: Connection, lists: &Lists) {
         let mut state = lock(&self.0);
-        if state.connections.len() == MOST {
-            state.connections.remove(0);
-        }
         state.connections.push((Instant::now(), connection));
         if !std::mem::replace(&mut state.is_listed, true) {
             drop(state);

@@ -203,7 +203,7 @@ async fn an_answer_may_come_before_the_request_has_been_read() {
 
 #[tokio::test]
 async fn requests_at_a_time_have_a_connection_each_and_leave_it_to_the_next() {
-    let together = Arc::new(Barrier::new(16));
+    let together = Arc::new(Barrier::new(20));
     let target = Target::serving(move |mut visit| {
         let together = together.clone();
         async move {
@@ -216,9 +216,9 @@ async fn requests_at_a_time_have_a_connection_each_and_leave_it_to_the_next() {
     .await;
     let (_pusher, courier) = local_courier(&target);
     for round in 1..=3 {
-        let outcomes = join_all((0..16).map(|_| courier.push(parcel()))).await;
+        let outcomes = join_all((0..20).map(|_| courier.push(parcel()))).await;
         assert!(outcomes.iter().all(|outcome| outcome.code() == Some(200)));
-        assert_eq!((target.connections(), target.requests()), (16, 16 * round));
+        assert_eq!((target.connections(), target.requests()), (20, 20 * round));
     }
 }
 
