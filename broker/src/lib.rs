@@ -9,6 +9,7 @@
 //! - [`leases`]: the bucket by which dispatchers share their work.
 //! - [`attempts`]: the stream `ATTEMPTS`: what came of deliveries, for whoever looks.
 //! - [`dead_letters`]: the stream `DEAD_LETTERS`: events that a subscription has given up on.
+//! - [`metrics`]: the connection's state, as it is seen from outside.
 //! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position.
 //! - [`tail`]: the end of the log, read once for all URLs that have caught up; [`positions`]: the stream `POSITIONS`, how
 //!   far those have come; [`live`]: asking the dispatcher how far.
@@ -27,6 +28,7 @@ pub mod feed;
 pub mod lanes;
 pub mod leases;
 pub mod live;
+pub mod metrics;
 pub mod positions;
 mod pulse;
 mod rotation;

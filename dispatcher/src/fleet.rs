@@ -25,6 +25,7 @@ use crate::attempts::Attempts;
 use crate::backoff::Backoff;
 use crate::extent::{self, Extent};
 use crate::journal::Journal;
+use crate::metrics::{Metrics, survey};
 use crate::permits::Permits;
 use crate::push::Pusher;
 use crate::sabotage;
@@ -60,6 +61,8 @@ pub struct Dispatcher {
     pub grace: Duration,
     /// How long after a dispatcher's death, at most, others wait before they take over its work.
     pub lease: Duration,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// What every lane's worker shares.
@@ -81,6 +84,7 @@ pub(crate) struct Shared {
     pub(crate) lease: Lease,
     pub(crate) tail: Arc<Tail>,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) metrics: Metrics,
 }
 
 /// What a lane is to deliver; `None`: nothing any more.
@@ -107,9 +111,10 @@ struct Known {
 /// Runs a lane for every subscription until `shutdown`; then lets requests under way end.
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     sabotage::declare();
-    let Dispatcher { broker, pusher, secret_keys, max_deliveries, grace, lease: ttl } = dispatcher;
+    let Dispatcher { broker, pusher, secret_keys, max_deliveries, grace, lease: ttl, metrics } = dispatcher;
     let (lease, running) = (Lease::new(), Running::default());
     let (mut tenure, owned) = Tenure::new(Leases::new(broker.clone()), ttl, lease.clone(), running.clone());
+    metrics.shows(owned.clone(), lease.clone());
     let log = EventLog::new(broker.clone());
     let attempts = Arc::new(Attempts::new(AttemptLog::new(broker.clone())));
     let (extent_sender, extent) = watch::channel(Extent::default());
@@ -130,6 +135,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         lease,
         tail: tail.clone(),
         journal: journal.clone(),
+        metrics: metrics.clone(),
         broker: broker.clone(),
     };
     let fleet_broker = broker.clone();
@@ -137,6 +143,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let following_extent = extent::follow(shared.log.clone(), extent_sender);
     let (tail_log, tail_extent) = (shared.log.clone(), shared.extent.clone());
     let reading_tail = tail.keep_reading(&fleet_broker, &tail_log, tail_extent);
+    let surveying = survey::survey(metrics, shared.feeds.clone(), tail.clone());
     let mut fleet = Fleet {
         shared,
         subscriptions: Subscriptions::new(broker),
@@ -171,6 +178,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         never = answer_questions(&fleet_broker, &tail) => match never {},
         never = async { tokio::join!(attempts.keep_writing(), journal.keep_writing()).0 } => match never {},
         never = pusher.close_unused() => match never {},
+        never = surveying => match never {},
     }
     // While requests under way come to their end, the lease must not.
     let ended = CancellationToken::new();
@@ -353,6 +361,7 @@ impl Fleet {
             Ok(_) => RESTART_PAUSE,
             Err(error) => {
                 tracing::error!(%id, %error, "lane.died");
+                self.shared.metrics.lane_died();
                 RESTART_PAUSE
             }
         };

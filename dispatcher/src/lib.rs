@@ -9,6 +9,7 @@
 //! - `extent`: where the log begins and ends, so that what retention removes is noticed.
 //! - `tail`: the end of the log, read once for all lanes that have caught up; `journal`: how far those have come.
 //! - `attempts`: what came of attempts, collected and written once a second.
+//! - [`metrics`]: what is counted, and what lanes show of themselves.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
 //! - [`verdict`], `retry_after`, [`backoff`]: what an answer means, and how long to wait: pure.
 //! - `sabotage`: ways to break all this, in builds for tests that show that it would be noticed.
@@ -22,6 +23,7 @@ pub mod egress;
 mod extent;
 pub mod fleet;
 mod journal;
+pub mod metrics;
 pub mod parcel;
 mod permits;
 mod process;
@@ -38,4 +40,5 @@ mod worker;
 
 pub use egress::{EgressPolicy, Guard};
 pub use fleet::{Dispatcher, run};
+pub use metrics::Metrics;
 pub use push::{Courier, Pusher};

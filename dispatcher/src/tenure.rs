@@ -38,7 +38,7 @@ const OWNER: &str = "owner.";
 const SHARD: &str = "shard.";
 
 /// Whether pushes may begin. Clones share it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lease {
     began: Instant,
     /// Milliseconds after that, until which it lasts.

@@ -20,11 +20,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Asked, Shared};
+use crate::metrics::Meter;
 use crate::push::Courier;
 use crate::sabotage;
 use crate::signer::Signer;
 use crate::tenure::Takeover;
 
+mod metering;
 mod reading;
 mod source;
 mod trying;
@@ -52,6 +54,7 @@ pub(crate) struct Worker {
     /// When it began: what others have done of this lane was done before.
     began: Instant,
     manners: Manners,
+    meter: Meter,
 }
 
 /// Why a state was left.
@@ -110,6 +113,7 @@ impl Worker {
         shutdown: CancellationToken,
         takeover: Takeover,
     ) -> Self {
+        let (manners, meter) = (Manners::default(), shared.metrics.meter(&id));
         Self {
             id,
             shared,
@@ -121,7 +125,8 @@ impl Worker {
             is_stale: false,
             takeover,
             began: Instant::now(),
-            manners: Manners::default(),
+            manners,
+            meter,
         }
     }
 
@@ -161,6 +166,7 @@ impl Worker {
             self.clear_away().await?;
             return Ok(Next::End);
         };
+        self.meter.is_asked(&asked);
         let (mut lane, first_sequence) = self.set_up(&asked).await?;
         if let Some(test) = lane.test_due(&asked) {
             drop(permit);
@@ -181,9 +187,12 @@ impl Worker {
         drop(permit);
         let (position, backlog, follows) = (lane.position, source.backlog(), source.is_tail());
         tracing::debug!(id = %self.id, position, backlog, follows, "lane.reading");
+        let mut window = Window::new(&asked.delivery);
+        window.is_behind(backlog);
+        self.meter.waits(backlog, None);
         let mut run = Run {
             courier: Arc::new(self.courier(&asked)),
-            window: Window::new(&asked.delivery),
+            window,
             asked,
             source,
             lane,
@@ -304,6 +313,7 @@ impl Worker {
 
     /// Writes a lane's state, if it is not what is written already.
     async fn write(&mut self, lane: &mut Lane) -> Result<(), Unavailable> {
+        self.meter.shows(lane);
         if self.written.as_ref() != Some(lane) {
             lane.updated = Stamp::now();
             if sabotage::has_no_fencing() {

@@ -28,6 +28,47 @@ pub enum Refusal {
     },
 }
 
+/// The kind of a refusal, as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Malformed,
+    Unacceptable,
+    TooLarge,
+    UnsupportedMediaType,
+    TimedOut,
+    WrongLast,
+    NotStored,
+    MayBeStored,
+}
+
+impl Reason {
+    /// Each stands at the index that it is.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Malformed,
+        Self::Unacceptable,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::TimedOut,
+        Self::WrongLast,
+        Self::NotStored,
+        Self::MayBeStored,
+    ];
+
+    /// As a label.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Unacceptable => "unacceptable",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::TimedOut => "timed_out",
+            Self::WrongLast => "wrong_last",
+            Self::NotStored => "not_stored",
+            Self::MayBeStored => "may_be_stored",
+        }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         self.into_problem().into_response()
@@ -35,6 +76,26 @@ impl IntoResponse for Refusal {
 }
 
 impl Refusal {
+    /// What it is counted as.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Body(problem) => match problem.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Reason::TooLarge,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE => Reason::UnsupportedMediaType,
+                StatusCode::REQUEST_TIMEOUT => Reason::TimedOut,
+                _ => Reason::Malformed,
+            },
+            Self::Request(_) | Self::Data(NotEventData::Unacceptable(_)) => Reason::Unacceptable,
+            Self::Data(_) => Reason::Malformed,
+            Self::Store { error, .. } => match error {
+                StoreError::TooLarge { .. } => Reason::TooLarge,
+                StoreError::WrongLast { .. } => Reason::WrongLast,
+                StoreError::NotStored(_) => Reason::NotStored,
+                StoreError::Unknown(_) => Reason::MayBeStored,
+            },
+        }
+    }
+
     fn into_problem(self) -> Problem {
         match self {
             Self::Body(problem) => problem,
@@ -59,6 +120,18 @@ impl Refusal {
                 };
                 Problem::unavailable(format!("{error}. {advice}"), RETRY_AFTER_SECS)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_stands_at_its_index() {
+        for (i, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i, "{}", reason.name());
         }
     }
 }

@@ -5,11 +5,13 @@
 //! - [`query`]: `GET /v1/events`: pages, NDJSON, and live.
 //! - `request`: what they read out of a request alike.
 //! - [`schema`]: what they read and answer, for OpenAPI.
+//! - [`metrics`]: what is counted.
 //! - [`error`]: what can go wrong, and whether it is safe to send again.
 //!
 //! It must not know the registrar, the dispatcher, or who gets an event.
 
 pub mod error;
+pub mod metrics;
 pub mod publish;
 pub mod query;
 pub mod receive;
@@ -26,6 +28,8 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use metrics::Metrics;
+
 /// What the receiver works with.
 pub struct Receiver {
     /// Where events go.
@@ -34,6 +38,8 @@ pub struct Receiver {
     pub max_body_bytes: usize,
     /// Gives each event its own stamp.
     pub clock: StampClock,
+    /// What it counts.
+    pub metrics: Metrics,
     /// Ends the tails when mer stops.
     pub shutdown: CancellationToken,
 }

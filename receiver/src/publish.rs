@@ -57,10 +57,19 @@ pub async fn post_json(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
+    receiver.metrics.counted(json_event(&receiver, path, &headers, body).await)
+}
+
+async fn json_event(
+    receiver: &Receiver,
+    path: Result<Path<String>, PathRejection>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
     let event_type = event_type_of(path)?;
-    let idempotency_key = idempotency_key_of(&headers, &event_type)?;
-    let expected_last = expected_last_of(&headers)?;
-    let body = web::body::read_json(&headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
+    let idempotency_key = idempotency_key_of(headers, &event_type)?;
+    let expected_last = expected_last_of(headers)?;
+    let body = web::body::read_json(headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
     let data = json_of(&body)?;
     let time = receiver.clock.next(Stamp::now());
     let event = NewEvent {
@@ -70,13 +79,13 @@ pub async fn post_json(
         time,
         transaction_id: event_data::transaction_id_of(&data).unwrap_or_else(|| time.to_string()),
         content_type: event::JSON.to_owned(),
-        traceparent: traceparent_of(&headers),
+        traceparent: traceparent_of(headers),
         extensions: Vec::new(),
         expected_last,
         idempotency_key,
         data,
     };
-    store(&receiver, vec![event]).await
+    store(receiver, vec![event]).await
 }
 
 /// Store one CloudEvent, or several
@@ -109,7 +118,11 @@ pub async fn post_cloud_events(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let expected_last = expected_last_of(&headers)?;
+    receiver.metrics.counted(cloud_events(&receiver, &headers, body).await)
+}
+
+async fn cloud_events(receiver: &Receiver, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
+    let expected_last = expected_last_of(headers)?;
     let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let media_type = content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default();
     let media_type = media_type.trim().to_ascii_lowercase();
@@ -125,7 +138,7 @@ pub async fn post_cloud_events(
         STRUCTURED => structured(&[raw_of(&body)?], |_| String::new())?,
         BATCH => structured(&list_of(&body)?, |i| field_error::push("", i))?,
         NDJSON => structured(&lines_of(&body)?, |i| field_error::push("", i))?,
-        _ => vec![binary(&headers, content_type.as_deref(), body.clone())?],
+        _ => vec![binary(headers, content_type.as_deref(), body.clone())?],
     };
     if events.len() > MAX_BATCH {
         let detail = format!("the batch has {} events; at most {MAX_BATCH} are stored as one", events.len());
@@ -135,7 +148,7 @@ pub async fn post_cloud_events(
         let fault = FieldError::header(EXPECTED_LAST, "it is for single events, not for batches");
         return Err(Refusal::Request(vec![fault]));
     }
-    let traceparent = traceparent_of(&headers);
+    let traceparent = traceparent_of(headers);
     let new = events.into_iter().map(|event| {
         let now = receiver.clock.next(Stamp::now());
         NewEvent {
@@ -153,15 +166,18 @@ pub async fn post_cloud_events(
         }
     });
     let new = new.collect();
-    store(&receiver, new).await
+    store(receiver, new).await
 }
 
 async fn store(receiver: &Receiver, events: Vec<NewEvent>) -> Result<Response, Refusal> {
     let is_idempotent = events.iter().all(|event| event.idempotency_key.is_some());
-    let stored = match events.as_slice() {
-        [only] => receiver.log.store(only).await.map(|stored| vec![stored]),
-        several => receiver.log.store_batch(several).await,
+    let storing = async {
+        match events.as_slice() {
+            [only] => receiver.log.store(only).await.map(|stored| vec![stored]),
+            several => receiver.log.store_batch(several).await,
+        }
     };
+    let stored = receiver.metrics.storing(storing).await;
     let stored = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
     let mut receipts = Vec::with_capacity(events.len());
     for (event, stored) in events.iter().zip(stored) {

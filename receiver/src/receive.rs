@@ -64,9 +64,18 @@ pub async fn receive_event(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
+    receiver.metrics.counted(receive(&receiver, path, &headers, body).await)
+}
+
+async fn receive(
+    receiver: &Receiver,
+    path: Result<Path<String>, PathRejection>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
     let event_type = event_type_of(path)?;
-    let idempotency_key = idempotency_key_of(&headers, &event_type)?;
-    let body = web::body::read_json(&headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
+    let idempotency_key = idempotency_key_of(headers, &event_type)?;
+    let body = web::body::read_json(headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
     let data = EventData::parse(&body).map_err(Refusal::Data)?;
     let redirect_url = data.redirect_url().cloned();
 
@@ -79,19 +88,21 @@ pub async fn receive_event(
         time,
         transaction_id,
         content_type: event::JSON.to_owned(),
-        traceparent: traceparent_of(&headers),
+        traceparent: traceparent_of(headers),
         extensions: Vec::new(),
         expected_last: None,
         idempotency_key,
         data,
     };
     let is_idempotent = event.idempotency_key.is_some();
-    let stored = receiver.log.store(&event).await.map_err(|error| Refusal::Store { error, is_idempotent })?;
+    let storing = async { receiver.log.store(&event).await.map(|stored| [stored]) };
+    let stored = receiver.metrics.storing(storing).await;
+    let [stored] = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
     tracing::debug!(
         event_type = %event.event_type, id = event.id, sequence = stored.sequence, duplicate = stored.is_duplicate,
         "event.stored"
     );
-    let receipt = if stored.is_duplicate { first_receipt(&receiver, stored.sequence).await? } else { None };
+    let receipt = if stored.is_duplicate { first_receipt(receiver, stored.sequence).await? } else { None };
     let receipt = receipt.unwrap_or_else(|| Receipt {
         event_type: event.event_type.to_string(),
         id: event.id,

@@ -5,6 +5,7 @@
 //! - [`secrets`]: new secrets to sign deliveries with.
 //! - [`attempts`]: what came of the last attempts to deliver.
 //! - [`dead_letters`]: `/v1/dead-letters`: what was given up, and having it delivered again.
+//! - [`metrics`]: what is counted.
 //! - [`schema`]: what they read and answer, for OpenAPI.
 //! - [`start`]: to which sequence a start is resolved.
 //! - [`desk`]: changing a subscription so that nobody's concurrent change is lost.
@@ -15,6 +16,7 @@ pub mod attempts;
 mod by_id;
 pub mod dead_letters;
 pub mod desk;
+pub mod metrics;
 pub mod register;
 pub mod schema;
 pub mod secrets;
@@ -26,6 +28,7 @@ pub mod view;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::middleware::from_fn_with_state;
 use axum::routing::post;
 use broker::Unavailable;
 use broker::attempts::AttemptLog;
@@ -42,6 +45,7 @@ use utoipa_axum::routes;
 use web::Problem;
 
 pub use desk::Desk;
+pub use metrics::Metrics;
 
 /// How long whoever registers should wait before trying again, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
@@ -64,6 +68,8 @@ pub struct Registrar {
     pub secret_keys: Option<SealingKeys>,
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// What the descriptions of routes name without showing the type.
@@ -73,6 +79,7 @@ struct Referenced;
 
 /// The registrar's routes, with their description.
 pub fn router(registrar: Registrar) -> OpenApiRouter {
+    let metrics = registrar.metrics.clone();
     OpenApiRouter::with_openapi(Referenced::openapi())
         .routes(routes!(register::register_for_events))
         .route("/register_for_events", post(register::register_for_events))
@@ -89,6 +96,7 @@ pub fn router(registrar: Registrar) -> OpenApiRouter {
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::redrive))
         .with_state(Arc::new(registrar))
+        .route_layer(from_fn_with_state(metrics, metrics::count))
 }
 
 async fn read_json(registrar: &Registrar, headers: &HeaderMap, body: Body) -> Result<Value, Problem> {

@@ -9,7 +9,15 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use web::Problem;
 
+use crate::metrics::TurnedAway;
 use crate::tokens::{Scope, Tokens};
+
+/// Who may do what, where anybody is asked; and where those are counted who may not.
+#[derive(Clone)]
+pub(crate) struct Access {
+    pub(crate) tokens: Option<Arc<Tokens>>,
+    pub(crate) turned_away: TurnedAway,
+}
 
 /// Whoever asks must have this scope; `None`: everybody may. What is not known here is for admins only, so that a route
 /// that was forgotten is closed.
@@ -19,6 +27,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Option<Scope> {
     let or_read = |scope| if matches!(*method, Method::GET | Method::HEAD) { Scope::Read } else { scope };
     match (first, second) {
         ("healthz" | "readyz" | "openapi.json", None) | ("docs" | "hello", _) => None,
+        ("metrics", None) => Some(Scope::Read),
         ("receive_event", Some(_)) => Some(Scope::Publish),
         ("register_for_events" | "unregister_for_events", _) => Some(Scope::Subscribe),
         ("v1", Some("events")) => Some(or_read(Scope::Publish)),
@@ -28,12 +37,16 @@ pub(crate) fn needed(method: &Method, path: &str) -> Option<Scope> {
 }
 
 /// Lets a request through if its token is good for it. Without tokens everybody may do everything.
-pub(crate) async fn authorize(State(tokens): State<Option<Arc<Tokens>>>, request: Request, next: Next) -> Response {
+pub(crate) async fn authorize(State(access): State<Access>, request: Request, next: Next) -> Response {
     let scope = needed(request.method(), request.uri().path());
-    let (Some(tokens), Some(scope)) = (tokens, scope) else { return next.run(request).await };
-    match check(&tokens, scope, request.headers()) {
+    let (Some(tokens), Some(scope)) = (&access.tokens, scope) else { return next.run(request).await };
+    match check(tokens, scope, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => {
+            match refusal {
+                Refusal::Missing | Refusal::Unknown => access.turned_away.unauthorized.inc(),
+                Refusal::Insufficient(_) => access.turned_away.forbidden.inc(),
+            };
             let (head, body) = request.into_parts();
             web::body::discard(&head.headers, body).await;
             refusal.into_response()
@@ -128,6 +141,7 @@ mod tests {
             ("GET", "/healthz", None),
             ("GET", "/readyz", None),
             ("GET", "/openapi.json", None),
+            ("GET", "/metrics", Some(Scope::Read)),
             ("GET", "/docs", None),
             ("GET", "/docs/swagger-ui.css", None),
             ("POST", "/hello/", None),
@@ -138,6 +152,7 @@ mod tests {
             ("GET", "/v2/events", Some(Scope::Admin)),
             ("GET", "//healthz", Some(Scope::Admin)),
             ("GET", "/healthz/x", Some(Scope::Admin)),
+            ("GET", "/metrics/x", Some(Scope::Admin)),
             ("GET", "/docsx", Some(Scope::Admin)),
             ("GET", "/v1/eventsx", Some(Scope::Admin)),
             ("POST", "/v1/%65vents", Some(Scope::Admin)),

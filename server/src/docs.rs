@@ -28,9 +28,9 @@ const OPENAPI: &str = "/openapi.json";
         (name = "Registrations", description = "Which URLs get which events"),
         (name = "Subscriptions", description = "The same as one thing per URL, with its state"),
         (name = "Dead letters", description = "What subscriptions have given up on, and having it delivered again"),
-        (name = "Operations", description = "Whether this process lives and works"),
+        (name = "Operations", description = "Whether this process lives and works, and what it counts"),
     ),
-    paths(crate::ops::healthz, crate::ops::readyz),
+    paths(crate::ops::healthz, crate::ops::readyz, crate::metrics::metrics),
 )]
 struct Head;
 

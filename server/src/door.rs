@@ -10,9 +10,9 @@ use axum::routing::get;
 use tower::ServiceExt;
 use web::Problem;
 
+use crate::auth::{self, Access};
 use crate::overload::Room;
-use crate::tokens::Tokens;
-use crate::{auth, ops, overload};
+use crate::{ops, overload};
 
 /// How long whoever comes too early should wait, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
@@ -33,14 +33,15 @@ impl Door {
 
 /// `/healthz`, and whatever is behind the door, for those who may ask for it, as long as there is room. Who may not takes
 /// no room.
-pub(crate) fn router(door: Arc<Door>, tokens: Option<Arc<Tokens>>, max_requests: usize) -> Router {
+pub(crate) fn router(door: Arc<Door>, access: Access, max_requests: usize) -> Router {
+    let room = Room::new(max_requests, access.turned_away.clone());
     Router::new()
         .route("/healthz", get(ops::healthz))
         .fallback(pass)
         .method_not_allowed_fallback(web::problem::method_not_allowed)
         .with_state(door)
-        .layer(from_fn_with_state(Room::new(max_requests), overload::limit))
-        .layer(from_fn_with_state(tokens, auth::authorize))
+        .layer(from_fn_with_state(room, overload::limit))
+        .layer(from_fn_with_state(access, auth::authorize))
 }
 
 async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {

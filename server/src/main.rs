@@ -5,7 +5,7 @@
 //! - [`door`]: the way in, before and after the roles are there.
 //! - [`tokens`]: who may do what, out of the tokens file; [`auth`]: asked at each request.
 //! - [`overload`]: how many requests may be under way.
-//! - [`ops`]: `/healthz` and `/readyz`; [`docs`]: `/openapi.json` and `/docs`.
+//! - [`ops`]: `/healthz` and `/readyz`; [`metrics`]: `/metrics`; [`docs`]: `/openapi.json` and `/docs`.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
 //! - [`hello`]: the sample listener.
 //! - [`healthcheck`]: whether the mer that listens here is well.
@@ -23,6 +23,7 @@ mod embedded_nats;
 mod events;
 mod healthcheck;
 mod hello;
+mod metrics;
 mod ops;
 mod overload;
 mod serve;

@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 use web::Problem;
 
+use crate::metrics::TurnedAway;
+
 /// How long whoever is turned away should wait, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
 
@@ -16,20 +18,23 @@ const RETRY_AFTER_SECS: u32 = 1;
 pub(crate) struct Room {
     most: usize,
     left: Semaphore,
+    turned_away: TurnedAway,
 }
 
 impl Room {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, left: Semaphore::new(most.min(Semaphore::MAX_PERMITS)) })
+    pub(crate) fn new(most: usize, turned_away: TurnedAway) -> Arc<Self> {
+        Arc::new(Self { most, left: Semaphore::new(most.min(Semaphore::MAX_PERMITS)), turned_away })
     }
 }
 
-/// Lets a request through if there is room for it. Health checks always are let through: being busy is not being ill.
+/// Lets a request through if there is room for it. Health checks always are let through, as being busy is not being ill,
+/// and whoever wants to see how busy it is.
 pub(crate) async fn limit(State(room): State<Arc<Room>>, request: Request, next: Next) -> Response {
-    if is_health_check(request.uri().path()) {
+    if is_about_this_process(request.uri().path()) {
         return next.run(request).await;
     }
     let Ok(_permit) = room.left.try_acquire() else {
+        room.turned_away.overload.inc();
         tracing::debug!(most = room.most, "http.overloaded");
         let (head, body) = request.into_parts();
         web::body::discard(&head.headers, body).await;
@@ -42,6 +47,6 @@ pub(crate) async fn limit(State(room): State<Arc<Room>>, request: Request, next:
     next.run(request).await
 }
 
-fn is_health_check(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz")
+fn is_about_this_process(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/metrics")
 }

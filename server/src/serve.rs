@@ -22,9 +22,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use web::problem;
 
+use crate::auth::Access;
 use crate::config::{Options, Role};
 use crate::door::{self, Door};
 use crate::embedded_nats::EmbeddedNats;
+use crate::metrics::Metrics;
 use crate::tokens::Tokens;
 use crate::{docs, hello, ops};
 
@@ -56,7 +58,9 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let door = Arc::new(Door::default());
     let mut http = JoinSet::new();
     let http_end = CancellationToken::new();
-    let routes = door::router(door.clone(), tokens.clone(), options.max_requests);
+    let (metrics, turned_away) = Metrics::new();
+    let access = Access { tokens: tokens.clone(), turned_away };
+    let routes = door::router(door.clone(), access, options.max_requests);
     http.spawn(web::serve(listener, routes, http_end.clone(), options.shutdown_grace()));
     let _end_http = http_end.clone().drop_guard();
     tracing::info!(%address, roles = ?options.roles, version = env!("CARGO_PKG_VERSION"), "mer.listening");
@@ -80,7 +84,8 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
         }
     };
     let roles_then_nats = async {
-        let result = run_roles(&options, secret_keys, nats_url, &door, &stop, http, http_end).await;
+        let front = Front { door: &door, metrics, tasks: http, end: http_end };
+        let result = run_roles(&options, secret_keys, nats_url, front, &stop).await;
         nats_end.cancel();
         result
     };
@@ -88,6 +93,14 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let ((), result) = tokio::join!(keep_nats, Box::pin(roles_then_nats));
     tracing::info!("mer.stopped");
     result
+}
+
+/// What serves HTTP before the roles are there.
+struct Front<'a> {
+    door: &'a Door,
+    metrics: Metrics,
+    tasks: JoinSet<()>,
+    end: CancellationToken,
 }
 
 async fn connect(options: &Options, url: String) -> anyhow::Result<Broker> {
@@ -111,17 +124,17 @@ async fn run_roles(
     options: &Options,
     secret_keys: Option<SealingKeys>,
     nats_url: Option<String>,
-    door: &Door,
+    front: Front<'_>,
     stop: &CancellationToken,
-    mut roles: JoinSet<()>,
-    roles_end: CancellationToken,
 ) -> anyhow::Result<()> {
+    let Front { door, mut metrics, tasks: mut roles, end: roles_end } = front;
     let broker = match nats_url {
         Some(url) => Some(connect(options, url).await?),
         None => None,
     };
     let (mut keeper, keeper_end) = (JoinSet::new(), CancellationToken::new());
     if let Some(broker) = broker.clone() {
+        broker::metrics::register(metrics.registry(), &broker);
         let end = keeper_end.clone();
         keeper.spawn(async move { broker.keep(end).await });
     }
@@ -135,10 +148,11 @@ async fn run_roles(
             max_deliveries: options.max_deliveries,
             grace: options.shutdown_grace(),
             lease: Duration::from_secs(options.lease_secs),
+            metrics: dispatcher::Metrics::register(metrics.registry()),
         };
         roles.spawn(dispatcher::run(dispatcher, roles_end.clone()));
     }
-    door.open(router(options, secret_keys.as_ref(), broker.as_ref(), &roles_end));
+    door.open(router(options, secret_keys.as_ref(), broker.as_ref(), metrics, &roles_end));
 
     let ended_early = tokio::select! {
         () = stop.cancelled() => None,
@@ -163,6 +177,7 @@ fn router(
     options: &Options,
     secret_keys: Option<&SealingKeys>,
     broker: Option<&Broker>,
+    mut metrics: Metrics,
     shutdown: &CancellationToken,
 ) -> Router {
     let mut router = ops::router(broker.cloned());
@@ -171,6 +186,7 @@ fn router(
             log: EventLog::new(broker.clone()),
             max_body_bytes: options.max_body_bytes,
             clock: StampClock::default(),
+            metrics: receiver::Metrics::register(metrics.registry()),
             shutdown: shutdown.clone(),
         }));
     }
@@ -184,12 +200,13 @@ fn router(
             dead_letters: DeadLetters::new(broker.clone()),
             secret_keys: secret_keys.cloned(),
             max_body_bytes: options.max_body_bytes,
+            metrics: registrar::Metrics::register(metrics.registry()),
         }));
     }
     if options.has(Role::Hello) {
         router = router.merge(hello::router());
     }
-    docs::documented(router, options.tokens_file.is_some())
+    docs::documented(router.merge(metrics.router()), options.tokens_file.is_some())
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
 }
@@ -227,7 +244,7 @@ mod tests {
             panic!("another command")
         };
         let broker = connect(&options, "nats://127.0.0.1:9".to_owned()).await.unwrap();
-        let router = router(&options, None, Some(&broker), &CancellationToken::new());
+        let router = router(&options, None, Some(&broker), Metrics::new().0, &CancellationToken::new());
         let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
         let body = router.oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
@@ -248,7 +265,11 @@ mod tests {
                     for status in ["401", "403"] {
                         assert_eq!(declares(status), scope.is_some(), "{method} {path} {status}");
                     }
-                    assert_eq!(declares("429"), !["/healthz", "/readyz"].contains(&path.as_str()), "{method} {path}");
+                    assert_eq!(
+                        declares("429"),
+                        !["/healthz", "/readyz", "/metrics"].contains(&path.as_str()),
+                        "{method} {path}"
+                    );
                     let expected = match scope {
                         None => Value::Null,
                         Some(scope) if is_optional => json!([{}, {"bearer": [scope.name()]}]),

@@ -73,6 +73,7 @@ fn requests(url: &str) -> Vec<(Method, String, String, &'static str)> {
         of(Method::GET, "/v1/subscriptions", "", "read"),
         of(Method::GET, &one, "", "read"),
         of(Method::GET, &format!("{one}/attempts"), "", "read"),
+        of(Method::GET, "/metrics", "", "read"),
         of(Method::GET, "/nowhere", "", "admin"),
     ]
 }
@@ -251,6 +252,8 @@ async fn more_requests_than_may_be_under_way_are_told_to_come_back() {
     assert!(refused.text().await.unwrap().contains("more than 2 requests"));
     assert_eq!(api.status("/v1/events").await, Some(429));
     assert_eq!((api.status("/healthz").await, api.status("/readyz").await), (Some(200), Some(200)));
+    let turned_away = api.metrics().await.sum("mer_requests_turned_away_total", &[("reason", "overload")]);
+    assert_eq!(turned_away, Some(2.0), "how busy it is can be seen while it is");
 
     // Those that were under way are not harmed, and make room when they end.
     for stream in &mut slow {

@@ -19,6 +19,7 @@ mod failing_targets;
 mod faults;
 mod gaps;
 mod idempotency;
+mod metrics;
 mod modes;
 mod nats_access;
 mod nats_objects;

@@ -8,6 +8,7 @@
 //! - [`targets`]: many targets that write down what comes; [`history`]: what happened, and the checker that reads it.
 //! - [`traffic`]: events that are posted all the time, for a history.
 //! - [`api`]: posting events and registering URLs, as a user does with curl.
+//! - [`metrics`]: what `/metrics` says.
 //! - [`wait`]: waiting for a condition, with a deadline.
 //!
 //! Everything stops when it is dropped, and when the test's process dies.
@@ -20,6 +21,7 @@ pub mod backup;
 pub mod cluster;
 pub mod history;
 pub mod mer;
+pub mod metrics;
 pub mod nats;
 mod process;
 pub mod target;
@@ -32,6 +34,7 @@ pub use api::{Api, Posted};
 pub use backup::Backup;
 pub use cluster::Cluster;
 pub use mer::Mer;
+pub use metrics::Metrics;
 pub use nats::Nats;
 pub use target::{Answer, Received, Target};
 pub use wait::{eventually, eventually_async, holds_within};

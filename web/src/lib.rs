@@ -2,6 +2,7 @@
 //!
 //! - [`problem`]: every error as `application/problem+json` (RFC 9457).
 //! - [`body`]: a request's body, read up to a bound and a deadline, with its content type checked.
+//! - [`metrics`]: counters by one label.
 //! - [`openapi`]: what the descriptions of all operations share.
 //! - [`query`]: a request's query string, read with every fault named.
 //! - [`mod@serve`]: the accept loop, with a header deadline and a graceful end.
@@ -9,6 +10,7 @@
 //! Nothing here knows events, registrations or NATS.
 
 pub mod body;
+pub mod metrics;
 pub mod openapi;
 pub mod problem;
 pub mod query;

@@ -3,9 +3,11 @@
 //! These types are never made: they only say what [`Problem`](crate::Problem) becomes on the wire.
 #![allow(dead_code, reason = "they describe; nothing is made of them")]
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
-use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AdditionalProperties, Schema};
+use utoipa::openapi::{RefOr, Response};
 use utoipa::{IntoResponses, ToSchema};
 
 /// An error, RFC 9457.
@@ -83,18 +85,24 @@ pub enum NatsProblems {
     Unavailable(ProblemDetails),
 }
 
-/// What any operation may answer before it is looked at: to whoever may not ask for it, and when there are too many.
+/// What an operation may answer to whoever may not ask for it.
 #[derive(IntoResponses)]
-pub enum AccessProblems {
+pub enum TokenProblems {
     /// Tokens are asked for, and there is none, or one that is not known
     #[response(status = 401, content_type = "application/problem+json", headers(("WWW-Authenticate" = String, description = "`Bearer`")), example = json!({"title": "Unauthorized", "status": 401, "detail": "a token is needed: send `Authorization: Bearer TOKEN`"}))]
     Unauthorized(ProblemDetails),
     /// The token may not do this
     #[response(status = 403, content_type = "application/problem+json", headers(("WWW-Authenticate" = String, description = "`Bearer`, with the scope that is needed")), example = json!({"title": "Forbidden", "status": 403, "detail": "this needs a token with the scope `publish`"}))]
     Forbidden(ProblemDetails),
-    /// More requests are under way than may be. Nothing was stored
-    #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds to wait before trying again")), example = json!({"title": "Too Many Requests", "status": 429, "detail": "more than 4096 requests are under way. Nothing was stored, and it is safe to send the request again"}))]
-    TooMany(ProblemDetails),
+}
+
+/// What any operation may answer before it is looked at: to whoever may not ask for it, and when there are too many.
+pub struct AccessProblems;
+
+impl IntoResponses for AccessProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        TokenProblems::responses().into_iter().chain(TooBusy::responses()).collect()
+    }
 }
 
 /// What an operation that everybody may ask for may answer before it is looked at.

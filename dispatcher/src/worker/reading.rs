@@ -124,6 +124,7 @@ impl Worker {
                     Some(next)
                 }
             };
+            self.show_waiting(run);
             if let Some(next) = next {
                 return Ok(next);
             }
@@ -349,6 +350,7 @@ impl Worker {
             acknowledged = Some(slot.delivery);
             (run.passed_over, run.passed_over_count) = (None, 0);
         }
+        self.meter.settled(settled);
         if run.lane.failure.is_none()
             && let Some(failure) = run.window.first_failure()
         {

@@ -28,13 +28,13 @@ const TEST_WAITED_FOR_MICROS: i64 = 60_000_000;
 /// What came of a request.
 pub(super) struct Landed {
     /// The sequences of its events.
-    load: Vec<u64>,
+    pub(super) load: Vec<u64>,
     /// Which attempt at them it was.
     attempt: u32,
     /// `None`: it was not made, because this dispatcher may not push any more.
     outcome: Option<Outcome>,
-    at: Stamp,
-    duration: Duration,
+    pub(super) at: Stamp,
+    pub(super) duration: Duration,
 }
 
 /// What a worker remembers of its target between deliveries.
@@ -114,6 +114,7 @@ impl Worker {
             return None;
         };
         let verdict = outcome.verdict(landed.at);
+        self.count(run, landed, outcome, &verdict);
         let attempt = Attempt {
             to_sequence: landed.load.last().filter(|last| *last != sequence).copied(),
             ..attempt_of(*sequence, landed.at, landed.attempt, landed.duration, outcome)
@@ -177,6 +178,7 @@ impl Worker {
         if let Some(first) = run.window.first_failure() {
             run.lane.failed(first.clone());
         }
+        self.meter.shows(&run.lane);
         if run.held_written_at.is_none_or(|at| at.elapsed() >= HELD_WRITE_INTERVAL) {
             run.held_written_at = Some(Instant::now());
             // For whoever looks; the lane itself does not depend on it.
@@ -251,6 +253,7 @@ impl Worker {
             }
         }
         tracing::error!(id = %self.id, sequence, attempts = letter.attempts, "dead_letter.written");
+        self.meter.buried();
         run.window.set(sequence, Stage::Buried);
         self.settle(run).await
     }

@@ -26,6 +26,8 @@ pub(super) struct Window<D> {
     bytes: usize,
     /// How many are not settled.
     unsettled: usize,
+    /// How many messages the server had behind the newest one.
+    behind: u64,
     under_way: usize,
     /// When the first event that is to be delivered came in.
     opened_at: Option<Instant>,
@@ -107,6 +109,7 @@ impl<D> Window<D> {
             slots: VecDeque::new(),
             bytes: 0,
             unsettled: 0,
+            behind: 0,
             under_way: 0,
             opened_at: None,
             is_closed: false,
@@ -141,6 +144,16 @@ impl<D> Window<D> {
         self.slots.back().map(|slot| slot.sequence)
     }
 
+    /// There are so many messages that it has not been given.
+    pub(super) fn is_behind(&mut self, messages: u64) {
+        self.behind = messages;
+    }
+
+    /// How many messages wait to be settled: in it, and behind it as far as the server has said.
+    pub(super) fn waiting(&self) -> u64 {
+        self.unsettled as u64 + self.behind
+    }
+
     pub(super) fn get(&self, sequence: u64) -> Option<&Slot<D>> {
         let at = self.slots.binary_search_by_key(&sequence, |slot| slot.sequence).ok()?;
         self.slots.get(at)
@@ -162,6 +175,7 @@ impl<D> Window<D> {
 
     /// Takes in a message; they come in the log's order.
     pub(super) fn add(&mut self, slot: Slot<D>) {
+        self.behind = slot.backlog;
         if !slot.stage.is_settled() {
             self.opened_at.get_or_insert_with(Instant::now);
             self.unsettled += 1;

@@ -1,0 +1,180 @@
+//! What one lane shows of itself: written by its worker, read by whoever asks.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use domain::lane::{Lane, Phase, State};
+use domain::{Stamp, Subscription, SubscriptionId};
+
+use super::Metrics;
+use super::group::{Group, seconds};
+use crate::verdict::{Outcome, Verdict};
+
+/// What a lane is shown as. Each stands where [`index_of`] says.
+pub(super) const SHOWN: [&str; 7] = ["starting", "active", "held", "paused", "gap", "gone", "completed"];
+
+/// A worker's end of what its lane shows.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    metrics: Metrics,
+    group: Arc<Group>,
+    figures: Arc<Figures>,
+    /// Since when what it replays has been asked for.
+    asked_at: Stamp,
+}
+
+/// What a lane shows.
+#[derive(Debug)]
+pub(super) struct Figures {
+    pub(super) id: SubscriptionId,
+    group: Mutex<Arc<Group>>,
+    shown: AtomicU8,
+    is_replaying: AtomicBool,
+    /// How many events wait, as far as the worker knows: what the server had when it sent the newest one.
+    waiting: AtomicU64,
+    /// Since when the oldest of them has been waiting, in microseconds; 0 where it is not known, or nothing waits.
+    waiting_since: AtomicI64,
+    /// How many events are settled, since the worker began.
+    settled: AtomicU64,
+    /// How many will be when all that the server had is, when it was asked last.
+    will_be_settled: AtomicU64,
+    /// When it was asked last: a number that grows.
+    pub(super) surveyed: AtomicU64,
+}
+
+impl Meter {
+    pub(super) fn new(id: SubscriptionId, metrics: Metrics) -> Self {
+        let group = metrics.group(None);
+        let figures = Figures {
+            id,
+            group: Mutex::new(group.clone()),
+            shown: AtomicU8::new(0),
+            is_replaying: AtomicBool::new(false),
+            waiting: AtomicU64::new(0),
+            waiting_since: AtomicI64::new(0),
+            settled: AtomicU64::new(0),
+            will_be_settled: AtomicU64::new(0),
+            surveyed: AtomicU64::new(0),
+        };
+        Self { metrics, group, figures: Arc::new(figures), asked_at: Stamp::from_micros(0) }
+    }
+
+    pub(super) fn weak(&self) -> Weak<Figures> {
+        Arc::downgrade(&self.figures)
+    }
+
+    /// This is asked of the lane from now on.
+    pub(crate) fn is_asked(&mut self, asked: &Subscription) {
+        let name = asked.group.as_deref();
+        self.group = self.metrics.group(name);
+        self.figures.group.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.group);
+        let registered = asked.entries.values().map(|entry| entry.registered_at);
+        let replayed = asked.replay.as_ref().map(|replay| replay.asked_at);
+        self.asked_at = registered.chain(replayed).max().unwrap_or(self.asked_at);
+    }
+
+    /// The lane is like this.
+    pub(crate) fn shows(&self, lane: &Lane) {
+        self.figures.shown.store(index_of(lane.state), Ordering::Relaxed);
+        self.figures.is_replaying.store(lane.phase == Phase::Replaying, Ordering::Relaxed);
+    }
+
+    /// So many events wait, and that is the oldest: when it was stored, and whether it is a replay. Where something waits
+    /// and the oldest has not been read yet, it is no older than the one before.
+    pub(crate) fn waits(&self, events: u64, oldest: Option<(Stamp, bool)>) {
+        let since = match oldest {
+            Some((stored_at, true)) => stored_at.max(self.asked_at).as_micros(),
+            Some((stored_at, false)) => stored_at.as_micros(),
+            None if events > 0 => self.figures.waiting_since.load(Ordering::Relaxed),
+            None => 0,
+        };
+        self.figures.waiting.store(events, Ordering::Relaxed);
+        self.figures.waiting_since.store(since, Ordering::Relaxed);
+    }
+
+    /// So many more messages are settled.
+    pub(crate) fn settled(&self, messages: u32) {
+        self.figures.settled.fetch_add(u64::from(messages), Ordering::Relaxed);
+    }
+
+    /// A request came to its end.
+    pub(crate) fn attempted(&self, outcome: &Outcome, verdict: &Verdict, duration: Duration) {
+        self.group.attempted(outcome, verdict, duration);
+    }
+
+    /// The target took an event.
+    pub(crate) fn delivered(&self, stored_at: Stamp, is_replay: bool, at: Stamp) {
+        self.group.delivered.inc();
+        if !is_replay {
+            self.group.arrived(stored_at, at);
+        }
+    }
+
+    /// An event has become a dead letter.
+    pub(crate) fn buried(&self) {
+        self.group.dead_letters.inc();
+    }
+}
+
+impl Figures {
+    pub(super) fn group(&self) -> Arc<Group> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where what it is shown as stands in [`SHOWN`].
+    pub(super) fn shown(&self) -> usize {
+        usize::from(self.shown.load(Ordering::Relaxed))
+    }
+
+    /// Whether it delivers, or tries to: what waits for others waits because it is to.
+    pub(super) fn is_at_work(&self) -> bool {
+        let shown = self.shown.load(Ordering::Relaxed);
+        shown == index_of(State::Active) || shown == index_of(State::Held)
+    }
+
+    pub(super) fn is_replaying(&self) -> bool {
+        self.is_replaying.load(Ordering::Relaxed)
+    }
+
+    /// How many events wait: as many as the worker knows of, or as NATS has said, less what is settled since.
+    pub(super) fn waiting(&self) -> u64 {
+        match self.waiting.load(Ordering::Relaxed) {
+            // It has had everything: what comes now it would know of at once.
+            0 => 0,
+            known => {
+                let will_be = self.will_be_settled.load(Ordering::Relaxed);
+                known.max(will_be.saturating_sub(self.settled.load(Ordering::Relaxed)))
+            }
+        }
+    }
+
+    /// How long the oldest event has been waiting, in seconds.
+    pub(super) fn waiting_seconds(&self, now: Stamp) -> f64 {
+        match self.waiting_since.load(Ordering::Relaxed) {
+            0 => 0.0,
+            since => seconds(Stamp::from_micros(since), now),
+        }
+    }
+
+    /// How many messages are settled: what is to be told when NATS has said what waits.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// NATS has said how many messages wait, when so many were settled.
+    pub(super) fn has_behind(&self, settled: u64, waiting: u64) {
+        self.will_be_settled.store(settled + waiting, Ordering::Relaxed);
+    }
+}
+
+fn index_of(state: State) -> u8 {
+    match state {
+        State::Active => 1,
+        State::Held => 2,
+        State::Paused => 3,
+        State::Gap => 4,
+        State::Gone => 5,
+        State::Completed => 6,
+    }
+}
