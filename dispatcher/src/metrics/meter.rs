@@ -80,8 +80,8 @@ impl Meter {
         self.figures.is_replaying.store(lane.phase == Phase::Replaying, Ordering::Relaxed);
     }
 
-    /// So many events wait, and that is the oldest: when it was stored, and whether it is a replay. Where something waits
-    /// and the oldest has not been read yet, it is no older than the one before.
+    /// So many events wait, and that is the oldest: when it was stored, and whether it is a replay. Where something
+    /// waits and the oldest has not been read yet, it is no older than the one before.
     pub(crate) fn waits(&self, events: u64, oldest: Option<(Stamp, bool)>) {
         let since = match oldest {
             Some((stored_at, true)) => stored_at.max(self.asked_at).as_micros(),
@@ -176,5 +176,59 @@ fn index_of(state: State) -> u8 {
         State::Gap => 4,
         State::Gone => 5,
         State::Completed => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::TargetUrl;
+
+    #[test]
+    fn what_nats_has_said_counts_until_it_is_settled_or_nothing_waits() {
+        let url = TargetUrl::parse("http://h/").unwrap();
+        let meter = Metrics::default().meter(&url.subscription_id());
+        let figures = meter.weak().upgrade().unwrap();
+        meter.waits(1, None);
+        assert_eq!(figures.waiting(), 1, "what the worker knows");
+        figures.has_behind(figures.settled(), 10);
+        assert_eq!(figures.waiting(), 10);
+        meter.settled(4);
+        assert_eq!(figures.waiting(), 6);
+        meter.waits(8, None);
+        assert_eq!(figures.waiting(), 8, "the worker knows of more");
+        meter.waits(0, None);
+        assert_eq!(figures.waiting(), 0, "NATS may have been asked before the worker had it all");
+    }
+
+    #[test]
+    fn an_event_waits_since_it_was_stored_and_a_replay_since_it_was_asked_for() {
+        let mut subscription = Subscription::new(TargetUrl::parse("http://h/").unwrap());
+        let at = |secs: i64| Stamp::from_micros(secs * 1_000_000);
+        let replay = domain::subscription::Replay {
+            id: String::new(),
+            asked_at: at(100),
+            from_sequence: 1,
+            to_sequence: 9,
+            from: at(0),
+            to: None,
+            only: None,
+        };
+        subscription.replay = Some(replay);
+        let mut meter = Metrics::default().meter(&subscription.url.subscription_id());
+        let figures = meter.weak().upgrade().unwrap();
+        meter.is_asked(&subscription);
+        for (oldest, waits) in [
+            (Some((at(50), false)), 70.0),
+            (Some((at(50), true)), 20.0),
+            (Some((at(110), true)), 10.0),
+            (None, 10.0),
+            (Some((at(130), false)), 0.0),
+        ] {
+            meter.waits(1, oldest);
+            assert_eq!(figures.waiting_seconds(at(120)), waits, "{oldest:?}");
+        }
+        meter.waits(0, None);
+        assert_eq!(figures.waiting_seconds(at(120)), 0.0);
     }
 }
