@@ -338,7 +338,7 @@ impl Fleet {
         let shard = Shard::of(&id);
         let takeover = self.owned.borrow().get(&shard).copied().unwrap_or(Takeover::Fenced);
         self.running.began(shard);
-        let worker = Worker::new(id.clone(), self.shared.clone(), asked, end, takeover);
+        let mut worker = Worker::new(id.clone(), self.shared.clone(), asked, end, takeover);
         let name = id.clone();
         let handle = self.workers.spawn(async move {
             sleep(pause).await;

@@ -131,7 +131,7 @@ impl Worker {
     }
 
     /// Works until the dispatcher stops or nothing is asked of this lane.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(&mut self) {
         loop {
             match self.session().await {
                 Ok(Next::End) => return,
@@ -163,14 +163,14 @@ impl Worker {
         let setting_up = self.shared.setting_up.clone();
         let Ok(permit) = setting_up.acquire().await else { return Ok(Next::End) };
         let Some(asked) = self.asked.borrow_and_update().clone() else {
-            self.clear_away().await?;
+            Box::pin(self.clear_away()).await?;
             return Ok(Next::End);
         };
         self.meter.is_asked(&asked);
-        let (mut lane, first_sequence) = self.set_up(&asked).await?;
+        let (mut lane, first_sequence) = Box::pin(self.set_up(&asked)).await?;
         if let Some(test) = lane.test_due(&asked) {
             drop(permit);
-            self.test(lane.clone(), &asked, test).await?;
+            Box::pin(self.test(lane.clone(), &asked, test)).await?;
             return Ok(Next::SetUp);
         }
         if lane.state == State::Completed {
@@ -183,7 +183,8 @@ impl Worker {
             self.show(&lane).await;
             return Ok(self.rest().await);
         }
-        let source = self.open(&mut lane, first_sequence, generation).await?;
+        // What is done seldom is boxed: a lane that waits, of which there are thousands, holds no room for it.
+        let source = Box::pin(self.open(&mut lane, first_sequence, generation)).await?;
         drop(permit);
         let (position, backlog, follows) = (lane.position, source.backlog(), source.is_tail());
         tracing::debug!(id = %self.id, position, backlog, follows, "lane.reading");
@@ -214,8 +215,10 @@ impl Worker {
             turn_at: None,
             waiting_since: Instant::now(),
         };
+        // Until this ends the truth is in there.
+        self.lane = None;
         let next = self.deliver(&mut run).await;
-        let next = self.wind_up(&mut run, next).await;
+        let next = Box::pin(self.wind_up(&mut run, next)).await;
         self.lane = Some(run.lane);
         next
     }

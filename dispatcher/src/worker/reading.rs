@@ -201,7 +201,7 @@ impl Worker {
         }
         if run.join_at.is_some_and(|at| at <= now) {
             run.join_at = None;
-            self.go_over_to_tail(run).await?;
+            Box::pin(self.go_over_to_tail(run)).await?;
             run.join_at = (!run.source.is_tail()).then(|| Instant::now() + JOIN_INTERVAL);
         }
         if run.show_at.is_some_and(|at| at <= now) {

@@ -51,7 +51,7 @@ impl Worker {
     /// next, where that is not to wait for what comes of it.
     pub(super) async fn send_what_may_go(&mut self, run: &mut Run) -> Result<Option<Next>, Unavailable> {
         while let Some(exhausted) = run.window.exhausted().map(|slot| slot.sequence) {
-            if let Some(next) = self.give_up(run, exhausted).await? {
+            if let Some(next) = Box::pin(self.give_up(run, exhausted)).await? {
                 return Ok(Some(next));
             }
             if run.window.exhausted().is_some_and(|slot| slot.sequence == exhausted) {
@@ -144,7 +144,7 @@ impl Worker {
             Verdict::Delivered => return self.settle(run).await,
             Verdict::Gone => return self.stop(run, Why::Gone, sequence).await.map(Some),
             Verdict::ResumeAfter(to) if !self.is_known_to_be_at(to) => {
-                return self.resume_after(run, sequence, to).await.map(Some);
+                return Box::pin(self.resume_after(run, sequence, to)).await.map(Some);
             }
             Verdict::ResumeAfter(_) => None,
             Verdict::Retry { after } => after,
