@@ -12,6 +12,20 @@ use serde_json::json;
 /// The type of what is posted to try a target out.
 const TEST_TYPE: &str = "mer.test";
 
+/// The names that nearly all events have, ready-made.
+static NAMES: [HeaderName; 8] = [
+    HeaderName::from_static(header::SPEC_VERSION),
+    HeaderName::from_static(header::ID),
+    HeaderName::from_static(header::SOURCE),
+    HeaderName::from_static(header::TYPE),
+    HeaderName::from_static(header::TIME),
+    HeaderName::from_static(header::TRANSACTION_ID),
+    HeaderName::from_static(header::CONTENT_TYPE),
+    HeaderName::from_static(header::TRACEPARENT),
+];
+/// For how many headers there is room beside the event's own: those of the delivery, of the signature, of the target.
+const ADDED: usize = 12;
+
 /// A request's headers and body, before it is signed.
 pub struct Parcel {
     /// What is signed with the body: the same whenever the same is sent.
@@ -26,11 +40,11 @@ pub type Item<'a> = (&'a Event, &'a Due, u64);
 impl Parcel {
     /// CloudEvents binary mode: the event's own attributes, and what is true of this delivery; the body is the data.
     pub fn of_event((event, due, previous): Item<'_>) -> Self {
-        let mut headers = HeaderMap::with_capacity(event.headers.len() + 4);
+        let mut headers = HeaderMap::with_capacity(event.headers.len() + ADDED);
         for (name, value) in &event.headers {
             // Names and values were made safe when the event was read; one that a plain client made up and HTTP cannot
             // carry is left out rather than holding the lane for ever.
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            if let (Some(name), Ok(value)) = (name_of(name), HeaderValue::try_from(value)) {
                 headers.insert(name, value);
             }
         }
@@ -81,6 +95,10 @@ impl Parcel {
 
 pub(crate) fn pair(name: &'static str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?))
+}
+
+fn name_of(name: &str) -> Option<HeaderName> {
+    NAMES.iter().find(|known| known.as_str() == name).cloned().or_else(|| HeaderName::try_from(name).ok())
 }
 
 fn twenty_digits(sequence: u64) -> HeaderValue {
