@@ -30,10 +30,12 @@ mod metering;
 mod reading;
 mod source;
 mod trying;
+mod under_way;
 mod window;
 
 use source::Source;
 use trying::{Landed, Manners};
+use under_way::UnderWay;
 use window::Window;
 
 /// How long to wait before setting up again after a failure.
@@ -75,7 +77,7 @@ struct Run {
     ahead: Option<Lane>,
     window: Window<Delivery>,
     /// The requests to the target.
-    under_way: FuturesUnordered<BoxFuture<'static, Landed>>,
+    under_way: UnderWay<Landed>,
     /// The link's generation that the source was opened on.
     generation: u64,
     /// Passed over and not acknowledged yet: the newest of them, and how many.
@@ -198,7 +200,7 @@ impl Worker {
             source,
             lane,
             ahead: None,
-            under_way: FuturesUnordered::new(),
+            under_way: UnderWay::new(),
             generation,
             passed_over: None,
             passed_over_count: 0,
