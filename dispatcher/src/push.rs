@@ -170,7 +170,8 @@ impl Courier {
                 },
             }
         }
-        let mut connection = self.connect(to).await?;
+        // In a box, as it is rare: every request under way would have room for it.
+        let mut connection = Box::pin(self.connect(to)).await?;
         match connection.send(request).await {
             Ok(response) => Ok((connection, response)),
             Err(error) => Err(error.into_error().into()),

@@ -27,15 +27,15 @@ type Driver = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
 /// A connection to a target.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// What reads and writes; `None` once the connection has ended.
-    driver: Option<Driver>,
+    /// What reads and writes; `None` once the connection has ended. In a box, as it goes from hand to hand.
+    driver: Option<Box<Driver>>,
 }
 
 impl Connection {
     pub(super) async fn over(stream: Box<dyn Stream>) -> hyper::Result<Self> {
         let mut builder = http1::Builder::new();
         let (sender, driver) = builder.max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Some(driver) })
+        Ok(Self { sender, driver: Some(Box::new(driver)) })
     }
 
     /// Sends a request and waits for the head of the answer. The error gives the request back where the connection had
@@ -75,7 +75,7 @@ impl Connection {
 }
 
 /// Reads and writes what can be. A driver that has ended is dropped, which gives back a request that it has not begun.
-fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
+fn drive(driver: &mut Option<Box<Driver>>, cx: &mut Context<'_>) {
     if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
         *driver = None;
     }
