@@ -231,8 +231,16 @@ impl Broker {
         let _ = self.objects.subscribe().wait_for(Option::is_some).await;
     }
 
+    /// Whether there is a connection now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link.borrow().is_up
+    }
+
     /// Waits for a connection, but not past the deadline.
     pub(crate) async fn connected_by(&self, deadline: Instant) -> bool {
+        if self.is_connected() {
+            return true;
+        }
         let mut link = self.link.clone();
         matches!(timeout_at(deadline, link.wait_for(|link| link.is_up)).await, Ok(Ok(_)))
     }

@@ -4,7 +4,8 @@
 //! - `pulse`, `rotation`: when to leave a server of a cluster, and which one comes next.
 //! - [`access`]: credentials and TLS.
 //! - [`topology`]: which objects there are, and making them.
-//! - [`event_log`], [`store`]: the stream `EVENTS`: reading, looking up by time and by sequence; adding to it.
+//! - [`event_log`]: the stream `EVENTS`: reading, looking up by time and by sequence.
+//! - [`store`], [`batch`]: adding to it: an event, or several or none.
 //! - [`subscriptions`], [`lanes`]: the two buckets: what was asked for, and what is.
 //! - [`leases`]: the bucket by which dispatchers share their work.
 //! - [`attempts`]: the stream `ATTEMPTS`: what came of deliveries, for whoever looks.
@@ -18,6 +19,7 @@
 
 pub mod access;
 pub mod attempts;
+pub mod batch;
 mod bucket;
 pub mod connection;
 pub mod dead_letters;
