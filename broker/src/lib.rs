@@ -6,6 +6,7 @@
 //! - [`topology`]: which objects there are, and making them.
 //! - [`event_log`]: the stream `EVENTS`: reading, looking up by time and by sequence.
 //! - [`store`], [`batch`]: adding to it: an event, or several or none.
+//! - [`intake`]: adding events that come in at the same time, together where that is faster (`pace`).
 //! - [`subscriptions`], [`lanes`]: the two buckets: what was asked for, and what is.
 //! - [`leases`]: the bucket by which dispatchers share their work.
 //! - [`attempts`]: the stream `ATTEMPTS`: what came of deliveries, for whoever looks.
@@ -27,11 +28,13 @@ mod direct_get;
 mod error;
 pub mod event_log;
 pub mod feed;
+pub mod intake;
 pub mod lanes;
 pub mod leases;
 pub mod live;
 pub mod metrics;
 pub mod positions;
+mod pace;
 mod pulse;
 mod rotation;
 pub mod store;

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use axum::routing::post;
 use broker::event_log::EventLog;
+use broker::intake::Intake;
 use domain::StampClock;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
@@ -32,8 +33,10 @@ pub use metrics::Metrics;
 
 /// What the receiver works with.
 pub struct Receiver {
-    /// Where events go.
+    /// Where events are read, and batches of them go.
     pub log: EventLog,
+    /// Where single events go.
+    pub intake: Intake,
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
     /// Gives each event its own stamp.

@@ -174,7 +174,7 @@ async fn store(receiver: &Receiver, events: Vec<NewEvent>) -> Result<Response, R
     let is_idempotent = events.iter().all(|event| event.idempotency_key.is_some());
     let storing = async {
         match events.as_slice() {
-            [only] => receiver.log.store(only).await.map(|stored| vec![stored]),
+            [only] => receiver.intake.store(only).await.map(|stored| vec![stored]),
             several => receiver.log.store_batch(several).await,
         }
     };

@@ -95,7 +95,7 @@ async fn receive(
         data,
     };
     let is_idempotent = event.idempotency_key.is_some();
-    let storing = async { receiver.log.store(&event).await.map(|stored| [stored]) };
+    let storing = async { receiver.intake.store(&event).await.map(|stored| [stored]) };
     let stored = receiver.metrics.storing(storing).await;
     let [stored] = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
     tracing::debug!(

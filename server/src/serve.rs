@@ -9,6 +9,7 @@ use broker::attempts::AttemptLog;
 use broker::dead_letters::DeadLetters;
 use broker::event_log::EventLog;
 use broker::feed::Feeds;
+use broker::intake::Intake;
 use broker::lanes::Lanes;
 use broker::subscriptions::Subscriptions;
 use broker::{Broker, Config};
@@ -182,8 +183,10 @@ fn router(
 ) -> Router {
     let mut router = ops::router(broker.cloned());
     if let (true, Some(broker)) = (options.has(Role::Receiver), broker) {
+        let log = EventLog::new(broker.clone());
         router = router.merge(receiver::router(Receiver {
-            log: EventLog::new(broker.clone()),
+            intake: Intake::start(log.clone()),
+            log,
             max_body_bytes: options.max_body_bytes,
             clock: StampClock::default(),
             metrics: receiver::Metrics::register(metrics.registry()),
