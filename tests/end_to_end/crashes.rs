@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::target::first_deliveries;
-use tests::{Api, Mer, Nats, Posted, Target, eventually};
+use tests::{Api, Mer, Nats, Posted, Target, eventually, eventually_async};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::{LONG, MER, SOON, mer_on};
 
@@ -20,16 +21,20 @@ struct Burst {
 
 impl Burst {
     fn start(api: &Api) -> Self {
+        Self::of(4, api)
+    }
+
+    fn of(count: usize, api: &Api) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut senders = JoinSet::new();
-        for sender in 0..4 {
+        for sender in 0..count {
             let (api, stop) = (api.clone(), stop.clone());
             senders.spawn(async move {
                 let mut acknowledged = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     match api.try_post_event(["a", "b"][sender % 2], &json!({"sender": sender})).await {
                         Some(posted) => acknowledged.push(posted),
-                        None => tokio::time::sleep(Duration::from_millis(5)).await,
+                        None => sleep(Duration::from_millis(5)).await,
                     }
                 }
                 acknowledged
@@ -74,6 +79,23 @@ async fn all_arrive(targets: &[Target; 2], acknowledged: &BTreeMap<u64, Posted>)
     for target in targets {
         eventually("the last acknowledged event arrives", LONG, || target.taken().contains(&last)).await;
         check(target, acknowledged);
+    }
+}
+
+/// Where in the log events are, by id.
+async fn stored(api: &Api) -> BTreeMap<String, u64> {
+    let mut stored = BTreeMap::new();
+    let mut after = 0;
+    loop {
+        let page = api.get(&format!("/v1/events?limit=1000&after_sequence={after}")).await;
+        let events = page["events"].as_array().unwrap();
+        if events.is_empty() {
+            return stored;
+        }
+        for event in events {
+            after = event["sequence"].as_u64().unwrap();
+            stored.insert(event["id"].as_str().unwrap().to_owned(), after);
+        }
     }
 }
 
@@ -153,4 +175,33 @@ async fn a_mer_with_its_embedded_server_that_is_killed_in_a_burst_loses_nothing_
         mer.until_ready().await;
     }
     all_arrive(&targets, &burst.stop().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nats_server_that_is_killed_while_events_are_stored_together_has_all_that_was_acknowledged() {
+    const FREEZE: Duration = Duration::from_secs(1);
+    let mut nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let burst = Burst::of(256, &api);
+    let mut after = 0;
+    for _ in 0..3 {
+        // What piles up while it does nothing is stored together.
+        eventually_async("events are stored together", LONG, async || {
+            nats.freeze();
+            sleep(FREEZE).await;
+            nats.thaw();
+            nats.stored_in_batches().await.range(after + 1..).next().is_some()
+        })
+        .await;
+        nats.kill();
+        nats.restart();
+        eventually_async("mer is ready again", SOON, async || api.status("/readyz").await == Some(200)).await;
+        after = stored(&api).await.into_values().max().unwrap();
+    }
+    let acknowledged = burst.stop().await;
+    let stored = stored(&api).await;
+    for (sequence, posted) in &acknowledged {
+        assert_eq!(stored.get(&posted.id), Some(sequence), "acknowledged, and not where it was said to be");
+    }
 }

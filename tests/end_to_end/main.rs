@@ -24,6 +24,7 @@ mod modes;
 mod nats_access;
 mod nats_objects;
 mod order;
+mod posts_at_once;
 mod registrations;
 mod restore;
 #[cfg(feature = "sabotage")]

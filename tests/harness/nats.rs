@@ -1,10 +1,14 @@
 //! A nats-server of the test's own.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::consumer::pull::OrderedConfig;
 use domain::TargetUrl;
+use futures_util::StreamExt;
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -67,6 +71,34 @@ impl Nats {
     /// Starts it again after [`Nats::kill`], on the same port and store.
     pub fn restart(&mut self) {
         self.process = launch(&self.folder, self.port, &self.sync_interval, &self.settings);
+    }
+
+    /// Has it do nothing, and keep its connections, until [`Nats::thaw`].
+    pub fn freeze(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Has it go on.
+    pub fn thaw(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    /// Where in the stream `EVENTS` are messages that were stored in an atomic batch.
+    pub async fn stored_in_batches(&self) -> BTreeSet<u64> {
+        let context = async_nats::jetstream::new(self.client().await);
+        let stream = context.get_stream("EVENTS").await.expect("the stream");
+        let all = OrderedConfig { headers_only: true, ..OrderedConfig::default() };
+        let consumer = stream.create_consumer(all).await.expect("a consumer");
+        let count = consumer.cached_info().num_pending;
+        let mut messages = consumer.messages().await.expect("messages");
+        let mut found = BTreeSet::new();
+        for _ in 0..count {
+            let message = messages.next().await.expect("a message").expect("a message");
+            if message.headers.as_ref().is_some_and(|headers| headers.get("Nats-Batch-Id").is_some()) {
+                found.insert(message.info().expect("a place").stream_sequence);
+            }
+        }
+        found
     }
 
     /// What stands in a bucket under the id of a URL's subscription; null where nothing does.
