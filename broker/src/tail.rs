@@ -19,6 +19,8 @@ pub struct Tail {
     broker: Broker,
     name: String,
     messages: Numbered,
+    /// How many messages lay before it when it was opened.
+    pub backlog: u64,
 }
 
 /// One message of the log.
@@ -28,6 +30,8 @@ pub struct Read {
     pub sequence: u64,
     /// The event; `None` where the subject is not that of a legal type.
     pub event: Option<Event>,
+    /// How many messages the server has behind it.
+    pub backlog: u64,
 }
 
 impl Tail {
@@ -49,14 +53,15 @@ impl Tail {
         };
         let consumer: PullConsumer =
             objects.events.create_consumer(config).await.during("making the tail's consumer")?;
+        let backlog = consumer.cached_info().num_pending;
         let messages = feed::messages(broker, &consumer, replicas > 1, PULL_BATCH).await?;
-        Ok(Self { broker: broker.clone(), name, messages: Numbered::new(messages, 1) })
+        Ok(Self { broker: broker.clone(), name, messages: Numbered::new(messages, 1), backlog })
     }
 
     /// The next message.
     pub async fn next(&mut self) -> Result<Read, FeedError> {
         let read = self.messages.next().await?;
-        Ok(Read { sequence: read.sequence, event: read.event })
+        Ok(Read { sequence: read.sequence, event: read.event, backlog: read.backlog })
     }
 
     /// Leaves no consumer behind. Where that fails, nats-server removes it by itself a little later.

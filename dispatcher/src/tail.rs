@@ -5,7 +5,7 @@
 //! does not keep up is let go, and reads its own consumer until it has caught up. Without followers nothing is read.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub(crate) struct Tail {
     reading: watch::Sender<Option<u64>>,
     /// Whether a lane wants it to be read.
     is_wanted: AtomicBool,
+    /// How many messages the server has that were not read yet, when the last one was.
+    unread: AtomicU64,
     wanted: tokio::sync::Notify,
 }
 
@@ -70,6 +72,7 @@ impl Tail {
             state: Mutex::default(),
             reading: watch::Sender::new(None),
             is_wanted: AtomicBool::new(false),
+            unread: AtomicU64::new(0),
             wanted: tokio::sync::Notify::new(),
         })
     }
@@ -127,6 +130,11 @@ impl Tail {
         self.state().recent.read_to()
     }
 
+    /// How many messages of the log are known to be there and were not read yet: they may be anyone's.
+    fn unread(&self) -> u64 {
+        self.unread.load(Ordering::Relaxed)
+    }
+
     /// How a lane that follows stands: its position, and how much it has before it.
     pub(crate) fn standing(&self, id: &SubscriptionId) -> Option<(u64, u64)> {
         self.state().followers.of(id).map(|queue| queue.standing())
@@ -170,6 +178,7 @@ impl Tail {
     ) -> Result<(), FeedError> {
         let from = self.begin(&log.span().await?);
         let mut tail = broker::tail::Tail::open(broker, from).await?;
+        self.unread.store(tail.backlog, Ordering::Relaxed);
         self.reading.send_replace(Some(generation));
         tracing::debug!(from, "tail.reading");
         let mut look = interval(LOOK_INTERVAL);
@@ -184,7 +193,9 @@ impl Tail {
                         // What lies in between may have been somebody's: each lane finds out for itself.
                         self.state().let_all_go();
                     }
+                    let unread = read.backlog;
                     self.state().take_in(read);
+                    self.unread.store(unread, Ordering::Relaxed);
                 }
                 () = async { drop(link.wait_for(|link| link.generation != generation).await) } => return Ok(()),
                 _ = look.tick() => {

@@ -89,8 +89,8 @@ struct Run {
     unacknowledged: Option<Delivery>,
     unacknowledged_count: u32,
     acknowledged_at: Instant,
-    /// When to look whether the lane has caught up, while it reads its consumer.
-    join_at: Option<Instant>,
+    /// When to look whether the lane has caught up, while it has not: with the tail, or that with the log.
+    look_at: Option<Instant>,
     /// When the consumer has to show where the lane is, while it follows the tail.
     show_at: Option<Instant>,
     /// That, while it is under way.
@@ -208,7 +208,7 @@ impl Worker {
             unacknowledged: None,
             unacknowledged_count: 0,
             acknowledged_at: Instant::now(),
-            join_at: None,
+            look_at: None,
             show_at: None,
             showing: FuturesUnordered::new(),
             end_check_at: None,

@@ -349,6 +349,12 @@ impl Lane {
         }
     }
 
+    /// Whether it would be news that there is nothing behind the position: see [`Lane::read_to_the_end`].
+    pub fn awaits_the_end(&self, asked: &Subscription) -> bool {
+        let ends = asked.replay.as_ref().map_or(0, |replay| replay.to_sequence);
+        self.phase == Phase::Replaying || self.replay.as_ref().is_some_and(|replay| replay.next <= ends)
+    }
+
     /// Records that there is nothing behind the position, for now, that the filters let through. Answers whether that
     /// is news: it ends a replay, and what is delivered from now on is live.
     pub fn read_to_the_end(&mut self, asked: &Subscription) -> bool {

@@ -62,16 +62,20 @@ impl Follower {
     /// The next event that the lane's filters let through.
     pub(crate) async fn next(&mut self) -> Result<Delivery, FeedError> {
         loop {
+            // In this order: what is read meanwhile is in the queue.
+            let unread = self.tail.unread();
             if let Some(next) = self.queue.take() {
-                return next;
+                return next.map(|(event, waiting)| Delivery::of_tail(event, waiting + unread));
             }
             self.queue.news.notified().await;
         }
     }
 
-    /// How many events wait.
+    /// How many events wait, and may wait.
     pub(crate) fn backlog(&self) -> u64 {
-        self.queue.waiting().events.len() as u64
+        // In this order: what is read meanwhile is in the queue.
+        let unread = self.tail.unread();
+        unread + self.queue.waiting().events.len() as u64
     }
 
     /// The lane has been given everything up to here that it wants; `None` while something waits for it.
@@ -132,7 +136,8 @@ impl Queue {
         self.news.notify_one();
     }
 
-    fn take(&self) -> Option<Result<Delivery, FeedError>> {
+    /// The next event, and how many wait behind it.
+    fn take(&self) -> Option<Result<(Arc<Event>, u64), FeedError>> {
         let mut waiting = self.waiting();
         if waiting.is_let_go {
             return Some(Err(FeedError::Behind));
@@ -144,7 +149,7 @@ impl Queue {
             // Thousands of lanes wait; few of them for long lists.
             waiting.events = VecDeque::new();
         }
-        Some(Ok(Delivery::of_tail(event, waiting.events.len() as u64)))
+        Some(Ok((event, waiting.events.len() as u64)))
     }
 
     /// How far the lane has come, and how much it has before it.
@@ -237,7 +242,7 @@ pub(super) mod tests {
     }
 
     fn taken(queue: &Queue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.take()).map_while(Result::ok).map(|delivery| delivery.sequence).collect()
+        std::iter::from_fn(|| queue.take()).map_while(Result::ok).map(|(event, _)| event.sequence).collect()
     }
 
     #[test]

@@ -36,8 +36,10 @@ const LONG_ENOUGH_ON_CLUSTER: Duration = Duration::from_secs(30);
 const NOTE_INTERVAL: Duration = Duration::from_secs(600);
 /// How many sequences in a row may be of no concern to a lane before it looks whether they are still in the log.
 const MAX_SKIPPED: u64 = 100;
-/// How often a lane that reads its consumer looks whether it has caught up.
+/// How often a lane that reads its consumer looks whether it has caught up with the tail.
 const JOIN_INTERVAL: Duration = Duration::from_secs(5);
+/// How often one that follows the tail and is among the past looks whether that has caught up with the log.
+const END_INTERVAL: Duration = Duration::from_millis(50);
 /// For how long the consumer of a lane that follows the tail may show where the lane was.
 const SHOW_INTERVAL: Duration = Duration::from_secs(15);
 /// How long to wait before looking again whether a feed has been read to its end.
@@ -58,6 +60,15 @@ impl Run {
         }
     }
 
+    /// Says when to look again whether the lane has caught up, if it has not.
+    fn look_again(&mut self) {
+        let interval = match &self.source {
+            Source::Consumer(_) => Some(JOIN_INTERVAL),
+            Source::Tail(_) => self.lane.awaits_the_end(&self.asked).then_some(END_INTERVAL),
+        };
+        self.look_at = interval.map(|interval| Instant::now() + interval);
+    }
+
     fn long_enough(&self) -> Duration {
         match &self.source {
             Source::Consumer(feed) if feed.is_replicated => LONG_ENOUGH_ON_CLUSTER,
@@ -73,7 +84,7 @@ impl Run {
     /// When something is to be done, whatever comes or does not.
     fn next_alarm(&self) -> Instant {
         let looks = self.window.next_look(Instant::now());
-        let alarms = [self.turn_at, self.checkpoint_at, self.end_check_at, self.join_at, self.show_at, looks];
+        let alarms = [self.turn_at, self.checkpoint_at, self.end_check_at, self.look_at, self.show_at, looks];
         alarms.into_iter().flatten().fold(self.note_at, Instant::min)
     }
 
@@ -104,7 +115,7 @@ impl Worker {
         }
         run.end_check_at = run.lane.next_over(&run.asked).map(instant_of);
         run.note_at = Instant::now() + NOTE_INTERVAL.mul_f64(0.5 + rand::random::<f64>());
-        run.join_at = (!run.source.is_tail()).then(|| Instant::now() + JOIN_INTERVAL);
+        run.look_again();
         run.show_by(Instant::now());
         loop {
             let came = match self.at_hand(run, &link, &extent) {
@@ -199,10 +210,15 @@ impl Worker {
         if run.checkpoint_at.is_some_and(|at| at <= now) {
             self.checkpoint(run).await?;
         }
-        if run.join_at.is_some_and(|at| at <= now) {
-            run.join_at = None;
-            Box::pin(self.go_over_to_tail(run)).await?;
-            run.join_at = (!run.source.is_tail()).then(|| Instant::now() + JOIN_INTERVAL);
+        if run.look_at.is_some_and(|at| at <= now) {
+            if !run.source.is_tail() {
+                Box::pin(self.go_over_to_tail(run)).await?;
+            }
+            if run.source.is_tail() && run.source.backlog() == 0 && run.window.is_empty() {
+                run.lane.read_to_the_end(&run.asked);
+                run.checkpoint_at = Some(now);
+            }
+            run.look_again();
         }
         if run.show_at.is_some_and(|at| at <= now) {
             run.show_at = None;
@@ -375,7 +391,9 @@ impl Worker {
             if run.lane.read_to_the_end(&run.asked) {
                 run.checkpoint_at = Some(Instant::now());
             }
-            run.join_at = run.join_at.map(|_| Instant::now());
+            if !run.source.is_tail() {
+                run.look_at = Some(Instant::now());
+            }
         }
         run.note_standing();
         run.show_by(Instant::now() + SHOW_INTERVAL);
