@@ -120,17 +120,26 @@ async fn lag_grows_while_a_target_takes_nothing_and_ends_when_it_does() {
     let failed = async || api.metrics().await.sum("mer_delivery_attempts_total", &[("outcome", "status_5xx")]);
     eventually_async("it is tried again", SOON, async || failed().await >= Some(2.0)).await;
     // The lane stands still: it does not hear of these itself.
-    for _ in 0..200 {
+    for _ in 0..20 {
         api.post_event("a", &json!({})).await;
+    }
+    becomes(&api, &[("mer_lag_events", None, 21.0)]).await;
+    // So many are not kept for it: the log has them.
+    for n in 0..2 {
+        let event = |i| json!({"specversion": "1.0", "id": format!("{n}-{i}"), "source": "/s", "type": "a"});
+        let batch: Vec<Value> = (0..800).map(event).collect();
+        let batched = [("content-type", "application/cloudevents-batch+json")];
+        let response = api.send(Method::POST, "/v1/events", &batched, json!(batch).to_string()).await.unwrap();
+        assert_eq!(response.status(), 201);
     }
     let seconds = async || api.metrics().await.sum("mer_lag_seconds", SHOP).unwrap();
     let earlier = seconds().await;
-    becomes(&api, &[("mer_lag_events", None, 201.0)]).await;
+    becomes(&api, &[("mer_lag_events", None, 1621.0)]).await;
     eventually_async("the oldest grows older", SOON, async || seconds().await >= earlier + 1.0).await;
     assert_eq!(api.metrics().await.sum("mer_lag_events", &[("group", "(none)")]), Some(0.0));
 
     target.answer(Answer::Status(200));
-    eventually("all arrive", LONG, || target.taken_count() == 201).await;
+    eventually("all arrive", LONG, || target.taken_count() == 1621).await;
     becomes(
         &api,
         &[
@@ -138,7 +147,7 @@ async fn lag_grows_while_a_target_takes_nothing_and_ends_when_it_does() {
             ("mer_lag_seconds", None, 0.0),
             ("mer_lanes", Some(("state", "held")), 0.0),
             ("mer_lanes", Some(("state", "active")), 1.0),
-            ("mer_events_delivered_total", None, 201.0),
+            ("mer_events_delivered_total", None, 1621.0),
         ],
     )
     .await;
