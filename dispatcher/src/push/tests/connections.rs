@@ -1,6 +1,6 @@
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
-use tokio::sync::{Barrier, mpsc};
+use tokio::sync::{Barrier, Semaphore, mpsc};
 
 use super::*;
 use crate::egress::EgressPolicy::Internal;
@@ -91,12 +91,15 @@ async fn an_answer_that_ends_with_its_connection_is_an_answer() {
 
 #[tokio::test]
 async fn a_kept_connection_that_the_target_has_closed_is_no_failed_attempt() {
+    let may_close = Arc::new(Semaphore::new(0));
     let (closed, mut has_closed) = mpsc::channel(1);
+    let may = may_close.clone();
     let target = Target::serving(move |mut visit| {
-        let closed = closed.clone();
+        let (may_close, closed) = (may.clone(), closed.clone());
         async move {
             assert!(visit.request().await);
             visit.say(OK).await;
+            may_close.acquire().await.unwrap().forget();
             // Some say something before, which is no answer to anything.
             if visit.number % 2 == 0 {
                 visit.say("HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n").await;
@@ -109,6 +112,7 @@ async fn a_kept_connection_that_the_target_has_closed_is_no_failed_attempt() {
     let (_pusher, courier) = local_courier(&target);
     for pushed in 1..=6 {
         assert_eq!(courier.push(parcel()).await.code(), Some(200));
+        may_close.add_permits(1);
         has_closed.recv().await.unwrap();
         look_around().await;
         assert_eq!((target.connections(), target.requests()), (pushed, pushed));
