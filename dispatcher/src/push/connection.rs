@@ -44,6 +44,8 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+        // Whoever used it last is to be woken when there is something to send: that would be this very task.
+        drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         // Only the driver answers, which is always polled first: so there is nobody else to be woken by, and no need to
         // be woken by oneself. (Nor may tokio's budget end between the two: it would wake by this waker.)
         let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));

@@ -1,3 +1,7 @@
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Wake, Waker};
+
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 use tokio::sync::{Barrier, Semaphore, mpsc};
@@ -134,6 +138,34 @@ async fn a_request_that_was_written_is_not_sent_again_by_itself() {
     assert_eq!((target.connections(), target.requests()), (1, 2));
     assert_eq!(courier.push(parcel()).await.code(), Some(200));
     assert_eq!((target.connections(), target.requests()), (2, 3));
+}
+
+/// Counts how often it wakes a task.
+struct Counting(Waker, Arc<AtomicUsize>);
+
+impl Wake for Counting {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.wake_by_ref();
+    }
+}
+
+#[tokio::test]
+async fn sending_over_a_kept_connection_does_not_wake_the_task_that_sends() {
+    let target = answering(OK).await;
+    let (_pusher, courier) = local_courier(&target);
+    let (mut first, woken) = (pin!(courier.push(parcel())), Arc::new(AtomicUsize::new(0)));
+    let outcome = poll_fn(|cx| {
+        let counting = Waker::from(Arc::new(Counting(cx.waker().clone(), woken.clone())));
+        first.as_mut().poll(&mut Context::from_waker(&counting))
+    });
+    assert_eq!(outcome.await.code(), Some(200));
+    let before = woken.load(Ordering::SeqCst);
+    let mut second = pin!(courier.push(parcel()));
+    assert!(second.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(woken.load(Ordering::SeqCst), before);
+    assert_eq!(second.await.code(), Some(200));
+    assert_eq!((target.connections(), target.requests()), (1, 2));
 }
 
 #[tokio::test]
