@@ -24,7 +24,7 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// How often to look whether the objects are still there.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// The oldest nats-server that can reset a consumer.
-const OLDEST_SERVER: (i64, i64) = (2, 14);
+pub(crate) const OLDEST_SERVER: (i64, i64) = (2, 14);
 /// How long to wait before objects that could not be made are tried again.
 const TOPOLOGY_RETRY: Duration = Duration::from_millis(250);
 
@@ -84,22 +84,13 @@ pub struct Broker {
 impl Broker {
     /// Starts to connect, and returns at once whether or not there is a server yet. Run [`Broker::keep`] beside it.
     pub async fn connect(config: Config) -> Result<Self, BadConfig> {
-        let bad = |why: String| BadConfig::Address { url: redacted(&config.url), why };
-        let addresses: Vec<ServerAddr> = config
-            .url
-            .split(',')
-            .map(|address| address.trim().parse().map_err(|e: std::io::Error| bad(e.to_string())))
-            .collect::<Result<_, _>>()?;
+        let addresses = addresses_of(&config.url)?;
         let hosts_and_ports = addresses.iter().map(|address| (address.host().to_owned(), address.port())).collect();
         let (link_writer, link) = watch::channel(Link { generation: 0, is_up: false });
         let link_writer = Arc::new(link_writer);
         let rotation = Rotation::default();
-        let options = config.tls.apply(ConnectOptions::new()).await?;
-        let client = config
-            .credentials
-            .apply(options)
+        let client = options_of(&config)
             .await?
-            .name(&config.name)
             .retry_on_initial_connect()
             .max_reconnects(None)
             .ping_interval(PING_INTERVAL)
@@ -114,7 +105,7 @@ impl Broker {
             })
             .connect(addresses)
             .await
-            .map_err(|e| bad(e.to_string()))?;
+            .map_err(|e| bad_address(&config.url, e))?;
         let context = jetstream::context::ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(REQUEST_TIMEOUT)
@@ -255,6 +246,21 @@ impl Broker {
     }
 }
 
+/// The servers that a configuration names.
+pub(crate) fn addresses_of(url: &str) -> Result<Vec<ServerAddr>, BadConfig> {
+    url.split(',').map(|address| address.trim().parse().map_err(|error| bad_address(url, error))).collect()
+}
+
+/// Who this is, and how the server is known.
+pub(crate) async fn options_of(config: &Config) -> Result<ConnectOptions, BadConfig> {
+    let options = config.tls.apply(ConnectOptions::new()).await?;
+    Ok(config.credentials.apply(options).await?.name(&config.name))
+}
+
+fn bad_address(url: &str, why: impl std::error::Error) -> BadConfig {
+    BadConfig::Address { url: redacted(url), why: why.to_string() }
+}
+
 fn note(link: &watch::Sender<Link>, event: &Event) {
     match event {
         Event::Connected => {
@@ -273,7 +279,7 @@ fn note(link: &watch::Sender<Link>, event: &Event) {
 }
 
 /// Addresses without user and password.
-fn redacted(url: &str) -> String {
+pub(crate) fn redacted(url: &str) -> String {
     let without_user = |address: &str| match address.rsplit_once('@') {
         Some((_, host)) => host.to_owned(),
         None => address.to_owned(),

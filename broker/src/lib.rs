@@ -4,6 +4,7 @@
 //! - `pulse`, `rotation`: when to leave a server of a cluster, and which one comes next.
 //! - [`access`]: credentials and TLS.
 //! - [`topology`]: which objects there are, and making them.
+//! - [`check`]: whether all of it is as it should be, for whoever looks.
 //! - [`event_log`]: the stream `EVENTS`: reading, looking up by time and by sequence.
 //! - [`store`], [`batch`]: adding to it: an event, or several or none.
 //! - [`intake`]: adding events that come in at the same time, together where that is faster (`pace`).
@@ -22,6 +23,7 @@ pub mod access;
 pub mod attempts;
 pub mod batch;
 mod bucket;
+pub mod check;
 pub mod connection;
 pub mod dead_letters;
 mod direct_get;

@@ -44,7 +44,40 @@ const POSITIONS_MAX_AGE: Duration = Duration::from_secs(3600);
 const POSITIONS_PER_DISPATCHER: i64 = 20_000;
 const POSITIONS_MAX_BYTES: i64 = 64 * 1024 * 1024;
 /// One consumer per URL. nats-server 2.15 allows 1,000 where a stream does not say more, and -1 does not say more.
-const MAX_CONSUMERS: i32 = 200_000;
+pub(crate) const MAX_CONSUMERS: i32 = 200_000;
+
+/// What a stream is for, which says what it may be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The events.
+    Log,
+    /// What is kept for people to look at.
+    Letters,
+    /// What may be lost.
+    Aid,
+    /// A bucket of subscriptions or lanes.
+    Bucket,
+    /// The bucket of leases.
+    Leases,
+}
+
+impl Kind {
+    /// Whether anything is lost with it.
+    pub(crate) fn is_to_stay(self) -> bool {
+        matches!(self, Self::Log | Self::Letters | Self::Bucket)
+    }
+}
+
+/// Every stream, those of buckets among them.
+pub(crate) const OBJECTS: [(&str, Kind); 7] = [
+    (EVENTS, Kind::Log),
+    (DEAD_LETTERS, Kind::Letters),
+    (ATTEMPTS, Kind::Aid),
+    (POSITIONS, Kind::Aid),
+    ("KV_SUBSCRIPTIONS", Kind::Bucket),
+    ("KV_LANES", Kind::Bucket),
+    ("KV_LEASES", Kind::Leases),
+];
 
 /// Handles on the objects.
 pub(crate) struct Objects {
@@ -88,7 +121,7 @@ pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects
     })
 }
 
-fn events_config(config: &Config) -> stream::Config {
+pub(crate) fn events_config(config: &Config) -> stream::Config {
     stream::Config {
         name: EVENTS.to_owned(),
         description: Some("Every event, in the order of acceptance. Subject: events.<type>".to_owned()),

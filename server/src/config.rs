@@ -13,6 +13,7 @@ use dispatcher::EgressPolicy;
 use domain::SealingKeys;
 use domain::sealed::NotAKey;
 
+use crate::check::Check;
 use crate::client::Access;
 use crate::dead::DeadCommand;
 use crate::events::EventsCommand;
@@ -59,6 +60,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         access: Access,
     },
+    /// Look whether NATS, or what the embedded one needs, is as it should be, and say how to mend what is not. Takes
+    /// the settings of `mer serve`, makes and changes nothing, and fails where something is wrong
+    Check(Box<Check>),
     /// Ask the mer that listens here whether it is well; the exit code tells
     Healthcheck(Healthcheck),
     /// Print completions for a shell
@@ -160,6 +164,10 @@ pub(crate) struct Options {
     /// How long a dispatcher may be silent before others take over its work, in seconds
     #[arg(long, env = "MER_LEASE_SECS", default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..=300))]
     pub(crate) lease_secs: u64,
+
+    /// Look first, as `mer check` does, and do not start where something is wrong that waiting does not mend
+    #[arg(long, env = "MER_CHECK")]
+    pub(crate) check: bool,
 
     /// How long requests under way may take to end when mer stops, in milliseconds
     #[arg(long, env = "MER_SHUTDOWN_GRACE_MS", default_value_t = 10_000)]

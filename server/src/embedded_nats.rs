@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 const PATIENCE_NOTE: Duration = Duration::from_secs(10);
 /// How long to wait for a mer before this one, and its nats-server, to let go of the data folder.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
+const LOCK: &str = "mer.lock";
 const POLL: Duration = Duration::from_millis(20);
 /// How long to wait before a nats-server that died is started again.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
@@ -117,20 +118,27 @@ fn log_of(folder: &Path) -> PathBuf {
     folder.join("nats-server.log")
 }
 
-async fn check_version(binary: &Path) -> anyhow::Result<()> {
+/// The version of a binary that is new enough, as it says it.
+pub(crate) async fn check_version(binary: &Path) -> anyhow::Result<String> {
     let shown = binary.display();
     let advice = "set MER_NATS_SERVER to one, or MER_NATS_URL to a running server; ./deploy/up finds or installs one";
     let output = Command::new(binary).arg("--version").output().await;
     let output = output.with_context(|| format!("running `{shown} --version`: {advice}"))?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     match version_of(&text) {
-        Some(version) if version >= MIN_VERSION => Ok(()),
+        Some(version) if version >= MIN_VERSION => Ok(text),
         _ => bail!(
             "`{shown}` says `{text}`, and nats-server {}.{} or later is needed: {advice}",
             MIN_VERSION.0,
             MIN_VERSION.1
         ),
     }
+}
+
+/// Whether a mer, or its nats-server, has the data folder. Looks without waiting.
+pub(crate) fn is_in_use(folder: &Path) -> bool {
+    let lock = File::open(folder.join(LOCK));
+    lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// Major and minor version in `nats-server: v2.15.1`.
@@ -141,7 +149,7 @@ fn version_of(text: &str) -> Option<(u32, u32)> {
 }
 
 async fn lock(folder: &Path) -> anyhow::Result<File> {
-    let path = folder.join("mer.lock");
+    let path = folder.join(LOCK);
     let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let file = file.with_context(|| format!("opening {}", path.display()))?;
     let deadline = Instant::now() + LOCK_PATIENCE;

@@ -8,12 +8,14 @@
 //! - [`ops`]: `/healthz` and `/readyz`; [`metrics`]: `/metrics`; [`docs`]: `/openapi.json` and `/docs`.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
 //! - [`hello`]: the sample listener.
+//! - [`check`]: whether NATS is as it should be, and how to mend what is not.
 //! - [`healthcheck`]: whether the mer that listens here is well.
 //! - [`client`], [`events`], [`subs`], [`dead`], [`trace`]: the commands that ask a running mer.
 //!
 //! Everything that serves events lives in the other crates; this one puts them together.
 
 mod auth;
+mod check;
 mod client;
 mod config;
 mod dead;
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
     }
     let log = match &command {
         Command::Serve(options) => options.log.clone(),
+        // What a connection says while it is looked at is in what is found.
+        Command::Check(_) => "warn,async_nats=off".to_owned(),
         _ => "warn".to_owned(),
     };
     let filter = EnvFilter::try_new(&log).unwrap_or_else(|_| EnvFilter::new("info"));
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
             Command::Subs { command, access } => subs::run(command, &access).await,
             Command::Dead { command, access } => dead::run(command, &access).await,
             Command::Trace { transaction, access } => trace::run(&transaction, &access).await,
+            Command::Check(check) => check::run(&check).await,
             Command::Healthcheck(check) => healthcheck::run(&check).await,
             Command::Completions { .. } => Ok(()),
         }

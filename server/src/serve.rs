@@ -29,7 +29,7 @@ use crate::door::{self, Door};
 use crate::embedded_nats::EmbeddedNats;
 use crate::metrics::Metrics;
 use crate::tokens::Tokens;
-use crate::{docs, hello, ops};
+use crate::{check, docs, hello, ops};
 
 /// How long the connection to NATS may take to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -108,16 +108,20 @@ async fn connect(options: &Options, url: String) -> anyhow::Result<Broker> {
     if options.nats_url.is_none() {
         tracing::info!(url, data = %options.data_dir.display(), "nats_server.embedded");
     }
+    Ok(Broker::connect(broker_config(options, url)).await?)
+}
+
+/// How NATS is reached, and what is made there.
+pub(crate) fn broker_config(options: &Options, url: String) -> Config {
     let names: Vec<String> = options.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
-    let config = Config {
+    Config {
         url,
         credentials: options.nats.credentials(),
         tls: options.nats.tls(),
         name: format!("mer {} ({})", env!("CARGO_PKG_VERSION"), names.join(", ")),
         replicas: options.replicas,
         duplicate_window: Duration::from_secs(options.duplicate_window_secs),
-    };
-    Ok(Broker::connect(config).await?)
+    }
 }
 
 /// Runs until told to stop, or until a role ends by itself, which none should.
@@ -129,6 +133,12 @@ async fn run_roles(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let Front { door, mut metrics, tasks: mut roles, end: roles_end } = front;
+    if let (true, Some(url)) = (options.check, &nats_url) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            checked = check::at_start(options, url) => checked?,
+        }
+    }
     let broker = match nats_url {
         Some(url) => Some(connect(options, url).await?),
         None => None,

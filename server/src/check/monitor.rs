@@ -1,0 +1,94 @@
+//! What nats-server's monitoring shows and a client cannot see: when what is acknowledged is on disk.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use broker::check::{Finding, of_clock};
+use domain::Stamp;
+use serde_json::Value;
+use url::Url;
+
+/// How long an answer may take.
+const DEADLINE: Duration = Duration::from_secs(4);
+/// What of the last moments a cluster may have in memory only: all its nodes would have to lose power at once.
+const CLUSTER_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks at each server's monitoring.
+pub(super) async fn look(monitors: &[Url], replicas: usize) -> anyhow::Result<Vec<Finding>> {
+    if monitors.is_empty() {
+        return Ok(vec![Finding::note(
+            "durability",
+            "when what is acknowledged is on disk (sync_interval), nats-server tells its monitoring only",
+            "name it with --monitor, like http://127.0.0.1:8222, to have it checked",
+        )]);
+    }
+    let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().context("making the HTTP client")?;
+    let mut findings = Vec::new();
+    for monitor in monitors {
+        let shown = monitor.as_str().trim_end_matches('/');
+        let before = Stamp::now();
+        let answer = async { client.get(format!("{shown}/varz")).send().await?.error_for_status()?.json().await };
+        match answer.await {
+            Ok(varz) => findings.extend(judge(shown, &varz, before, Stamp::now(), replicas)),
+            Err(error) => findings.push(Finding::warn(
+                shown,
+                format!("its monitoring does not answer: {}", error.without_url()),
+                "http: \"127.0.0.1:8222\" in nats-server's configuration, or another --monitor",
+            )),
+        }
+    }
+    Ok(findings)
+}
+
+fn judge(what: &str, varz: &Value, before: Stamp, after: Stamp, replicas: usize) -> Vec<Finding> {
+    let config = &varz["jetstream"]["config"];
+    let interval = config["sync_interval"].as_u64().map(Duration::from_nanos);
+    let durability = match interval {
+        _ if config["sync_always"] == true => {
+            Finding::ok(what, "what is acknowledged is on disk (sync_interval: always)")
+        }
+        None => {
+            Finding::wrong(what, "JetStream is off on this server", "jetstream { store_dir: … } in its configuration")
+        }
+        Some(interval) if replicas > 1 && interval <= CLUSTER_SYNC_INTERVAL => {
+            Finding::ok(what, format!("what is acknowledged is on its disk within {interval:?}"))
+        }
+        Some(interval) if replicas > 1 => Finding::warn(
+            what,
+            format!("if all nodes lose power at once, {interval:?} of what was acknowledged are gone"),
+            "jetstream { sync_interval: 100ms } in each node's configuration",
+        ),
+        Some(interval) => Finding::warn(
+            what,
+            format!("if its machine loses power, up to {interval:?} of what was acknowledged are gone"),
+            "jetstream { sync_interval: always } in its configuration, or a cluster with MER_REPLICAS=3",
+        ),
+    };
+    let mut findings = vec![durability];
+    if let Some(Ok(now)) = varz["now"].as_str().map(Stamp::parse) {
+        findings.push(Finding { what: format!("clock of {what}"), ..of_clock(now, before, after) });
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker::check::Level;
+    use serde_json::json;
+
+    #[test]
+    fn a_server_that_acknowledges_before_it_writes_is_told() {
+        let now = Stamp::from_micros(1_000_000_000_000);
+        let of = |config: Value, replicas| {
+            let varz = json!({"now": now.to_rfc3339(), "jetstream": {"config": config}});
+            judge("nats", &varz, now, now, replicas).into_iter().map(|finding| finding.level).collect::<Vec<_>>()
+        };
+        let two_minutes = || json!({"sync_interval": 120_000_000_000_u64});
+        assert_eq!(of(json!({"sync_always": true, "sync_interval": 1}), 1), [Level::Ok, Level::Ok]);
+        assert_eq!(of(two_minutes(), 1), [Level::Warn, Level::Ok]);
+        assert_eq!(of(two_minutes(), 3), [Level::Warn, Level::Ok]);
+        assert_eq!(of(json!({"sync_interval": 100_000_000}), 3), [Level::Ok, Level::Ok]);
+        assert_eq!(of(json!(null), 1), [Level::Wrong, Level::Ok]);
+    }
+}
