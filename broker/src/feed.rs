@@ -10,7 +10,6 @@
 //! - every delivery is numbered by the server, and a number that is not the next one ends the feed: something was
 //!   lost on the way, and reading begins again at the position.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use crate::connection::Broker;
 use crate::error::{During, Unavailable};
 use crate::event_log::{event_of, stamp_of};
 use crate::live::{self, Live};
+use crate::monitoring;
 
 /// How many messages are asked for at a time. Fewer than 100 make the client's stream stall (seen with 1).
 const PULL_BATCH: usize = 128;
@@ -159,7 +159,8 @@ impl Feeds {
         {
             remove(events, want.id).await?;
         }
-        let mut consumer: PullConsumer = events.create_consumer(config(want)).await.during("making a consumer")?;
+        let config = config(want, found.as_ref());
+        let mut consumer: PullConsumer = events.create_consumer(config).await.during("making a consumer")?;
         if !stands_at(consumer.cached_info(), want.position) {
             consumer.reset(Some(want.position + 1)).await.during("resetting a consumer")?;
         }
@@ -175,8 +176,8 @@ impl Feeds {
     pub async fn show(&self, want: &Want<'_>) -> Result<String, Unavailable> {
         let objects = self.broker.objects()?;
         let events = &objects.events;
-        let config = config(want);
         let found = find(events, want.id).await?;
+        let config = config(want, found.as_ref());
         let same = found.filter(|info| info.config.filter_subjects == config.filter_subjects);
         let (mut consumer, epoch): (PullConsumer, _) = match same {
             Some(info) => {
@@ -293,7 +294,10 @@ pub(crate) async fn messages(
     messages.await.during("reading a consumer")
 }
 
-fn config(want: &Want<'_>) -> pull::Config {
+fn config(want: &Want<'_>, found: Option<&consumer::Info>) -> pull::Config {
+    let own = [(TARGET, want.target), (EPOCH, want.epoch)];
+    let mut metadata = own.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    monitoring::complete_consumer(&mut metadata, found.map(|info| &info.config.metadata));
     pull::Config {
         durable_name: Some(want.id.to_string()),
         description: Some(format!("Pushes to {}", want.target)),
@@ -304,10 +308,7 @@ fn config(want: &Want<'_>) -> pull::Config {
         max_ack_pending: i64::from(MAX_OUT),
         replay_policy: ReplayPolicy::Instant,
         filter_subjects: want.filters.iter().map(TypePattern::subject).collect(),
-        metadata: HashMap::from([
-            (TARGET.to_owned(), want.target.to_owned()),
-            (EPOCH.to_owned(), want.epoch.to_owned()),
-        ]),
+        metadata,
         ..pull::Config::default()
     }
 }

@@ -5,6 +5,7 @@
 //! - [`access`]: credentials and TLS.
 //! - [`topology`]: which objects there are, and making them.
 //! - [`check`]: whether all of it is as it should be, for whoever looks.
+//! - `monitoring`: what tells the NATS CLI what to look for.
 //! - [`event_log`]: the stream `EVENTS`: reading, looking up by time and by sequence.
 //! - [`store`], [`batch`]: adding to it: an event, or several or none.
 //! - [`intake`]: adding events that come in at the same time, together where that is faster (`pace`).
@@ -35,8 +36,9 @@ pub mod lanes;
 pub mod leases;
 pub mod live;
 pub mod metrics;
-pub mod positions;
+mod monitoring;
 mod pace;
+pub mod positions;
 mod pulse;
 mod rotation;
 pub mod store;

@@ -12,7 +12,7 @@ use domain::dead_letter;
 use crate::attempts::SUBJECT_PREFIX;
 use crate::connection::Config;
 use crate::error::{During, Unavailable};
-use crate::positions;
+use crate::{monitoring, positions};
 
 /// The stream that every event is in.
 pub const EVENTS: &str = "EVENTS";
@@ -173,7 +173,8 @@ fn not_flushed(config: &Config) -> Option<stream::PersistenceMode> {
     (config.replicas == 1).then_some(stream::PersistenceMode::Async)
 }
 
-async fn ensure_stream(context: &Context, wanted: stream::Config) -> Result<stream::Stream, Unavailable> {
+async fn ensure_stream(context: &Context, mut wanted: stream::Config) -> Result<stream::Stream, Unavailable> {
+    monitoring::complete_stream(&mut wanted);
     let name = wanted.name.clone();
     match context.get_stream(&name).await {
         Ok(found) => put_right(context, found, &wanted).await,
@@ -205,6 +206,8 @@ async fn put_right(
     }
     right.allow_direct = true;
     right.allow_atomic_publish |= wanted.allow_atomic_publish;
+    let is_needed = right != *has;
+    monitoring::complete_stream(&mut right);
     if right.description.is_none() {
         right.description.clone_from(&wanted.description);
     }
@@ -215,7 +218,13 @@ async fn put_right(
     if right == *has {
         return Ok(found);
     }
-    context.update_stream(right).await.during("putting a stream right")?;
+    let updated = context.update_stream(right).await;
+    if let (Err(error), false) = (&updated, is_needed) {
+        // It is for whoever looks, and not everybody may do it.
+        tracing::debug!(stream = wanted.name, %error, "nats.stream_left_as_it_is");
+        return Ok(found);
+    }
+    updated.during("putting a stream right")?;
     tracing::info!(stream = wanted.name, "nats.stream_put_right");
     context.get_stream(&wanted.name).await.during("looking for a stream")
 }
@@ -227,21 +236,31 @@ async fn ensure_bucket(
     replicas: usize,
     limit_markers: Option<Duration>,
 ) -> Result<kv::Store, Unavailable> {
-    match context.get_key_value(name).await {
-        Ok(found) => return Ok(found),
-        Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {}
+    let bucket = match context.get_key_value(name).await {
+        Ok(found) => found,
+        Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {
+            let config = kv::Config {
+                bucket: name.to_owned(),
+                description: description.to_owned(),
+                history: 1,
+                num_replicas: replicas,
+                limit_markers,
+                ..kv::Config::default()
+            };
+            // Where the bucket exists after all and the look-up failed for another reason, this fails too, or finds it.
+            let made = context.create_key_value(config).await.during("making a bucket")?;
+            tracing::info!(bucket = name, "nats.bucket_made");
+            made
+        }
         Err(error) => return Err(error).during("looking for a bucket"),
-    }
-    let config = kv::Config {
-        bucket: name.to_owned(),
-        description: description.to_owned(),
-        history: 1,
-        num_replicas: replicas,
-        limit_markers,
-        ..kv::Config::default()
     };
-    // Where the bucket exists after all and the look-up failed for another reason, this fails too, or finds it.
-    let made = context.create_key_value(config).await.during("making a bucket")?;
-    tracing::info!(bucket = name, "nats.bucket_made");
-    Ok(made)
+    let has = &bucket.stream.cached_info().config;
+    let mut right = has.clone();
+    monitoring::complete_stream(&mut right);
+    if right != *has
+        && let Err(error) = context.update_stream(right).await
+    {
+        tracing::debug!(bucket = name, %error, "nats.stream_left_as_it_is");
+    }
+    Ok(bucket)
 }

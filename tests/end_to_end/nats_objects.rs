@@ -1,8 +1,9 @@
 //! What the `nats` CLI shows, and a plain NATS client as a sender.
 
+use async_nats::jetstream::consumer::{FromConsumer, pull};
 use futures_util::TryStreamExt;
 use serde_json::json;
-use tests::{Nats, Target, eventually};
+use tests::{Nats, Target, eventually, eventually_async};
 
 use crate::{SOON, mer_on};
 
@@ -21,6 +22,7 @@ async fn every_object_has_its_name_and_a_description() {
     for name in ["EVENTS", "DEAD_LETTERS", "KV_SUBSCRIPTIONS", "KV_LANES"] {
         let stream = context.get_stream(name).await.unwrap();
         let config = &stream.cached_info().config;
+        assert_eq!(config.metadata.get("io.nats.monitor.enabled").map(String::as_str), Some("true"), "{name}");
         assert!(config.description.as_ref().is_some_and(|text| text.len() > 20), "{name}: {:?}", config.description);
     }
     let events = context.get_stream("EVENTS").await.unwrap();
@@ -34,6 +36,8 @@ async fn every_object_has_its_name_and_a_description() {
     let shown = target.url("/orders/in");
     assert_eq!(info.config.metadata["mer.url"], shown);
     assert_eq!(info.config.description, Some(format!("Pushes to {shown}")));
+
+    assert_eq!(info.config.metadata["io.nats.monitor.unprocessed-critical"], "25000");
 
     // Keys are subscription ids, which are the consumers' names; values are JSON, and what is, shows no secret.
     for bucket in ["SUBSCRIPTIONS", "LANES"] {
@@ -73,4 +77,48 @@ async fn what_a_plain_nats_client_publishes_reaches_a_registered_url() {
     assert_eq!(received[0].body, r#"{"transaction_id":"T"}"#);
     assert_eq!(received[1].headers["content-type"], "application/octet-stream");
     assert_eq!(received[1].body, "no json");
+}
+
+#[tokio::test]
+async fn what_an_operator_has_set_for_monitoring_stays() {
+    const UNPROCESSED: &str = "io.nats.monitor.unprocessed-critical";
+    const ENABLED: &str = "io.nats.monitor.enabled";
+    let nats = Nats::start();
+    let context = async_nats::jetstream::new(nats.client().await);
+    // As it was made by somebody else, or by an older mer.
+    let made = async_nats::jetstream::stream::Config {
+        name: "EVENTS".to_owned(),
+        subjects: vec!["events.>".to_owned()],
+        metadata: [(ENABLED.to_owned(), "false".to_owned())].into(),
+        ..Default::default()
+    };
+    context.create_stream(made).await.unwrap();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    api.post_event("a", &json!({})).await;
+    eventually("it arrives", SOON, || target.taken() == [1]).await;
+    let mut events = context.get_stream("EVENTS").await.unwrap();
+    assert_eq!(events.info().await.unwrap().config.metadata[ENABLED], "false");
+
+    let id = domain::TargetUrl::parse(&target.url("/")).unwrap().subscription_id();
+    eventually_async("it has a consumer", SOON, async || events.consumer_info(id.as_str()).await.is_ok()).await;
+    let mut config = events.consumer_info(id.as_str()).await.unwrap().config;
+    assert_eq!(config.metadata[UNPROCESSED], "25000");
+    config.metadata.insert(UNPROCESSED.to_owned(), "7".to_owned());
+    let config = pull::Config::try_from_consumer_config(config).unwrap();
+    events.update_consumer(config).await.unwrap();
+    // Other filters make another consumer, and a restart reads it anew.
+    api.register(&target.url("/"), &["b"], &json!({})).await;
+    mer.stop();
+    mer.launch();
+    mer.until_ready().await;
+    api.post_event("b", &json!({})).await;
+    eventually("the next arrives", SOON, || target.taken() == [1, 2]).await;
+    eventually_async("the consumer has the new filter, and what was set", SOON, async || {
+        let info = events.consumer_info(id.as_str()).await;
+        info.is_ok_and(|info| info.config.filter_subjects.len() == 2 && info.config.metadata[UNPROCESSED] == "7")
+    })
+    .await;
 }
