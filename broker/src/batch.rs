@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use crate::error::Unavailable;
 use crate::event_log::{End, EventLog};
-use crate::store::{Message, NewEvent, RECONNECT_PATIENCE, STORE_DEADLINE, StoreError, Stored, code_of, is_unanswered};
+use crate::store::{
+    FULL, Message, NewEvent, RECONNECT_PATIENCE, STORE_DEADLINE, StoreError, Stored, code_of, is_full, is_unanswered,
+};
 
 /// The most events in a batch: what nats-server takes.
 pub const MAX_BATCH: usize = 1000;
@@ -122,6 +124,7 @@ impl EventLog {
                 let error = Unavailable::new("JetStream did not acknowledge it", error);
                 Err(StoreError::Unknown(error).into())
             }
+            Err(error) if is_full(&error) => Err(StoreError::NotStored(Unavailable::new(FULL, error)).into()),
             Err(error) => Err(not_taken(error)),
         }
     }

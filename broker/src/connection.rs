@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{BadCredentials, Credentials, Tls};
 use crate::error::{During, Unavailable};
+use crate::limits::Limits;
 use crate::pulse::Pulse;
 use crate::rotation::Rotation;
 use crate::topology::{self, Objects};
@@ -43,6 +44,8 @@ pub struct Config {
     pub replicas: usize,
     /// How long a repeated idempotency key is recognised.
     pub duplicate_window: Duration,
+    /// How much the log may hold, where that is said.
+    pub limits: Limits,
 }
 
 /// The state of the connection.

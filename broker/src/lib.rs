@@ -5,6 +5,7 @@
 //! - [`access`]: credentials and TLS.
 //! - [`topology`]: which objects there are, and making them.
 //! - [`check`]: whether all of it is as it should be, for whoever looks.
+//! - [`limits`]: what bounds the log.
 //! - `monitoring`: what tells the NATS CLI what to look for.
 //! - [`event_log`]: the stream `EVENTS`: reading, looking up by time and by sequence.
 //! - [`store`], [`batch`]: adding to it: an event, or several or none.
@@ -34,6 +35,7 @@ pub mod feed;
 pub mod intake;
 pub mod lanes;
 pub mod leases;
+pub mod limits;
 pub mod live;
 pub mod metrics;
 mod monitoring;
@@ -49,3 +51,4 @@ pub mod topology;
 pub use access::{Credentials, Tls};
 pub use connection::{Broker, Config, Link};
 pub use error::Unavailable;
+pub use limits::{Discard, Limits};

@@ -27,6 +27,10 @@ const STREAM_RETRY: Duration = Duration::from_millis(50);
 /// What a message's headers may take beside the values we count, in bytes.
 const HEADER_ALLOWANCE: usize = 1024;
 
+/// What it means that JetStream cannot store something.
+pub(crate) const FULL: &str =
+    "the log takes no more: it is at its limit and discards what is new (MER_EVENTS_DISCARD), or its disk fails";
+
 /// An event to be stored.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
@@ -133,6 +137,9 @@ impl EventLog {
             if is_constant || error.kind() == PublishErrorKind::WrongLastSequence {
                 return Err(self.wrong_last(&event.event_type).await);
             }
+            if is_full(&error) {
+                return Err(StoreError::NotStored(Unavailable::new(FULL, error)));
+            }
             let may_work_now = match error.kind() {
                 // Nobody listened: JetStream is starting, or its stream is not there yet.
                 PublishErrorKind::StreamNotFound => true,
@@ -220,6 +227,11 @@ fn headers_of(event: &NewEvent) -> HeaderMap {
 /// Whether the acknowledgement did not come: the message may have been stored.
 pub(crate) fn is_unanswered(error: &PublishError) -> bool {
     matches!(error.kind(), PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe)
+}
+
+/// Whether JetStream has no room for it. That is its answer: it works, and another server would say the same.
+pub(crate) fn is_full(error: &PublishError) -> bool {
+    code_of(error) == Some(ErrorCode::STREAM_STORE_FAILED)
 }
 
 pub(crate) fn code_of(error: &PublishError) -> Option<ErrorCode> {

@@ -12,6 +12,7 @@ use domain::dead_letter;
 use crate::attempts::SUBJECT_PREFIX;
 use crate::connection::Config;
 use crate::error::{During, Unavailable};
+use crate::limits::Limits;
 use crate::{monitoring, positions};
 
 /// The stream that every event is in.
@@ -100,13 +101,13 @@ pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects
         num_replicas: config.replicas,
         ..stream::Config::default()
     };
-    let events = ensure_stream(context, events_config(config)).await?;
-    ensure_stream(context, dead_letters).await?;
-    if let Err(error) = ensure_stream(context, attempts_config(config)).await {
+    let events = ensure_stream(context, events_config(config), Some(&config.limits)).await?;
+    ensure_stream(context, dead_letters, None).await?;
+    if let Err(error) = ensure_stream(context, attempts_config(config), None).await {
         // It is for whoever looks: nothing depends on it.
         tracing::warn!(stream = ATTEMPTS, %error, "nats.stream_missing");
     }
-    if let Err(error) = ensure_stream(context, positions_config(config)).await {
+    if let Err(error) = ensure_stream(context, positions_config(config), None).await {
         // Without it a crash repeats more.
         tracing::warn!(stream = POSITIONS, %error, "nats.stream_missing");
     }
@@ -122,7 +123,7 @@ pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects
 }
 
 pub(crate) fn events_config(config: &Config) -> stream::Config {
-    stream::Config {
+    let mut events = stream::Config {
         name: EVENTS.to_owned(),
         description: Some("Every event, in the order of acceptance. Subject: events.<type>".to_owned()),
         subjects: vec!["events.>".to_owned()],
@@ -132,7 +133,9 @@ pub(crate) fn events_config(config: &Config) -> stream::Config {
         allow_atomic_publish: true,
         num_replicas: config.replicas,
         ..stream::Config::default()
-    }
+    };
+    config.limits.apply(&mut events);
+    events
 }
 
 fn attempts_config(config: &Config) -> stream::Config {
@@ -173,11 +176,15 @@ fn not_flushed(config: &Config) -> Option<stream::PersistenceMode> {
     (config.replicas == 1).then_some(stream::PersistenceMode::Async)
 }
 
-async fn ensure_stream(context: &Context, mut wanted: stream::Config) -> Result<stream::Stream, Unavailable> {
+async fn ensure_stream(
+    context: &Context,
+    mut wanted: stream::Config,
+    limits: Option<&Limits>,
+) -> Result<stream::Stream, Unavailable> {
     monitoring::complete_stream(&mut wanted);
     let name = wanted.name.clone();
     match context.get_stream(&name).await {
-        Ok(found) => put_right(context, found, &wanted).await,
+        Ok(found) => put_right(context, found, &wanted, limits).await,
         Err(error) if is_missing(&error.kind()) => {
             let made = context.create_stream(wanted).await.during("making a stream")?;
             tracing::info!(stream = name, "nats.stream_made");
@@ -191,11 +198,13 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// Gives a stream that exists what the services need of it, and leaves the rest as it is.
+/// Gives a stream that exists what the services need of it, and the limits that the settings name, and leaves the rest as
+/// it is.
 async fn put_right(
     context: &Context,
     found: stream::Stream,
     wanted: &stream::Config,
+    limits: Option<&Limits>,
 ) -> Result<stream::Stream, Unavailable> {
     let has = &found.cached_info().config;
     let mut right = has.clone();
@@ -206,6 +215,14 @@ async fn put_right(
     }
     right.allow_direct = true;
     right.allow_atomic_publish |= wanted.allow_atomic_publish;
+    let before_limits = right.clone();
+    if let Some(limits) = limits {
+        limits.apply(&mut right);
+    }
+    if right != before_limits {
+        let (max_age, max_bytes, max_events) = (right.max_age, right.max_bytes, right.max_messages);
+        tracing::warn!(?max_age, max_bytes, max_events, discard = ?right.discard, "nats.limits_changed");
+    }
     let is_needed = right != *has;
     monitoring::complete_stream(&mut right);
     if right.description.is_none() {

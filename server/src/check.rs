@@ -101,6 +101,9 @@ fn of_settings(options: &Options) -> Vec<Finding> {
     if let Err(error) = options.secret_keys() {
         findings.push(Finding::wrong("MER_SECRET_KEY", error.to_string(), "make one with: openssl rand -base64 32"));
     }
+    if let Err(error) = options.events.check(options.duplicate_window_secs) {
+        findings.push(Finding::wrong("MER_EVENTS_MAX_AGE_SECS", error.to_string(), "change one of the two"));
+    }
     if let Some(Err(error)) = options.tokens_file.as_deref().map(Tokens::read) {
         findings.push(Finding::wrong("MER_TOKENS_FILE", format!("{error:#}"), "correct the file"));
     }

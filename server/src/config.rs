@@ -17,6 +17,7 @@ use crate::check::Check;
 use crate::client::Access;
 use crate::dead::DeadCommand;
 use crate::events::EventsCommand;
+use crate::events_limits::EventsLimits;
 use crate::healthcheck::Healthcheck;
 use crate::subs::SubsCommand;
 
@@ -130,6 +131,9 @@ pub(crate) struct Options {
     /// How long a repeated Idempotency-Key is recognised, in seconds, when the stream is made
     #[arg(long, env = "MER_DUPLICATE_WINDOW_SECS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) duplicate_window_secs: u64,
+
+    #[command(flatten)]
+    pub(crate) events: EventsLimits,
 
     /// What seals the secrets of subscriptions: base64 of 32 bytes (openssl rand -base64 32). Several, separated by
     /// commas: the first seals, each opens. The registrar and the dispatcher have the same

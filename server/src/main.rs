@@ -1,6 +1,6 @@
 //! `mer`: one binary, many roles.
 //!
-//! - [`config`]: flags and environment variables.
+//! - [`config`], [`events_limits`]: flags and environment variables.
 //! - [`serve`]: the roles of one process, started, watched and stopped together.
 //! - [`door`]: the way in, before and after the roles are there.
 //! - [`tokens`]: who may do what, out of the tokens file; [`auth`]: asked at each request.
@@ -23,6 +23,7 @@ mod docs;
 mod door;
 mod embedded_nats;
 mod events;
+mod events_limits;
 mod healthcheck;
 mod hello;
 mod metrics;

@@ -37,6 +37,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Runs the roles until SIGINT or SIGTERM.
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let secret_keys = options.secret_keys().context("reading MER_SECRET_KEY")?;
+    options.events.check(options.duplicate_window_secs)?;
     let tokens = options.tokens_file.as_deref().map(Tokens::read).transpose()?.map(Arc::new);
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| {
@@ -121,6 +122,7 @@ pub(crate) fn broker_config(options: &Options, url: String) -> Config {
         name: format!("mer {} ({})", env!("CARGO_PKG_VERSION"), names.join(", ")),
         replicas: options.replicas,
         duplicate_window: Duration::from_secs(options.duplicate_window_secs),
+        limits: options.events.limits(),
     }
 }
 

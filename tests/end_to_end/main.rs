@@ -20,6 +20,7 @@ mod failing_targets;
 mod faults;
 mod gaps;
 mod idempotency;
+mod limits;
 mod metrics;
 mod modes;
 mod nats_access;

@@ -96,6 +96,12 @@ fn of_log(has: &stream::Config, config: &Config, max_body_bytes: usize) -> Vec<F
         );
         faults.push(Finding::warn(EVENTS, found, edit(EVENTS, &format!("--dupe-window {}s", asked.as_secs()))));
     }
+    let mut asked = has.clone();
+    config.limits.apply(&mut asked);
+    if asked != *has {
+        let found = format!("its limits: {}; the settings ask for: {}", limits_of_log(has), limits_of_log(&asked));
+        faults.push(Finding::warn(EVENTS, found, "mer changes them when it starts, if it may (STREAM.UPDATE)"));
+    }
     if usize::try_from(has.max_message_size).is_ok_and(|limit| limit > 0 && limit < max_body_bytes) {
         let found = format!(
             "it takes messages of {} bytes, and MER_MAX_BODY_BYTES lets in {max_body_bytes}: larger ones are refused",
@@ -183,6 +189,7 @@ pub(super) mod tests {
             name: String::new(),
             replicas,
             duplicate_window: Duration::from_secs(120),
+            limits: crate::Limits::default(),
         }
     }
 
