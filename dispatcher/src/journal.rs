@@ -6,15 +6,16 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use broker::Unavailable;
 use broker::positions::Positions;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 /// How long to wait after writing before the next time; and for how much longer, for each lane that was written.
 const INTERVAL: Duration = Duration::from_millis(1);
 const PER_LANE: Duration = Duration::from_micros(20);
+/// How long reading what was written may take, the first time and the times after.
+const READ_DEADLINES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// How many lanes go into one message: some 60 bytes each.
 const LANES_PER_MESSAGE: usize = 4_096;
 
@@ -59,20 +60,33 @@ impl Journal {
         }
     }
 
-    /// How far the lane of an epoch had come, as far as anyone wrote before `moment` or a little later.
-    pub(crate) async fn position(&self, epoch: &str, moment: Instant) -> Result<Option<u64>, Unavailable> {
-        // One look-up serves all lanes that come to this dispatcher together.
+    /// How far the lane of an epoch had come, as far as anyone wrote before `moment` or a little later. Where that cannot
+    /// be read, it is not known: the lane then repeats what it delivered since its state was written.
+    pub(crate) async fn position(&self, epoch: &str, moment: Instant) -> Option<u64> {
+        // One look-up serves all lanes that come to this dispatcher together, whatever comes of it.
         let mut known = self.known.lock().await;
         let positions = match known.as_ref().filter(|known| known.as_of >= moment) {
             Some(known) => known.positions.clone(),
             None => {
                 let as_of = Instant::now();
-                let positions = Arc::new(self.positions.read().await?);
+                let positions = Arc::new(self.read().await);
                 *known = Some(Known { as_of, positions: positions.clone() });
                 positions
             }
         };
-        Ok(positions.get(epoch).copied())
+        positions.get(epoch).copied()
+    }
+
+    async fn read(&self) -> HashMap<String, u64> {
+        // Of several replicas one may hang: another one may be asked the next time.
+        for deadline in READ_DEADLINES {
+            match timeout(deadline, self.positions.read()).await {
+                Ok(Ok(positions)) => return positions,
+                Ok(Err(error)) => tracing::warn!(%error, "positions.not_read"),
+                Err(error) => tracing::warn!(%error, "positions.not_read"),
+            }
+        }
+        HashMap::new()
     }
 
     /// Writes what is noted, again and again.

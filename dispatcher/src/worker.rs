@@ -284,7 +284,7 @@ impl Worker {
     /// What a lane of this epoch has delivered, as far as is known beside what is written of it.
     async fn floor(&self, epoch: &str) -> Result<Option<u64>, Unavailable> {
         if source::is_without_consumer(epoch) {
-            return self.shared.journal.position(epoch, self.began).await;
+            return Ok(self.shared.journal.position(epoch, self.began).await);
         }
         let standing = self.shared.feeds.standing(&self.id).await?;
         let Some(floor) = standing.filter(|standing| standing.epoch == epoch).map(|standing| standing.floor) else {
