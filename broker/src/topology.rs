@@ -42,7 +42,7 @@ const ATTEMPTS_IN_ALL: i64 = 200_000;
 const POSITIONS_MAX_AGE: Duration = Duration::from_secs(3600);
 /// How many messages of positions are kept of one dispatcher: more than it writes while a lane's state waits to be
 /// written. And how many bytes of all.
-const POSITIONS_PER_DISPATCHER: i64 = 20_000;
+const POSITIONS_PER_DISPATCHER: i64 = 50_000;
 const POSITIONS_MAX_BYTES: i64 = 64 * 1024 * 1024;
 /// One consumer per URL. nats-server 2.15 allows 1,000 where a stream does not say more, and -1 does not say more.
 pub(crate) const MAX_CONSUMERS: i32 = 200_000;

@@ -1,5 +1,5 @@
-//! How far lanes that follow the tail have come, written together every millisecond or few, so that a crash repeats little.
-//! For them it is what acknowledgements are for a lane that reads its consumer.
+//! How far lanes that follow the tail have come, written together at once or a few milliseconds later, so that a crash
+//! repeats little. For them it is what acknowledgements are for a lane that reads its consumer.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use broker::positions::Positions;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 
-/// How long to wait after writing before the next time; and for how much longer, for each lane that was written.
+/// How often it is written within `INTERVAL`, at most: a lane with little to do is written at once.
+const AT_MOST: u32 = 4;
 const INTERVAL: Duration = Duration::from_millis(1);
+/// How long to wait for each lane that was written, before the next time.
 const PER_LANE: Duration = Duration::from_micros(20);
+/// Timers are no finer.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// How long reading what was written may take, the first time and the times after.
 const READ_DEADLINES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// How many lanes go into one message: some 60 bytes each.
@@ -92,9 +96,18 @@ impl Journal {
     /// Writes what is noted, again and again.
     pub(crate) async fn keep_writing(&self) -> Infallible {
         loop {
-            self.news.notified().await;
-            let lanes = self.write().await;
-            sleep(INTERVAL + PER_LANE * lanes).await;
+            let began = Instant::now();
+            for _ in 0..AT_MOST {
+                self.news.notified().await;
+                let wait = PER_LANE * self.write().await;
+                if wait >= SHORTEST_WAIT {
+                    sleep(wait).await;
+                }
+                if began.elapsed() > INTERVAL {
+                    break;
+                }
+            }
+            sleep_until(began + INTERVAL).await;
         }
     }
 
