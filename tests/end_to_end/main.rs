@@ -25,6 +25,7 @@ mod metrics;
 mod modes;
 mod nats_access;
 mod nats_objects;
+mod nats_users;
 mod order;
 mod posts_at_once;
 mod registrations;

@@ -25,8 +25,11 @@ KEYS = {
     "podTemplate": {"topologySpreadConstraints": ..., "merge": ...},
     "natsBox": {"enabled": bool},
 }
-# The public half of an NKey whose other half nobody has.
-SOME_NKEY = "UAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABET7"
+# The public halves of NKeys whose other halves nobody has.
+SOME_NKEYS = {
+    "MER_API_NKEY": "UAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABET7",
+    "MER_DISPATCHER_NKEY": "UAAQCAIBAEAQCAIBAEAQCAIBAEAQCAIBAEAQCAIBAEAQCAIBAEAQCLL5",
+}
 
 
 def unknown(values, known, place="nats-values.yaml"):
@@ -96,7 +99,7 @@ def nats_server_says(text):
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "nats.conf"
         written.write_text(text)
-        environment = {**os.environ, "MER_NKEY": f"{SOME_NKEY}\n"}
+        environment = os.environ | {name: f"{key}\n" for name, key in SOME_NKEYS.items()}
         command = [os.environ["MER_NATS_SERVER"], "-t", "-c", str(written)]
         said = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         return [f"nats-values.yaml: nats-server: {said.stderr.strip()}"] if said.returncode else []
