@@ -198,8 +198,8 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// Gives a stream that exists what the services need of it, and the limits that the settings name, and leaves the rest as
-/// it is.
+/// Gives a stream that exists what the services need of it, and the limits that the settings name, and leaves the rest
+/// as it is.
 async fn put_right(
     context: &Context,
     found: stream::Stream,
