@@ -286,6 +286,9 @@ impl Worker {
         }
         if sabotage::acknowledges_early() {
             slot.delivery.acknowledge().await?;
+            if run.source.is_tail() {
+                self.shared.journal.note(&run.lane.epoch, sequence);
+            }
         }
         run.window.add(slot);
         Ok(())
