@@ -267,7 +267,7 @@ impl Worker {
         let (revision, written) = self.shared.lanes.get(&self.id).await?;
         let mut lane = written.clone();
         if let Some(lane) = &mut lane
-            && let Some(floor) = self.floor(&lane.epoch).await?
+            && let Some(floor) = self.floor(lane).await?
         {
             lane.adopt_floor(floor);
         }
@@ -281,13 +281,13 @@ impl Worker {
         Ok(())
     }
 
-    /// What a lane of this epoch has delivered, as far as is known beside what is written of it.
-    async fn floor(&self, epoch: &str) -> Result<Option<u64>, Unavailable> {
-        if source::is_without_consumer(epoch) {
-            return Ok(self.shared.journal.position(epoch, self.began).await);
+    /// What a lane has delivered beyond what is written of it, as far as is known.
+    async fn floor(&self, lane: &Lane) -> Result<Option<u64>, Unavailable> {
+        if source::is_without_consumer(&lane.epoch) {
+            return Ok(self.shared.journal.position(&lane.epoch, self.began).await);
         }
-        let standing = self.shared.feeds.standing(&self.id).await?;
-        let Some(floor) = standing.filter(|standing| standing.epoch == epoch).map(|standing| standing.floor) else {
+        let standing = self.shared.feeds.standing(&self.id).await?.filter(|standing| standing.epoch == lane.epoch);
+        let Some(floor) = standing.map(|standing| standing.floor).filter(|floor| *floor > lane.position) else {
             return Ok(None);
         };
         Ok(self.shared.log.get(floor).await?.map(|_| floor))

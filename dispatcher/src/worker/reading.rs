@@ -166,7 +166,11 @@ impl Worker {
         extent: &mut watch::Receiver<Extent>,
     ) -> Came {
         let wants_more = run.window.wants_more();
-        if !wants_more && let Some(landed) = run.under_way.next().await {
+        // What shows where the lane is must be worked on: it may hold a permit that others wait for.
+        if !wants_more
+            && run.showing.is_empty()
+            && let Some(landed) = run.under_way.next().await
+        {
             return Came::Landed(landed);
         }
         let alarm = run.next_alarm();
@@ -427,15 +431,16 @@ impl Worker {
         run: &mut Run,
         next: Result<Next, Unavailable>,
     ) -> Result<Next, Unavailable> {
+        if self.asked.borrow().is_none() {
+            // It must not make the consumer that is about to be removed.
+            while run.showing.next().await.is_some() {}
+        }
+        run.showing.clear();
         while let Some(landed) = run.under_way.next().await {
             self.take_note(run, &landed);
         }
         self.settle(run).await?;
         self.acknowledge(run).await?;
-        if self.asked.borrow().is_none() {
-            // It must not make the consumer that is about to be removed.
-            while run.showing.next().await.is_some() {}
-        }
         if matches!(next, Ok(Next::End)) {
             self.checkpoint(run).await?;
         }

@@ -76,6 +76,7 @@ impl Worker {
         self.write(&mut run.lane).await?;
         tracing::debug!(id = %self.id, read_to, "lane.follows");
         run.source = Source::Tail(follower);
+        run.note_standing();
         Ok(())
     }
 
