@@ -35,6 +35,7 @@ mod sabotage;
 mod signatures;
 mod tail;
 mod transcript;
+mod upgrade;
 mod v1_events;
 mod v1_subscriptions;
 mod without_nats;

@@ -81,8 +81,17 @@ impl Api {
 
     /// Posts an event and answers with what was accepted; `None` where it was not, for whatever reason.
     pub async fn try_post_event(&self, event_type: &str, data: &Value) -> Option<Posted> {
+        self.try_post(event_type, data, &[]).await
+    }
+
+    /// The same under an `Idempotency-Key`.
+    pub async fn try_post_event_as(&self, key: &str, event_type: &str, data: &Value) -> Option<Posted> {
+        self.try_post(event_type, data, &[("idempotency-key", key)]).await
+    }
+
+    async fn try_post(&self, event_type: &str, data: &Value, headers: &[(&str, &str)]) -> Option<Posted> {
         let path = format!("/receive_event/{event_type}");
-        let response = self.send(Method::POST, &path, &[], data.to_string()).await.ok()?;
+        let response = self.send(Method::POST, &path, headers, data.to_string()).await.ok()?;
         if response.status() != 200 {
             return None;
         }

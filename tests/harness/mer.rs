@@ -51,6 +51,11 @@ impl Mer {
         self.set("MER_ROLES", roles)
     }
 
+    /// Another binary, for the next time that it is started.
+    pub fn replace(&mut self, binary: &str) {
+        self.binary = binary.into();
+    }
+
     /// Starts it and waits until it is ready.
     pub async fn start(mut self) -> Self {
         self.launch();

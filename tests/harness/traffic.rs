@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Api;
+use crate::api::{Api, Posted};
 use crate::history::{History, Line, Report, check};
 use crate::targets::Targets;
 use crate::{eventually, holds_within};
@@ -25,7 +26,7 @@ pub struct Traffic {
     urls: usize,
     deadline: Duration,
     took: Vec<Duration>,
-    posting: Option<(CancellationToken, JoinHandle<()>)>,
+    posting: Option<(CancellationToken, JoinSet<()>)>,
 }
 
 /// What came of it. Shown, it is a line.
@@ -39,7 +40,9 @@ pub struct Outcome {
 
 #[derive(Clone)]
 struct Sender {
-    api: Api,
+    /// Where it posts: where there are several, to the next one of them what one did not acknowledge, under the same key.
+    apis: Vec<Api>,
+    keys: Arc<AtomicU64>,
     history: Arc<History>,
     types: usize,
 }
@@ -50,7 +53,8 @@ impl Traffic {
     pub async fn prepare(api: Api, urls: usize, types: usize, deadline: Duration) -> Self {
         let history = History::start();
         let targets = Targets::start(history.clone()).await;
-        Self { sender: Sender { api, history, types }, targets, urls, deadline, took: Vec::new(), posting: None }
+        let sender = Sender { apis: vec![api], keys: Arc::default(), history, types };
+        Self { sender, targets, urls, deadline, took: Vec::new(), posting: None }
     }
 
     /// The same, with all of them registered.
@@ -60,12 +64,19 @@ impl Traffic {
         traffic
     }
 
+    /// Posts through one more, as a proxy or a careful sender does: each event has a key, and what one does not
+    /// acknowledge is posted to the next one.
+    pub fn also_through(mut self, api: Api) -> Self {
+        self.sender.apis.push(api);
+        self
+    }
+
     /// Registers each URL for its type.
     pub async fn register(&self, attributes: &Value) {
-        let Sender { api, history, types } = &self.sender;
+        let Sender { apis, history, types, .. } = &self.sender;
         for n in 0..self.urls {
             let (target, event_type) = (format!("/{n:03}"), format!("fault.{}", n % types));
-            api.register(&self.targets.url(&target), &[&event_type], attributes).await;
+            apis[0].register(&self.targets.url(&target), &[&event_type], attributes).await;
             history.add(&Line::Registered { target, event_type });
         }
     }
@@ -94,8 +105,15 @@ impl Traffic {
 
     /// Posts from now on.
     pub fn begin(&mut self) {
-        let (sender, stop) = (self.sender.clone(), CancellationToken::new());
-        let posting = tokio::spawn(sender.post_until(stop.clone()));
+        self.begin_by(1);
+    }
+
+    /// So many post from now on.
+    pub fn begin_by(&mut self, posters: usize) {
+        let (stop, mut posting) = (CancellationToken::new(), JoinSet::new());
+        for n in 0..posters {
+            posting.spawn(self.sender.clone().post_until(n, stop.clone()));
+        }
         self.posting = Some((stop, posting));
     }
 
@@ -139,12 +157,12 @@ impl Traffic {
     pub async fn end(mut self) -> Outcome {
         if let Some((stop, posting)) = self.posting.take() {
             stop.cancel();
-            posting.await.expect("posting");
+            posting.join_all().await;
         }
         self.reach_all().await;
         let mut after = 0;
         loop {
-            let page = self.sender.api.get(&format!("/v1/events?limit={PAGE}&after_sequence={after}")).await;
+            let page = self.sender.apis[0].get(&format!("/v1/events?limit={PAGE}&after_sequence={after}")).await;
             let events = page["events"].as_array().expect("events");
             for event in events {
                 let event_type = event["type"].as_str().expect("a type").to_owned();
@@ -173,8 +191,8 @@ impl fmt::Display for Outcome {
 }
 
 impl Sender {
-    async fn post_until(self, stop: CancellationToken) {
-        for n in 0.. {
+    async fn post_until(self, first: usize, stop: CancellationToken) {
+        for n in first.. {
             self.post(n % self.types).await;
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -186,11 +204,28 @@ impl Sender {
     /// Posts an event of the n-th type. Answers its place in the log, if that is known.
     async fn post(&self, n: usize) -> Option<u64> {
         let event_type = format!("fault.{n}");
-        let Some(posted) = self.api.try_post_event(&event_type, &json!({})).await else {
+        let posted = match &self.apis[..] {
+            [api] => api.try_post_event(&event_type, &json!({})).await,
+            apis => self.post_through(apis, &event_type).await,
+        };
+        let Some(posted) = posted else {
             self.history.add(&Line::Unknown);
             return None;
         };
         self.history.add(&Line::Posted { event_type, sequence: posted.sequence });
         Some(posted.sequence)
+    }
+
+    async fn post_through(&self, apis: &[Api], event_type: &str) -> Option<Posted> {
+        let key = self.keys.fetch_add(1, Ordering::Relaxed);
+        // Each has its turn to be the first, and is tried twice.
+        let turns = apis.iter().cycle().skip(usize::try_from(key).unwrap_or(0) % apis.len()).take(2 * apis.len());
+        for api in turns {
+            let posted = api.try_post_event_as(&format!("traffic-{key}"), event_type, &json!({})).await;
+            if posted.is_some() {
+                return posted;
+            }
+        }
+        None
     }
 }
