@@ -39,11 +39,11 @@ pub struct Questions {
     questions: Subscriber,
 }
 
-/// Asks about a lane; `None` where nobody answers.
+/// Asks about a lane; `None` where nobody answers, or whoever works on it cannot say.
 pub(crate) async fn ask(broker: &Broker, id: &SubscriptionId) -> Option<Live> {
     let client = broker.context.client();
     let answer = timeout(DEADLINE, client.request(format!("{SUBJECT_PREFIX}{id}"), Vec::new().into())).await;
-    serde_json::from_slice(&answer.ok()?.ok()?.payload).ok()
+    serde_json::from_slice(&answer.ok()?.ok()?.payload).ok()?
 }
 
 impl Questions {
@@ -65,8 +65,9 @@ impl Questions {
         }
     }
 
-    /// Answers one. An answer that is lost is asked for again by whoever still wants it.
-    pub async fn answer(&self, question: Question, live: Live) {
+    /// Answers one, with `None` where that is not known: then nobody waits. An answer that is lost is asked for again by
+    /// whoever still wants it.
+    pub async fn answer(&self, question: Question, live: Option<Live>) {
         if let Ok(value) = serde_json::to_vec(&live) {
             let _ = self.broker.context.client().publish(question.reply, value.into()).await;
         }

@@ -143,6 +143,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let following_extent = extent::follow(shared.log.clone(), extent_sender);
     let (tail_log, tail_extent) = (shared.log.clone(), shared.extent.clone());
     let reading_tail = tail.keep_reading(&fleet_broker, &tail_log, tail_extent);
+    let answering_for = owned.clone();
     let surveying = survey::survey(metrics, shared.feeds.clone(), tail.clone());
     let mut fleet = Fleet {
         shared,
@@ -175,7 +176,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         never = keeping => match never {},
         never = following_extent => match never {},
         never = reading_tail => match never {},
-        never = answer_questions(&fleet_broker, &tail) => match never {},
+        never = answer_questions(&fleet_broker, &tail, answering_for) => match never {},
         never = async { tokio::join!(attempts.keep_writing(), journal.keep_writing()).0 } => match never {},
         never = pusher.close_unused() => match never {},
         never = surveying => match never {},
@@ -194,15 +195,18 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     journal.write().await;
 }
 
-/// Tells whoever asks how far a lane has come that follows the tail; of others their consumers tell.
-async fn answer_questions(broker: &Broker, tail: &Tail) -> Infallible {
+/// Tells whoever asks how far a lane has come that follows the tail. Of others their consumers tell: that too is said at
+/// once, by whoever works on them, so that nobody waits for an answer.
+async fn answer_questions(broker: &Broker, tail: &Tail, owned: watch::Receiver<Owned>) -> Infallible {
     broker.until_ready().await;
     loop {
         match Questions::listen(broker).await {
             Ok(mut questions) => {
                 while let Some(question) = questions.next().await {
-                    if let Some((position, lag)) = tail.standing(&question.id) {
-                        questions.answer(question, Live { position, lag }).await;
+                    let live = tail.standing(&question.id).map(|(position, lag)| Live { position, lag });
+                    let is_ours = owned.borrow().contains_key(&Shard::of(&question.id));
+                    if live.is_some() || is_ours {
+                        questions.answer(question, live).await;
                     }
                 }
             }

@@ -2,6 +2,7 @@
 //! that comes twice.
 
 use async_nats::jetstream::{self, consumer::PullConsumer, stream::Stream};
+use domain::TargetUrl;
 use futures_util::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tests::target::Answer;
@@ -137,4 +138,17 @@ async fn events_arrive_though_somebody_removes_what_reads_for_all_or_takes_from_
     expected.push(api.post_event("a", &json!({})).await.sequence);
     eventually("all have arrived", LONG, || target.taken_count() >= expected.len()).await;
     assert_eq!(target.taken(), expected);
+}
+
+#[tokio::test]
+async fn who_asks_about_a_lane_that_does_not_follow_is_answered_by_whoever_works_on_it() {
+    let nats = Nats::start();
+    let _mer = mer_on(&nats).await;
+    let (client, unknown) = (nats.client().await, TargetUrl::parse("http://127.0.0.1:9/").unwrap().subscription_id());
+    eventually_async("it is answered", SOON, async || {
+        // Without an answer this takes longer than there is time.
+        let answer = client.request(format!("mer.live.{unknown}"), "".into()).await;
+        answer.is_ok_and(|answer| answer.payload == "null")
+    })
+    .await;
 }
