@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use async_nats::ConnectOptions;
+use async_nats::{ConnectOptions, ServerAddr};
+use percent_encoding::percent_decode_str;
 use tokio::fs;
 
 /// Who this is, for NATS.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum Credentials {
-    /// Nobody, or whom the address names.
+    /// Nobody, or whom the addresses name: `nats://user:password@host`, or `nats://token@host`.
     #[default]
     None,
     /// A `.creds` file: a JWT and the seed that belongs to it.
@@ -60,6 +61,11 @@ pub enum BadCredentials {
         /// Why.
         error: std::io::Error,
     },
+    /// The addresses name several users.
+    #[error(
+        "the addresses of the NATS servers name several users or tokens: say who this is with MER_NATS_USER or MER_NATS_TOKEN"
+    )]
+    Several,
     /// The file is not what it should be.
     #[error("{} is not {expected}", path.display())]
     Unusable {
@@ -71,6 +77,23 @@ pub enum BadCredentials {
 }
 
 impl Credentials {
+    /// Whom the addresses name. The client library goes by its options only, which hold for all servers: so all that name
+    /// somebody must name the same one.
+    pub(crate) fn in_addresses(addresses: &[ServerAddr]) -> Result<Self, BadCredentials> {
+        let mut found = addresses.iter().map(Self::in_address).filter(|credentials| *credentials != Self::None);
+        let first = found.next().unwrap_or_default();
+        if found.all(|other| other == first) { Ok(first) } else { Err(BadCredentials::Several) }
+    }
+
+    fn in_address(address: &ServerAddr) -> Self {
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        match (address.username(), address.password()) {
+            (Some(name), Some(password)) => Self::User { name: decoded(name), password: decoded(password) },
+            (Some(token), None) => Self::Token(decoded(token)),
+            (None, _) => Self::None,
+        }
+    }
+
     /// Reads what is to be read, once: a file that changes is read at the next start.
     pub(crate) async fn apply(&self, options: ConnectOptions) -> Result<ConnectOptions, BadCredentials> {
         match self {
@@ -123,6 +146,22 @@ mod tests {
         let user = Credentials::User { name: "mer".to_owned(), password: "canary".to_owned() };
         let shown = format!("{user:?} {:?}", Credentials::Token("canary".to_owned()));
         assert_eq!(shown, "User(mer) Token");
+    }
+
+    #[test]
+    fn addresses_name_one_user_or_token() {
+        let named = |urls: &[&str]| {
+            Credentials::in_addresses(&urls.iter().map(|url| url.parse().unwrap()).collect::<Vec<ServerAddr>>())
+        };
+        let user = |name: &str, password: &str| Credentials::User { name: name.into(), password: password.into() };
+        for (urls, expected) in [
+            (&["nats://a", "b:4222"] as &[_], Credentials::None),
+            (&["nats://me:p%40ss@a", "nats://me:p%40ss@b", "c"], user("me", "p@ss")),
+            (&["nats://secret@a"], Credentials::Token("secret".into())),
+        ] {
+            assert!(named(urls).unwrap() == expected, "{urls:?}");
+        }
+        assert!(matches!(named(&["nats://me:1@a", "nats://me:2@b"]), Err(BadCredentials::Several)));
     }
 
     #[test]

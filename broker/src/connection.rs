@@ -257,7 +257,11 @@ pub(crate) fn addresses_of(url: &str) -> Result<Vec<ServerAddr>, BadConfig> {
 /// Who this is, and how the server is known.
 pub(crate) async fn options_of(config: &Config) -> Result<ConnectOptions, BadConfig> {
     let options = config.tls.apply(ConnectOptions::new()).await?;
-    Ok(config.credentials.apply(options).await?.name(&config.name))
+    let options = match &config.credentials {
+        Credentials::None => Credentials::in_addresses(&addresses_of(&config.url)?)?.apply(options).await?,
+        credentials => credentials.apply(options).await?,
+    };
+    Ok(options.name(&config.name))
 }
 
 fn bad_address(url: &str, why: impl std::error::Error) -> BadConfig {

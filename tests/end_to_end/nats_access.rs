@@ -40,6 +40,20 @@ async fn mer_shows_nats_who_it_is_and_logs_no_secret() {
 }
 
 #[tokio::test]
+async fn the_address_may_say_who_it_is_and_is_logged_without_that() {
+    for (asks_for, user) in [
+        (format!("user: mer, password: \"{SECRET}\""), format!("mer:{SECRET}")),
+        (format!("token: \"{SECRET}\""), SECRET.to_owned()),
+    ] {
+        let nats = Nats::start_with(&format!("authorization {{ {asks_for} }}"));
+        let url = nats.url().replace("nats://", &format!("nats://{user}@"));
+        let mer = Mer::new(MER).set("MER_NATS_URL", url).set("MER_LOG", "debug").start().await;
+        assert_eq!(mer.api().post_event("a", &json!({})).await.sequence, 1);
+        assert!(!mer.log().contains(SECRET));
+    }
+}
+
+#[tokio::test]
 async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
     let nats = Nats::start();
     let mut mer = Mer::new(MER).set("MER_NATS_URL", nats.url()).set("MER_NATS_TLS", "true").set("MER_LOG", "debug");
