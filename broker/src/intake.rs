@@ -12,6 +12,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -44,7 +45,20 @@ pub struct Intake {
 struct Waiting {
     message: Message,
     key: Option<String>,
+    claim: Claim,
     verdict: oneshot::Sender<Verdict>,
+}
+
+/// Who decides about an event that waits: its batch, which sends it, or whoever has run out of time, who may then say that
+/// it was never sent.
+#[derive(Clone, Default)]
+struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// Answers whether nobody has it yet.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// What became of an event that waited.
@@ -55,6 +69,8 @@ enum Verdict {
     Alone(Option<Hold>),
     /// It may be in the log.
     Unknown(Unavailable),
+    /// It was not sent, and there is no time left.
+    TooLate,
 }
 
 /// While anybody has one, nothing more is taken from the line.
@@ -86,6 +102,9 @@ impl Intake {
                 alone(self.log.message_of(event)?, StoreError::Unknown).await
             }
             Verdict::Unknown(error) => Err(StoreError::Unknown(error)),
+            Verdict::TooLate => {
+                Err(StoreError::NotStored(unanswered("what came before it was not acknowledged in time")))
+            }
         }
     }
 
@@ -105,14 +124,20 @@ impl Intake {
     /// Waits in the line until it is told what became of the event, but not past the deadline.
     async fn wait(&self, message: Message, key: Option<String>, deadline: Instant) -> Verdict {
         let (verdict, told) = oneshot::channel();
+        let claim = Claim::default();
+        let waiting = Waiting { message, key, claim: claim.clone(), verdict };
         let wait = async {
-            match self.entrance.send(Waiting { message, key, verdict }).await {
+            match self.entrance.send(waiting).await {
                 Ok(()) => told.await.unwrap_or_else(|_| Verdict::Unknown(unanswered("its writer has ended"))),
                 // Nobody writes any more.
                 Err(_) => Verdict::Alone(None),
             }
         };
-        timeout_at(deadline, wait).await.unwrap_or_else(|_| Verdict::Unknown(unanswered("timed out")))
+        match timeout_at(deadline, wait).await {
+            Ok(verdict) => verdict,
+            Err(_) if claim.take() => Verdict::TooLate,
+            Err(_) => Verdict::Unknown(unanswered("timed out")),
+        }
     }
 }
 
@@ -224,7 +249,12 @@ struct Group {
 
 impl Group {
     /// Writes it, and tells each what became of it.
-    async fn write(self, log: &EventLog, hold: &Hold) {
+    async fn write(mut self, log: &EventLog, hold: &Hold) {
+        // Who has run out of time since was told that it is not stored.
+        self.members.retain(|one| one.claim.take());
+        if self.members.is_empty() {
+            return tell_alone(self.repeated, hold);
+        }
         // An attempt may be short where a repetition does no harm.
         let is_idempotent = self.members.iter().all(|one| one.key.is_some());
         let patience = if is_idempotent { IDEMPOTENT_ATTEMPT } else { STORE_DEADLINE };
@@ -311,6 +341,13 @@ mod tests {
 
     fn sorted(line: &[(usize, Option<&str>)]) -> Vec<Place> {
         places(line.iter().copied())
+    }
+
+    #[test]
+    fn an_event_is_either_sent_or_taken_back() {
+        let claim = Claim::default();
+        assert!(claim.clone().take());
+        assert!(!claim.take());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
-use tests::{Api, Nats};
+use tests::{Api, Nats, eventually_async};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -15,6 +15,9 @@ use crate::{LONG, mer_on};
 const MANY: usize = 128;
 /// How long nats-server does nothing while they do. Storing an event may take longer.
 const FREEZE: Duration = Duration::from_millis(500);
+
+/// Of which four are in a batch.
+const LARGE_BYTES: usize = 250_000;
 
 /// What is posted.
 #[derive(Default)]
@@ -154,5 +157,34 @@ async fn a_key_of_long_ago_or_a_wrong_expectation_harms_no_post_that_comes_with_
         assert!(matches!(status, 412 | 503), "{body}");
     }
     answers.extend(others);
+    check_log(&api, &answers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_runs_out_of_time_before_it_is_sent_is_told_that_it_is_not_stored() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let mut answers = pile_up_until_together(&nats, &api).await;
+    // So large that a batch has room for few of them: the others wait behind it until their time is over.
+    let padding = "x".repeat(LARGE_BYTES);
+    let began = Instant::now();
+    for round in 0.. {
+        let post = |n: usize| Post::plain(format!("large {n} of round {round} {padding}")).send(api.clone());
+        nats.freeze();
+        let late = (0..MANY).map(post).collect::<JoinSet<Answer>>().join_all().await;
+        nats.thaw();
+        assert!(late.iter().all(|answer| answer.status == 503));
+        let is_told = |answer: &Answer| answer.body.contains("It is safe to send it again");
+        let (told, unknown): (Vec<_>, Vec<_>) = late.into_iter().partition(is_told);
+        answers.extend(unknown);
+        if !told.is_empty() {
+            break;
+        }
+        assert!(began.elapsed() < LONG, "not within {LONG:?}: somebody runs out of time before it is sent");
+    }
+    // Whoever was told so is not there: the others are all that there may be.
+    eventually_async("the log answers", LONG, async || api.status("/readyz").await == Some(200)).await;
+    answers.push(Post::plain("after that".to_owned()).send(api.clone()).await);
     check_log(&api, &answers).await;
 }
