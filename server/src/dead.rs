@@ -1,5 +1,7 @@
 //! `mer dead`: events that subscriptions have given up on, and having them delivered again.
 
+use std::io::{Write, stdout};
+
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -72,7 +74,11 @@ pub(crate) async fn run(command: DeadCommand, access: &Access) -> anyhow::Result
             let page = api.json(api.request(Method::GET, &path_with("/v1/dead-letters", &pairs))).await?;
             let letter = &page["dead_letters"][0];
             anyhow::ensure!(letter["sequence"] == sequence, "there is no dead letter {sequence}");
-            println!("{}", if access.json { letter.to_string() } else { serde_json::to_string_pretty(letter)? });
+            writeln!(
+                stdout(),
+                "{}",
+                if access.json { letter.to_string() } else { serde_json::to_string_pretty(letter)? }
+            )?;
             Ok(())
         }
         DeadCommand::Redrive { id, sequences, from, to, no_wait } => {
@@ -102,7 +108,7 @@ async fn list(api: &Api, access: &Access, filter: Filter) -> anyhow::Result<()> 
         pairs.extend(after.map(|after| ("after", after.to_string())));
         let page = api.json(api.request(Method::GET, &path_with("/v1/dead-letters", &pairs))).await?;
         for letter in page["dead_letters"].as_array().into_iter().flatten() {
-            println!("{}", if access.json { letter.to_string() } else { line_of(letter) });
+            writeln!(stdout(), "{}", if access.json { letter.to_string() } else { line_of(letter) })?;
             left -= 1;
         }
         after = page["next"].as_u64();

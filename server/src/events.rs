@@ -1,6 +1,6 @@
 //! `mer events`: reading the log, and adding to it.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read, Write, stdout};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -82,7 +82,11 @@ pub(crate) async fn run(command: EventsCommand, access: &Access) -> anyhow::Resu
         EventsCommand::Ls(filter) => list(&api, access, &filter).await,
         EventsCommand::Get { sequence } => {
             let event = api.json(api.request(Method::GET, &format!("/v1/events/{sequence}"))).await?;
-            println!("{}", if access.json { event.to_string() } else { serde_json::to_string_pretty(&event)? });
+            writeln!(
+                stdout(),
+                "{}",
+                if access.json { event.to_string() } else { serde_json::to_string_pretty(&event)? }
+            )?;
             Ok(())
         }
         EventsCommand::Tail { event_type, after } => tail(&api, access, event_type, after).await,
@@ -119,7 +123,7 @@ async fn tail(api: &Api, access: &Access, event_type: Option<String>, after: Opt
     let mut lines = api.lines(request).await?;
     while let Some(line) = lines.next_line().await? {
         if let Some(event) = line.strip_prefix("data:") {
-            show(&mut std::io::stdout(), access, event.trim_start())?;
+            show(&mut stdout(), access, event.trim_start())?;
         }
     }
     anyhow::bail!("mer has ended the tail")
@@ -144,9 +148,9 @@ async fn post(api: &Api, access: &Access, event_type: &str, data: String, key: O
         response.headers().get("event-sequence").and_then(|value| value.to_str().ok()).unwrap_or("?").to_owned();
     let body: Value = response.json().await?;
     if access.json {
-        println!("{body}");
+        writeln!(stdout(), "{body}")?;
     } else {
-        println!("stored as {sequence}: {}", body["event_received"]["event"].as_str().unwrap_or_default());
+        writeln!(stdout(), "stored as {sequence}: {}", body["event_received"]["event"].as_str().unwrap_or_default())?;
     }
     Ok(())
 }

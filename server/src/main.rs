@@ -34,7 +34,7 @@ mod subs;
 mod tokens;
 mod trace;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -45,8 +45,9 @@ use config::{Cli, Command};
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     if let Command::Completions { shell } = command {
-        clap_complete::generate(shell, &mut Cli::command(), "mer", &mut std::io::stdout());
-        return ExitCode::SUCCESS;
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "mer", &mut script);
+        return ended(io::stdout().write_all(&script).map_err(Into::into));
     }
     let log = match &command {
         Command::Serve(options) => options.log.clone(),
@@ -80,11 +81,23 @@ fn main() -> ExitCode {
             Command::Completions { .. } => Ok(()),
         }
     });
+    ended(result)
+}
+
+/// Says what went wrong, if anything did.
+fn ended(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has had enough, as `head` has.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mer: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether it is that nobody reads standard output any more.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -1,5 +1,6 @@
 //! `mer subs`: what is registered, and how it stands.
 
+use std::io::{Write, stdout};
 use std::time::Duration;
 
 use anyhow::bail;
@@ -106,10 +107,11 @@ pub(crate) async fn run(command: SubsCommand, access: &Access) -> anyhow::Result
         SubsCommand::Ls { group } => list(&api, access, group).await,
         SubsCommand::Get { id } => {
             let subscription = api.json(api.request(Method::GET, &path_of(&id)?)).await?;
-            println!(
+            writeln!(
+                stdout(),
                 "{}",
                 if access.json { subscription.to_string() } else { serde_json::to_string_pretty(&subscription)? }
-            );
+            )?;
             Ok(())
         }
         SubsCommand::Add { target, types, from, count } => {
@@ -125,7 +127,11 @@ pub(crate) async fn run(command: SubsCommand, access: &Access) -> anyhow::Result
             let request =
                 api.request(Method::POST, "/register_for_events/").json(&json!({"events_to_register": events}));
             let answer = api.json(request).await?;
-            println!("{}", if access.json { answer.to_string() } else { format!("registered as {}", id_of(&target)?) });
+            writeln!(
+                stdout(),
+                "{}",
+                if access.json { answer.to_string() } else { format!("registered as {}", id_of(&target)?) }
+            )?;
             Ok(())
         }
         SubsCommand::Rm { id } => {
@@ -140,7 +146,7 @@ pub(crate) async fn run(command: SubsCommand, access: &Access) -> anyhow::Result
             let request = api.request(Method::POST, &format!("{}/rotate-secret", path_of(&id)?)).json(&body);
             let answer = api.json(request).await?;
             let shown = ["secret", "public_key"].iter().find_map(|name| answer[name].as_str()).unwrap_or_default();
-            println!("{}", if access.json { answer.to_string() } else { shown.to_owned() });
+            writeln!(stdout(), "{}", if access.json { answer.to_string() } else { shown.to_owned() })?;
             Ok(())
         }
         SubsCommand::Attempts { id, failed, limit } => attempts(&api, access, &id, failed, limit).await,
@@ -186,14 +192,14 @@ async fn test(api: &Api, access: &Access, id: &str) -> anyhow::Result<()> {
     let answer = api.json(api.request(Method::POST, &format!("{}/test", path_of(id)?))).await?;
     let outcome = &answer["outcome"];
     if access.json {
-        println!("{answer}");
+        writeln!(stdout(), "{answer}")?;
     }
     match (outcome.is_null(), outcome["error"].as_str()) {
         (true, _) => bail!("nothing has come of it yet: does a dispatcher run?"),
         (false, Some(error)) => bail!("{error} {}", shown(&outcome["answer"])),
         (false, None) if access.json => Ok(()),
         (false, None) => {
-            println!("answered {} in {} ms", outcome["code"], outcome["duration_ms"]);
+            writeln!(stdout(), "answered {} in {} ms", outcome["code"], outcome["duration_ms"])?;
             Ok(())
         }
     }
@@ -209,8 +215,9 @@ async fn attempts(api: &Api, access: &Access, id: &str, failed: bool, limit: usi
     for attempt in answer["attempts"].as_array().into_iter().flatten() {
         let text = |name: &str| attempt[name].as_str().unwrap_or_default();
         match (access.json, attempt["error"].as_str()) {
-            (true, _) => println!("{attempt}"),
-            (false, error) => println!(
+            (true, _) => writeln!(stdout(), "{attempt}")?,
+            (false, error) => writeln!(
+                stdout(),
                 "{}  {:>8}  attempt {}  {} ms  {} {}",
                 text("at"),
                 attempt["sequence"],
@@ -218,7 +225,7 @@ async fn attempts(api: &Api, access: &Access, id: &str, failed: bool, limit: usi
                 attempt["duration_ms"],
                 error.unwrap_or("delivered"),
                 shown(&attempt["answer"]),
-            ),
+            )?,
         }
     }
     Ok(())
@@ -248,7 +255,7 @@ pub(crate) async fn follow(api: &Api, access: &Access, path: &str, started: &Val
 /// One subscription in a line, or as JSON.
 pub(crate) fn show(access: &Access, subscription: &Value) -> anyhow::Result<()> {
     if access.json {
-        println!("{subscription}");
+        writeln!(stdout(), "{subscription}")?;
         return Ok(());
     }
     let status = &subscription["status"];
@@ -266,7 +273,7 @@ pub(crate) fn show(access: &Access, subscription: &Value) -> anyhow::Result<()> 
     if let Some(error) = status["last_attempt"]["error"].as_str() {
         line = format!("{line}  ({error})");
     }
-    println!("{line}");
+    writeln!(stdout(), "{line}")?;
     Ok(())
 }
 

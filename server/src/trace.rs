@@ -1,5 +1,7 @@
 //! `mer trace`: a transaction's events in order, with which URL got each when.
 
+use std::io::{Write, stdout};
+
 use anyhow::Context;
 use domain::{EventType, TypePattern};
 use reqwest::Method;
@@ -27,13 +29,13 @@ pub(crate) async fn run(transaction: &str, access: &Access) -> anyhow::Result<()
         let deliveries: Vec<Value> =
             subscribers.iter().filter_map(|subscriber| subscriber.delivery_of(event)).collect();
         if access.json {
-            println!("{}", json!({"event": event, "deliveries": deliveries}));
+            writeln!(stdout(), "{}", json!({"event": event, "deliveries": deliveries}))?;
             continue;
         }
         let text = |name: &str| event[name].as_str().unwrap_or_default();
-        println!("{:>8}  {}  {}  {}", event["sequence"], text("time"), text("type"), event["data"]);
+        writeln!(stdout(), "{:>8}  {}  {}  {}", event["sequence"], text("time"), text("type"), event["data"])?;
         for delivery in &deliveries {
-            println!("          {}", line_of(delivery));
+            writeln!(stdout(), "          {}", line_of(delivery))?;
         }
     }
     Ok(())

@@ -131,3 +131,29 @@ fn completions_are_printed() {
     let output = Command::new(MER).args(["completions", "bash"]).output().unwrap();
     assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("_mer()"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_whose_reader_has_gone_ends_quietly() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let target = Target::start().await;
+    let url = target.url("/");
+    mer.api().register(&url, &["a"], &json!({})).await;
+    mer.api().post_event("a", &json!({})).await;
+    eventually("it is attempted", SOON, || said(&mer, &["subs", "attempts", &url]).lines().count() == 1).await;
+    let commands = [
+        &["subs", "attempts", &url] as &[_],
+        &["subs", "ls"],
+        &["subs", "get", &url],
+        &["events", "ls"],
+        &["completions", "bash"],
+    ];
+    for arguments in commands {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(MER);
+        command.args(arguments).env_clear().env("MER_URL", mer.url()).stdin(Stdio::null()).stdout(writer);
+        let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
