@@ -2,8 +2,9 @@
 //!
 //! Its states are methods: [`Worker::set_up`] brings what was asked for, what was written and the consumer together;
 //! `Worker::deliver` (in `reading`) reads the feed into a `window` and settles what the target has; `trying` has it take
-//! what is in the window, however often that must be tried; `source` is where it reads; [`Worker::rest`] waits while nothing is to be done;
-//! [`Worker::clear_away`] ends it all. Whatever goes wrong with NATS, the worker sets up again from its position.
+//! what is in the window, however often that must be tried; `source` is where it reads; [`Worker::rest`] waits while
+//! nothing is to be done; [`Worker::clear_away`] ends it all. Whatever goes wrong with NATS, the worker sets up again from
+//! its position.
 
 use std::sync::Arc;
 use std::time::Duration;
