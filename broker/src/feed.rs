@@ -171,32 +171,27 @@ impl Feeds {
         Ok(Feed { messages: Numbered { messages, next_number }, backlog, is_replicated })
     }
 
-    /// Has a lane's consumer show where the lane is, for whoever looks at consumers, while nobody reads it. Answers the
-    /// epoch that the consumer was made for.
-    pub async fn show(&self, want: &Want<'_>) -> Result<String, Unavailable> {
+    /// Has a lane's consumer show where the lane is, for whoever looks at consumers, while nobody reads it.
+    pub async fn show(&self, want: &Want<'_>) -> Result<(), Unavailable> {
         let objects = self.broker.objects()?;
         let events = &objects.events;
         let found = find(events, want.id).await?;
-        let config = config(want, found.as_ref());
+        let mut config = config(want, found.as_ref());
         let same = found.filter(|info| info.config.filter_subjects == config.filter_subjects);
-        let (mut consumer, epoch): (PullConsumer, _) = match same {
-            Some(info) => {
-                let epoch = info.config.metadata.get(EPOCH).cloned().unwrap_or_default();
-                if stands_at(&info, want.position) {
-                    return Ok(epoch);
-                }
+        let mut consumer: PullConsumer = match same {
+            Some(info) if stands_at(&info, want.position) => return Ok(()),
+            Some(_) => {
                 let found = events.get_consumer(want.id.as_str()).await;
-                (found.map_err(|error| Unavailable::new("looking for a consumer", error))?, epoch)
+                found.map_err(|error| Unavailable::new("looking for a consumer", error))?
             }
             None => {
                 self.remove(want.id).await?;
-                let mut config = config;
                 config.metadata.insert(EPOCH.to_owned(), NO_EPOCH.to_owned());
-                (events.create_consumer(config).await.during("making a consumer")?, NO_EPOCH.to_owned())
+                events.create_consumer(config).await.during("making a consumer")?
             }
         };
         consumer.reset(Some(want.position + 1)).await.during("resetting a consumer")?;
-        Ok(epoch)
+        Ok(())
     }
 
     /// Whether there is nothing in the log, for now, that this feed lets through and has not given.
