@@ -1,4 +1,4 @@
-//! Reading a key of a bucket from its stream's leader.
+//! Reading a key of a bucket from its stream's leader, and what its value is.
 //!
 //! A bucket's ordinary read may be answered by any replica, with what it was a moment ago. Who acts on what it wrote
 //! itself, or on what the process before it wrote, asks the leader.
@@ -7,11 +7,26 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use crate::error::{During, Unavailable};
 
 /// The headers by which a bucket marks a key as deleted, and the server one that has expired.
 const MARKERS: [&str; 2] = ["KV-Operation", "Nats-Marker-Reason"];
+
+/// A value that is not what mer writes. It is not shown, and neither is what serde says of it, as that repeats what stands
+/// there: a URL or a secret, perhaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is not what mer writes (line {line}, column {column}): write it anew, or remove it")]
+pub(crate) struct Unreadable {
+    line: usize,
+    column: usize,
+}
+
+/// What a value is.
+pub(crate) fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unreadable> {
+    serde_json::from_slice(value).map_err(|error| Unreadable { line: error.line(), column: error.column() })
+}
 
 /// Whether a message says that its key holds nothing.
 pub(crate) fn is_marker(headers: Option<&HeaderMap>) -> bool {
@@ -27,5 +42,26 @@ pub(crate) async fn read(bucket: &Store, key: &str, what: &'static str) -> Resul
         }
         Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok((0, None)),
         Err(error) => Err(error).during(what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::Subscription;
+
+    #[test]
+    fn what_is_wrong_with_a_value_is_told_without_it() {
+        for value in [
+            r#"{"url": "canary", "entries": {}}"#,
+            r#"{"url": "http://h/", "entries": "canary"}"#,
+            r#"{"url": "http://h/", "entries": {}, "secrets": ["canary"]}"#,
+            r#"{"url": "http://h/", "entries": {}, "delivery": {"mode": "canary"}}"#,
+            "canary",
+        ] {
+            let error = parse::<Subscription>(value.as_bytes()).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+        }
+        assert!(parse::<Subscription>(br#"{"url": "http://h/", "entries": {}}"#).is_ok());
     }
 }

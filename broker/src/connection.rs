@@ -265,7 +265,7 @@ pub(crate) async fn options_of(config: &Config) -> Result<ConnectOptions, BadCon
 }
 
 fn bad_address(url: &str, why: impl std::error::Error) -> BadConfig {
-    BadConfig::Address { url: redacted(url), why: why.to_string() }
+    BadConfig::Address { url: last_host_of(url).to_owned(), why: why.to_string() }
 }
 
 fn note(link: &watch::Sender<Link>, event: &Event) {
@@ -285,6 +285,12 @@ fn note(link: &watch::Sender<Link>, event: &Event) {
     }
 }
 
+/// What surely is no password, of what may be no list of addresses: whether a comma or an `@` ends something or stands in
+/// a password nobody knows.
+fn last_host_of(text: &str) -> &str {
+    text.rsplit_once('@').map_or(text, |(_, host)| host)
+}
+
 /// Addresses without user and password.
 pub(crate) fn redacted(url: &str) -> String {
     let without_user = |address: &str| match address.rsplit_once('@') {
@@ -292,4 +298,20 @@ pub(crate) fn redacted(url: &str) -> String {
         None => address.to_owned(),
     };
     url.split(',').map(without_user).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_none_is_told_without_a_password() {
+        for url in ["nats://u:canary,canary@host", "nats://u:can:ary@canary@host:x", "u:canary@h,nats://u:canary@ho st"]
+        {
+            let error = addresses_of(url).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+        }
+        assert!(addresses_of("no port:x").unwrap_err().to_string().contains("no port:x"));
+        assert_eq!(redacted("nats://u:canary@h1,nats://h2,u:canary@h3:1"), "h1,nats://h2,h3:1");
+    }
 }

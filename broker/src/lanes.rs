@@ -31,7 +31,7 @@ impl Lanes {
         const WHAT: &str = "reading a lane's state";
         let objects = self.broker.objects()?;
         let (revision, value) = bucket::read(&objects.lanes, id.as_str(), WHAT).await?;
-        Ok((revision, value.map(|value| serde_json::from_slice(&value).during(WHAT)).transpose()?))
+        Ok((revision, value.map(|value| bucket::parse(&value).during(WHAT)).transpose()?))
     }
 
     /// Writes a lane's state, if it is still at the revision that was read; answers the new one when it is stored.

@@ -87,7 +87,7 @@ impl Subscriptions {
         const WHAT: &str = "reading a subscription";
         let objects = self.broker.objects()?;
         let (revision, value) = bucket::read(&objects.subscriptions, id.as_str(), WHAT).await?;
-        let subscription = value.map(|value| serde_json::from_slice(&value).during(WHAT)).transpose()?;
+        let subscription = value.map(|value| bucket::parse(&value).during(WHAT)).transpose()?;
         Ok(Current { revision, subscription })
     }
 
@@ -178,7 +178,7 @@ fn change_of(entry: &kv::Entry) -> Option<Change> {
         }
     };
     let subscription = match entry.operation {
-        Operation::Put => match serde_json::from_slice(&entry.value) {
+        Operation::Put => match bucket::parse(&entry.value) {
             Ok(subscription) => Some(subscription),
             Err(error) => {
                 tracing::error!(%id, %error, "subscription.unreadable");

@@ -20,7 +20,8 @@ pub struct FieldError {
     /// Where the fault is.
     #[serde(flatten)]
     pub place: Place,
-    /// What is wrong, with the value, and what is expected.
+    /// What is wrong, and what is expected. Of values only those of types, patterns and ids are repeated: any other one may
+    /// be secret, and land in somebody's log with this.
     pub detail: String,
 }
 

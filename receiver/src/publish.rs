@@ -129,8 +129,7 @@ async fn cloud_events(receiver: &Receiver, headers: &HeaderMap, body: Body) -> R
     let media_type = media_type.trim().to_ascii_lowercase();
     let is_batch = matches!(media_type.as_str(), BATCH | NDJSON);
     if media_type.starts_with("application/cloudevents") && !matches!(media_type.as_str(), BATCH | STRUCTURED) {
-        let detail =
-            format!("CloudEvents come as {STRUCTURED}, {BATCH}, {NDJSON} or in binary mode, not as `{media_type}`");
+        let detail = format!("CloudEvents come as {STRUCTURED}, {BATCH}, {NDJSON} or in binary mode");
         return Err(Refusal::Body(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)));
     }
     let limit = if is_batch { receiver.max_body_bytes.saturating_mul(BATCH_BODIES) } else { receiver.max_body_bytes };

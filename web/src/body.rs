@@ -88,7 +88,8 @@ fn check_is_json(headers: &HeaderMap) -> Result<(), Problem> {
     if is_json && is_utf8 {
         return Ok(());
     }
-    let detail = format!("the content type is `{value}`; send JSON in UTF-8 with `Content-Type: application/json`");
+    // It is not repeated: what stands in a header may be secret.
+    let detail = "the content type is not that of JSON in UTF-8; send it with `Content-Type: application/json`";
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
 }
 
