@@ -6,6 +6,7 @@ use crate::event_data;
 use crate::event_type::EventType;
 use crate::header_value;
 use crate::stamp::Stamp;
+use crate::trace_parent::TraceParent;
 
 /// Header names: CloudEvents attributes in binary mode (HTTP and NATS binding alike), and what mer adds.
 pub mod header {
@@ -119,6 +120,16 @@ impl Event {
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
     }
+
+    /// Its id, in header form: one line, whoever gave it.
+    pub fn id(&self) -> &str {
+        self.header(header::ID).unwrap_or_default()
+    }
+
+    /// The trace that it belongs to, if it names one.
+    pub fn trace_id(&self) -> Option<&str> {
+        Some(TraceParent::parse(self.header(header::TRACEPARENT)?)?.trace_id())
+    }
 }
 
 /// Whether a media type is that of JSON.
@@ -186,6 +197,7 @@ mod tests {
         assert_eq!(given.time, Stamp::parse("2020-01-01T00:00:00Z").unwrap());
         assert_eq!(given.header("ce-shop"), Some("gr%C3%B6%C3%9Fe"));
         assert!(given.header(header::TRACEPARENT).is_some());
+        assert_eq!((given.id(), given.trace_id()), ("a%20b", Some("0af7651916cd43dd8448eb211c80319c")));
         assert!(given.header(header::SEQUENCE).is_none());
         assert!(!format!("{:?}", given.headers).contains("secret"));
     }

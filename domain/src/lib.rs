@@ -5,6 +5,7 @@
 //! - [`cloud_event`]: an event as other systems send it.
 //! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event
 //!   as it stands in the log.
+//! - [`trace_parent`]: which trace an event belongs to.
 //! - [`target_url`], [`attributes`], [`registration`]: what a registration says, parsed with every fault named.
 //! - [`delivery_settings`]: how events are delivered to one URL.
 //! - [`event_view`]: an event as it is read by a user; [`structured_event`]: as a delivery of many has it.
@@ -39,6 +40,7 @@ pub mod structured_event;
 pub mod subscription;
 pub mod subscription_request;
 pub mod target_url;
+pub mod trace_parent;
 pub mod type_pattern;
 pub mod webhook_secret;
 pub mod webhook_signature;
@@ -58,5 +60,6 @@ pub use signing_secret::SigningSecret;
 pub use stamp::{Stamp, StampClock};
 pub use subscription::{Entry, Subscription};
 pub use target_url::{SubscriptionId, TargetUrl};
+pub use trace_parent::TraceParent;
 pub use type_pattern::TypePattern;
 pub use webhook_secret::{SecretType, WebhookSecret};

@@ -23,7 +23,7 @@ use web::{Problem, query};
 
 use crate::Receiver;
 use crate::error::Refusal;
-use crate::request::{event_type_of, idempotency_key_of, traceparent_of};
+use crate::request::{event_type_of, idempotency_key_of, note_stored, traceparent_of};
 use crate::schema;
 
 /// The source of the events that come in as plain JSON.
@@ -181,10 +181,7 @@ async fn store(receiver: &Receiver, events: Vec<NewEvent>) -> Result<Response, R
     let stored = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
     let mut receipts = Vec::with_capacity(events.len());
     for (event, stored) in events.iter().zip(stored) {
-        tracing::debug!(
-            event_type = %event.event_type, id = event.id, sequence = stored.sequence, duplicate = stored.is_duplicate,
-            "event.stored"
-        );
+        note_stored(event, stored);
         receipts.push(receipt(receiver, event, stored).await?);
     }
     Ok((StatusCode::CREATED, axum::Json(json!({ "events": receipts }))).into_response())

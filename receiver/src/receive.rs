@@ -18,7 +18,7 @@ use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
 use crate::Receiver;
 use crate::error::Refusal;
-use crate::request::{event_type_of, idempotency_key_of, stored_event, traceparent_of};
+use crate::request::{event_type_of, idempotency_key_of, note_stored, stored_event, traceparent_of};
 use crate::schema;
 
 /// The source of the events that come in by this call.
@@ -98,10 +98,7 @@ async fn receive(
     let storing = async { receiver.intake.store(&event).await.map(|stored| [stored]) };
     let stored = receiver.metrics.storing(storing).await;
     let [stored] = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
-    tracing::debug!(
-        event_type = %event.event_type, id = event.id, sequence = stored.sequence, duplicate = stored.is_duplicate,
-        "event.stored"
-    );
+    note_stored(&event, stored);
     let receipt = if stored.is_duplicate { first_receipt(receiver, stored.sequence).await? } else { None };
     let receipt = receipt.unwrap_or_else(|| Receipt {
         event_type: event.event_type.to_string(),

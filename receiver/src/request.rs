@@ -1,10 +1,10 @@
-//! What the calls that store events read out of a request alike.
+//! What the calls that store events do alike: read out of a request, and log.
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use broker::store::StoreError;
+use broker::store::{NewEvent, StoreError, Stored};
 use domain::event::header;
-use domain::{Event, EventType, FieldError};
+use domain::{Event, EventType, FieldError, TraceParent, header_value};
 use http::HeaderMap;
 
 use crate::Receiver;
@@ -20,6 +20,15 @@ const MAX_TRACEPARENT_BYTES: usize = 128;
 pub(crate) async fn stored_event(receiver: &Receiver, sequence: u64) -> Result<Option<Event>, Refusal> {
     let found = receiver.log.get(sequence).await;
     found.map_err(|error| Refusal::Store { error: StoreError::Unknown(error), is_idempotent: true })
+}
+
+/// Says in the log that an event is stored: under which id, as the header `ce-id` has it, and in which trace.
+pub(crate) fn note_stored(event: &NewEvent, stored: Stored) {
+    tracing::debug!(
+        event_type = %event.event_type, event_id = &*header_value::encode(&event.id),
+        trace_id = event.traceparent.as_deref().and_then(TraceParent::parse).map(|parent| parent.trace_id()),
+        sequence = stored.sequence, duplicate = stored.is_duplicate, "event.stored"
+    );
 }
 
 pub(crate) fn event_type_of(path: Result<Path<String>, PathRejection>) -> Result<EventType, Refusal> {

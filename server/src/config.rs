@@ -19,6 +19,7 @@ use crate::dead::DeadCommand;
 use crate::events::EventsCommand;
 use crate::events_limits::EventsLimits;
 use crate::healthcheck::Healthcheck;
+use crate::log::LogFormat;
 use crate::subs::SubsCommand;
 
 /// Keeps every replica of a microservice in sync: events in by HTTP, stored in NATS JetStream, pushed in order.
@@ -120,9 +121,14 @@ pub(crate) struct Options {
     #[arg(long, env = "MER_DATA_DIR", default_value = "mer-data")]
     pub(crate) data_dir: PathBuf,
 
-    /// What to log, as tracing's filter directives: info, debug, mer=debug,dispatcher=trace
+    /// What to log, as tracing's filter directives: info, debug, mer=debug,dispatcher=trace. Crates that are not mer's own
+    /// say nothing below info, whatever stands here
     #[arg(long, env = "MER_LOG", default_value = "info,async_nats=warn")]
     pub(crate) log: String,
+
+    /// What a line of the log looks like
+    #[arg(long, env = "MER_LOG_FORMAT", value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
 
     /// Copies of each stream and bucket, when they are made: 1, 3 or 5
     #[arg(long, env = "MER_REPLICAS", default_value_t = 1, value_parser = replicas)]

@@ -1,6 +1,7 @@
 //! `mer`: one binary, many roles.
 //!
 //! - [`config`], [`events_limits`]: flags and environment variables.
+//! - [`log`]: what is logged, and how.
 //! - [`serve`]: the roles of one process, started, watched and stopped together.
 //! - [`door`]: the way in, before and after the roles are there.
 //! - [`tokens`]: who may do what, out of the tokens file; [`auth`]: asked at each request.
@@ -26,6 +27,7 @@ mod events;
 mod events_limits;
 mod healthcheck;
 mod hello;
+mod log;
 mod metrics;
 mod ops;
 mod overload;
@@ -34,13 +36,13 @@ mod subs;
 mod tokens;
 mod trace;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use tracing_subscriber::EnvFilter;
 
 use config::{Cli, Command};
+use log::LogFormat;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
@@ -49,15 +51,13 @@ fn main() -> ExitCode {
         clap_complete::generate(shell, &mut Cli::command(), "mer", &mut script);
         return ended(io::stdout().write_all(&script).map_err(Into::into));
     }
-    let log = match &command {
-        Command::Serve(options) => options.log.clone(),
+    let (directives, format) = match &command {
+        Command::Serve(options) => (options.log.as_str(), options.log_format),
         // What a connection says while it is looked at is in what is found.
-        Command::Check(_) => "warn,async_nats=off".to_owned(),
-        _ => "warn".to_owned(),
+        Command::Check(_) => ("warn,async_nats=off", LogFormat::Text),
+        _ => ("warn", LogFormat::Text),
     };
-    let filter = EnvFilter::try_new(&log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let in_colour = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(in_colour).init();
+    log::start(directives, format);
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("tls.provider_already_installed");
     }

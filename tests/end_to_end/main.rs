@@ -21,6 +21,7 @@ mod faults;
 mod gaps;
 mod idempotency;
 mod limits;
+mod logs;
 mod metrics;
 mod modes;
 mod nats_access;

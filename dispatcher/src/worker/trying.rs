@@ -124,7 +124,11 @@ impl Worker {
         run.lane.last_attempt = Some(attempt);
         if verdict == Verdict::Delivered {
             let events = landed.load.len();
-            tracing::debug!(id = %self.id, sequence, events, attempts, %outcome, duration_ms, "delivery.attempted");
+            let event = || run.window.event(sequence);
+            tracing::debug!(
+                id = %self.id, sequence, event_id = event().map(Event::id), trace_id = event().and_then(Event::trace_id),
+                events, attempts, %outcome, duration_ms, "delivery.attempted"
+            );
             self.manners.resumed_after = None;
             run.window.landed(&landed.load, Stage::Taken);
             for sequence in &landed.load {
@@ -152,8 +156,9 @@ impl Worker {
         self.acknowledge(run).await?;
         let wait = self.shared.backoff.wait(landed.attempt, rand::random()).max(after.unwrap_or_default());
         let error = landed.outcome.as_ref().map(ToString::to_string).unwrap_or_default();
+        let event = || run.window.event(sequence);
         tracing::warn!(
-            id = %self.id, sequence, events = landed.load.len(), attempts = landed.attempt, outcome = error,
+            id = %self.id, sequence, event_id = event().map(Event::id), trace_id = event().and_then(Event::trace_id), events = landed.load.len(), attempts = landed.attempt, outcome = error,
             duration_ms = landed.duration.as_millis(), retry_in_ms = wait.as_millis(), "delivery.attempted"
         );
         let mut failure = Failure {
@@ -168,7 +173,10 @@ impl Worker {
         match landed.load.as_slice() {
             [sequence] if is_exhausted => run.window.set(*sequence, Stage::Exhausted),
             _ if is_exhausted => {
-                tracing::warn!(id = %self.id, sequence, events = landed.load.len(), "delivery.batch_taken_apart");
+                tracing::warn!(
+                    id = %self.id, sequence, event_id = event().map(Event::id),
+                    trace_id = event().and_then(Event::trace_id), events = landed.load.len(), "delivery.batch_taken_apart"
+                );
                 failure.attempts = 0;
                 run.window.take_apart();
             }
@@ -245,14 +253,20 @@ impl Worker {
                 return Ok(Some(Next::End));
             }
             let Err(error) = self.shared.dead_letters.add(&letter, &name, may_be_there).await else { break };
-            tracing::error!(id = %self.id, sequence, %error, "dead_letter.not_written");
+            tracing::error!(
+                id = %self.id, sequence, event_id = event.id(), trace_id = event.trace_id(), %error,
+                "dead_letter.not_written"
+            );
             may_be_there = true;
             let until = Instant::now() + self.shared.backoff.wait(tries, rand::random());
             if let Some(next) = self.hold(run, until).await {
                 return Ok(Some(next));
             }
         }
-        tracing::error!(id = %self.id, sequence, attempts = letter.attempts, "dead_letter.written");
+        tracing::error!(
+            id = %self.id, sequence, event_id = event.id(), trace_id = event.trace_id(), attempts = letter.attempts,
+            "dead_letter.written"
+        );
         self.meter.buried();
         run.window.set(sequence, Stage::Buried);
         self.settle(run).await
@@ -260,7 +274,11 @@ impl Worker {
 
     async fn stop(&mut self, run: &mut Run, why: Why, sequence: u64) -> Result<Next, Unavailable> {
         run.lane.stop(&run.asked, why, sequence, Stamp::now());
-        tracing::warn!(id = %self.id, sequence, ?why, "lane.stopped");
+        let event = || run.window.event(sequence);
+        tracing::warn!(
+            id = %self.id, sequence, event_id = event().map(Event::id), trace_id = event().and_then(Event::trace_id), ?why,
+            "lane.stopped"
+        );
         self.write(&mut run.lane).await?;
         Ok(Next::SetUp)
     }

@@ -159,6 +159,11 @@ impl<D> Window<D> {
         self.slots.get(at)
     }
 
+    /// The event that is to be delivered at a sequence, if one is.
+    pub(super) fn event(&self, sequence: u64) -> Option<&Event> {
+        Some(&*self.get(sequence)?.load.as_ref()?.event)
+    }
+
     /// Whether another message is to be read.
     pub(super) fn wants_more(&self) -> bool {
         !self.is_closed
