@@ -16,6 +16,7 @@ use broker::positions::Positions;
 use broker::subscriptions::{Change, Changes, Current, Snapshot, Subscriptions};
 use broker::{Broker, Unavailable};
 use domain::{SealingKeys, Shard, Subscription, SubscriptionId};
+use spans::Tracer;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval_at, sleep, timeout};
@@ -63,6 +64,8 @@ pub struct Dispatcher {
     pub lease: Duration,
     /// What it counts.
     pub metrics: Metrics,
+    /// Begins a span for each attempt.
+    pub tracer: Tracer,
 }
 
 /// What every lane's worker shares.
@@ -85,6 +88,7 @@ pub(crate) struct Shared {
     pub(crate) tail: Arc<Tail>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) metrics: Metrics,
+    pub(crate) tracer: Tracer,
 }
 
 /// What a lane is to deliver; `None`: nothing any more.
@@ -111,7 +115,7 @@ struct Known {
 /// Runs a lane for every subscription until `shutdown`; then lets requests under way end.
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     sabotage::declare();
-    let Dispatcher { broker, pusher, secret_keys, max_deliveries, grace, lease: ttl, metrics } = dispatcher;
+    let Dispatcher { broker, pusher, secret_keys, max_deliveries, grace, lease: ttl, metrics, tracer } = dispatcher;
     let (lease, running) = (Lease::new(), Running::default());
     let (mut tenure, owned) = Tenure::new(Leases::new(broker.clone()), ttl, lease.clone(), running.clone());
     metrics.shows(owned.clone(), lease.clone());
@@ -136,6 +140,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         tail: tail.clone(),
         journal: journal.clone(),
         metrics: metrics.clone(),
+        tracer,
         broker: broker.clone(),
     };
     let fleet_broker = broker.clone();

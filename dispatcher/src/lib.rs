@@ -9,7 +9,7 @@
 //! - `extent`: where the log begins and ends, so that what retention removes is noticed.
 //! - `tail`: the end of the log, read once for all lanes that have caught up; `journal`: how far those have come.
 //! - `attempts`: what came of attempts, collected and written once a second.
-//! - [`metrics`]: what is counted, and what lanes show of themselves.
+//! - [`metrics`]: what is counted, and what lanes show of themselves; `span`: what a collector of traces is told.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
 //! - [`verdict`], `retry_after`, [`backoff`]: what an answer means, and how long to wait: pure.
 //! - `sabotage`: ways to break all this, in builds for tests that show that it would be noticed.
@@ -32,6 +32,7 @@ mod resolver;
 mod retry_after;
 mod sabotage;
 pub mod signer;
+mod span;
 mod tail;
 mod tenure;
 mod transactions;

@@ -54,6 +54,16 @@ impl Reason {
         Self::MayBeStored,
     ];
 
+    /// Why an event was not stored, or not surely.
+    pub(crate) fn of(error: &StoreError) -> Self {
+        match error {
+            StoreError::TooLarge { .. } => Self::TooLarge,
+            StoreError::WrongLast { .. } => Self::WrongLast,
+            StoreError::NotStored(_) => Self::NotStored,
+            StoreError::Unknown(_) => Self::MayBeStored,
+        }
+    }
+
     /// As a label.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -87,12 +97,7 @@ impl Refusal {
             },
             Self::Request(_) | Self::Data(NotEventData::Unacceptable(_)) => Reason::Unacceptable,
             Self::Data(_) => Reason::Malformed,
-            Self::Store { error, .. } => match error {
-                StoreError::TooLarge { .. } => Reason::TooLarge,
-                StoreError::WrongLast { .. } => Reason::WrongLast,
-                StoreError::NotStored(_) => Reason::NotStored,
-                StoreError::Unknown(_) => Reason::MayBeStored,
-            },
+            Self::Store { error, .. } => Reason::of(error),
         }
     }
 

@@ -3,9 +3,9 @@
 //! - [`receive`]: the seed's `POST /receive_event/{type}`.
 //! - [`publish`]: `POST /v1/events`: JSON, and CloudEvents in every mode.
 //! - [`query`]: `GET /v1/events`: pages, NDJSON, and live.
-//! - `request`: what they read out of a request alike.
+//! - `request`: what they do alike.
 //! - [`schema`]: what they read and answer, for OpenAPI.
-//! - [`metrics`]: what is counted.
+//! - [`metrics`]: what is counted; `span`: what a collector of traces is told.
 //! - [`error`]: what can go wrong, and whether it is safe to send again.
 //!
 //! It must not know the registrar, the dispatcher, or who gets an event.
@@ -17,6 +17,7 @@ pub mod query;
 pub mod receive;
 mod request;
 pub mod schema;
+mod span;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use axum::routing::post;
 use broker::event_log::EventLog;
 use broker::intake::Intake;
 use domain::StampClock;
+use spans::Tracer;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -43,6 +45,8 @@ pub struct Receiver {
     pub clock: StampClock,
     /// What it counts.
     pub metrics: Metrics,
+    /// Begins a span for each event that is stored.
+    pub tracer: Tracer,
     /// Ends the tails when mer stops.
     pub shutdown: CancellationToken,
 }

@@ -24,7 +24,7 @@ use web::{Problem, query};
 use crate::Receiver;
 use crate::error::Refusal;
 use crate::request::{event_type_of, idempotency_key_of, note_stored, traceparent_of};
-use crate::schema;
+use crate::{schema, span};
 
 /// The source of the events that come in as plain JSON.
 const SOURCE: &str = "/v1/events";
@@ -169,7 +169,8 @@ async fn cloud_events(receiver: &Receiver, headers: &HeaderMap, body: Body) -> R
     store(receiver, new).await
 }
 
-async fn store(receiver: &Receiver, events: Vec<NewEvent>) -> Result<Response, Refusal> {
+async fn store(receiver: &Receiver, mut events: Vec<NewEvent>) -> Result<Response, Refusal> {
+    let spans = span::begin(&receiver.tracer, &mut events);
     let is_idempotent = events.iter().all(|event| event.idempotency_key.is_some());
     let storing = async {
         match events.as_slice() {
@@ -178,6 +179,7 @@ async fn store(receiver: &Receiver, events: Vec<NewEvent>) -> Result<Response, R
         }
     };
     let stored = receiver.metrics.storing(storing).await;
+    span::end(spans, &stored);
     let stored = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
     let mut receipts = Vec::with_capacity(events.len());
     for (event, stored) in events.iter().zip(stored) {

@@ -1,5 +1,6 @@
 //! `POST /receive_event/{type}`: the seed's call.
 
+use std::slice;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -19,7 +20,7 @@ use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 use crate::Receiver;
 use crate::error::Refusal;
 use crate::request::{event_type_of, idempotency_key_of, note_stored, stored_event, traceparent_of};
-use crate::schema;
+use crate::{schema, span};
 
 /// The source of the events that come in by this call.
 const SOURCE: &str = "/receive_event";
@@ -81,7 +82,7 @@ async fn receive(
 
     let time = receiver.clock.next(Stamp::now());
     let (transaction_id, data) = data.into_transaction(&time.to_string());
-    let event = NewEvent {
+    let mut event = NewEvent {
         event_type,
         id: Uuid::now_v7().to_string(),
         source: SOURCE.to_owned(),
@@ -94,9 +95,11 @@ async fn receive(
         idempotency_key,
         data,
     };
+    let spans = span::begin(&receiver.tracer, slice::from_mut(&mut event));
     let is_idempotent = event.idempotency_key.is_some();
     let storing = async { receiver.intake.store(&event).await.map(|stored| [stored]) };
     let stored = receiver.metrics.storing(storing).await;
+    span::end(spans, &stored);
     let [stored] = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
     note_stored(&event, stored);
     let receipt = if stored.is_duplicate { first_receipt(receiver, stored.sequence).await? } else { None };

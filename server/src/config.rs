@@ -15,6 +15,7 @@ use domain::sealed::NotAKey;
 
 use crate::check::Check;
 use crate::client::Access;
+use crate::collector::Collector;
 use crate::dead::DeadCommand;
 use crate::events::EventsCommand;
 use crate::events_limits::EventsLimits;
@@ -130,6 +131,9 @@ pub(crate) struct Options {
     #[arg(long, env = "MER_LOG_FORMAT", value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
 
+    #[command(flatten)]
+    pub(crate) collector: Collector,
+
     /// Copies of each stream and bucket, when they are made: 1, 3 or 5
     #[arg(long, env = "MER_REPLICAS", default_value_t = 1, value_parser = replicas)]
     pub(crate) replicas: usize,
@@ -218,7 +222,7 @@ pub(crate) struct NatsAccess {
 
 /// A text that is not shown.
 #[derive(Clone)]
-pub(crate) struct Hidden(String);
+pub(crate) struct Hidden(pub(crate) String);
 
 impl From<&str> for Hidden {
     fn from(text: &str) -> Self {

@@ -1,6 +1,6 @@
 //! `mer`: one binary, many roles.
 //!
-//! - [`config`], [`events_limits`]: flags and environment variables.
+//! - [`config`], [`events_limits`], [`collector`]: flags and environment variables.
 //! - [`log`]: what is logged, and how.
 //! - [`serve`]: the roles of one process, started, watched and stopped together.
 //! - [`door`]: the way in, before and after the roles are there.
@@ -18,6 +18,7 @@
 mod auth;
 mod check;
 mod client;
+mod collector;
 mod config;
 mod dead;
 mod docs;

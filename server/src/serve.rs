@@ -17,6 +17,7 @@ use dispatcher::{Dispatcher, Guard, Pusher};
 use domain::{SealingKeys, StampClock};
 use receiver::Receiver;
 use registrar::{Desk, Registrar};
+use spans::{Exporter, Tracer};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -33,12 +34,16 @@ use crate::{check, docs, hello, ops};
 
 /// How long the connection to NATS may take to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a collector may take to take the last spans.
+const EXPORT_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Runs the roles until SIGINT or SIGTERM.
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let secret_keys = options.secret_keys().context("reading MER_SECRET_KEY")?;
     options.events.check(options.duplicate_window_secs)?;
     let tokens = options.tokens_file.as_deref().map(Tokens::read).transpose()?.map(Arc::new);
+    let exporter = options.collector.exporter()?;
+    let tracer = exporter.as_ref().map(Exporter::tracer).unwrap_or_default();
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| {
         format!("listening on {}: choose another address with MER_LISTEN or --listen", options.listen)
@@ -86,21 +91,25 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
         }
     };
     let roles_then_nats = async {
-        let front = Front { door: &door, metrics, tasks: http, end: http_end };
+        let front = Front { door: &door, metrics, tracer, tasks: http, end: http_end };
         let result = run_roles(&options, secret_keys, nats_url, front, &stop).await;
         nats_end.cancel();
         result
     };
     // Both on this task: the embedded nats-server has to be started by a thread that lives as long as mer.
     let ((), result) = tokio::join!(keep_nats, Box::pin(roles_then_nats));
+    if let Some(exporter) = exporter {
+        exporter.end(EXPORT_DEADLINE).await;
+    }
     tracing::info!("mer.stopped");
     result
 }
 
-/// What serves HTTP before the roles are there.
+/// What serves HTTP before the roles are there, and what they are given.
 struct Front<'a> {
     door: &'a Door,
     metrics: Metrics,
+    tracer: Tracer,
     tasks: JoinSet<()>,
     end: CancellationToken,
 }
@@ -134,7 +143,7 @@ async fn run_roles(
     front: Front<'_>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let Front { door, mut metrics, tasks: mut roles, end: roles_end } = front;
+    let Front { door, mut metrics, tracer, tasks: mut roles, end: roles_end } = front;
     if let (true, Some(url)) = (options.check, &nats_url) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -162,10 +171,11 @@ async fn run_roles(
             grace: options.shutdown_grace(),
             lease: Duration::from_secs(options.lease_secs),
             metrics: dispatcher::Metrics::register(metrics.registry()),
+            tracer: tracer.clone(),
         };
         roles.spawn(dispatcher::run(dispatcher, roles_end.clone()));
     }
-    door.open(router(options, secret_keys.as_ref(), broker.as_ref(), metrics, &roles_end));
+    door.open(router(options, secret_keys.as_ref(), broker.as_ref(), (metrics, tracer), &roles_end));
 
     let ended_early = tokio::select! {
         () = stop.cancelled() => None,
@@ -190,7 +200,7 @@ fn router(
     options: &Options,
     secret_keys: Option<&SealingKeys>,
     broker: Option<&Broker>,
-    mut metrics: Metrics,
+    (mut metrics, tracer): (Metrics, Tracer),
     shutdown: &CancellationToken,
 ) -> Router {
     let mut router = ops::router(broker.cloned());
@@ -202,6 +212,7 @@ fn router(
             max_body_bytes: options.max_body_bytes,
             clock: StampClock::default(),
             metrics: receiver::Metrics::register(metrics.registry()),
+            tracer,
             shutdown: shutdown.clone(),
         }));
     }
@@ -259,7 +270,8 @@ mod tests {
             panic!("another command")
         };
         let broker = connect(&options, "nats://127.0.0.1:9".to_owned()).await.unwrap();
-        let router = router(&options, None, Some(&broker), Metrics::new().0, &CancellationToken::new());
+        let router =
+            router(&options, None, Some(&broker), (Metrics::new().0, Tracer::off()), &CancellationToken::new());
         let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
         let body = router.oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()

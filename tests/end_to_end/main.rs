@@ -34,6 +34,7 @@ mod restore;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod signatures;
+mod spans;
 mod tail;
 mod transcript;
 mod upgrade;

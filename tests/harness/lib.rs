@@ -8,7 +8,7 @@
 //! - [`targets`]: many targets that write down what comes; [`history`]: what happened, and the checker that reads it.
 //! - [`traffic`]: events that are posted all the time, for a history.
 //! - [`api`]: posting events and registering URLs, as a user does with curl.
-//! - [`metrics`]: what `/metrics` says.
+//! - [`metrics`]: what `/metrics` says; [`collector`]: what is told of traces.
 //! - [`wait`]: waiting for a condition, with a deadline.
 //!
 //! Everything stops when it is dropped, and when the test's process dies.
@@ -19,6 +19,7 @@
 pub mod api;
 pub mod backup;
 pub mod cluster;
+pub mod collector;
 pub mod history;
 pub mod mer;
 pub mod metrics;
@@ -33,6 +34,7 @@ mod wire;
 pub use api::{Api, Posted};
 pub use backup::Backup;
 pub use cluster::Cluster;
+pub use collector::{Collector, Told};
 pub use mer::Mer;
 pub use metrics::Metrics;
 pub use nats::Nats;

@@ -18,6 +18,7 @@ use super::source::fresh_epoch;
 use super::window::{Load, Stage};
 use super::{Next, Run, Worker, interruption};
 use crate::parcel::{Item, Parcel};
+use crate::span::{self, Trial};
 use crate::verdict::{Outcome, Verdict};
 
 /// A held lane writes its state at most this often.
@@ -89,17 +90,27 @@ impl Worker {
         let items = slots.filter_map(|slot| slot.load.as_ref()).filter_map(Load::item);
         let items: Vec<Item<'_>> = items.collect();
         let priority = items.iter().map(|(_, due, _)| due.priority).fold(f64::INFINITY, f64::min);
-        let parcel = match items.as_slice() {
-            [item] if !run.window.is_batched() => Parcel::of_event(*item),
+        let is_batch = run.window.is_batched();
+        let mut parcel = match items.as_slice() {
+            [item] if !is_batch => Parcel::of_event(*item),
             items => Parcel::of_batch(items),
         };
+        let (id, asked) = (&self.id, &*run.asked);
+        let span = span::of(&self.shared.tracer, &Trial { id, asked, number: attempt, items: &items, is_batch });
         let (permits, lease, courier) = (self.shared.permits.clone(), self.shared.lease.clone(), run.courier.clone());
         let request = async move {
             let permit = permits.get(priority).await;
             let began = Instant::now();
             // Where it is over somebody else may be at work on this by now.
             let outcome = match lease.is_valid() {
-                true => Some(permit.run(courier.push(parcel)).await),
+                true => {
+                    let span = span.and_then(|span| span.begin(&mut parcel.headers));
+                    let outcome = permit.run(courier.push(parcel)).await;
+                    if let Some(span) = span {
+                        span::end(span, &outcome);
+                    }
+                    Some(outcome)
+                }
                 false => None,
             };
             Landed { load, attempt, outcome, at: Stamp::now(), duration: began.elapsed() }
