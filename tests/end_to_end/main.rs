@@ -8,6 +8,7 @@ mod attributes;
 mod authentication;
 mod backfill;
 mod bad_input;
+mod canary;
 mod check;
 mod cluster;
 mod commands;

@@ -9,6 +9,7 @@
 //! - [`traffic`]: events that are posted all the time, for a history.
 //! - [`api`]: posting events and registering URLs, as a user does with curl.
 //! - [`metrics`]: what `/metrics` says; [`collector`]: what is told of traces.
+//! - [`canary`]: secrets that would be recognised anywhere.
 //! - [`wait`]: waiting for a condition, with a deadline.
 //!
 //! Everything stops when it is dropped, and when the test's process dies.
@@ -18,6 +19,7 @@
 
 pub mod api;
 pub mod backup;
+pub mod canary;
 pub mod cluster;
 pub mod collector;
 pub mod history;
@@ -33,6 +35,7 @@ mod wire;
 
 pub use api::{Api, Posted};
 pub use backup::Backup;
+pub use canary::Canaries;
 pub use cluster::Cluster;
 pub use collector::{Collector, Told};
 pub use mer::Mer;

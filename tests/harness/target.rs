@@ -26,6 +26,8 @@ pub enum Answer {
     Status(u16),
     /// Answers with this status, and a header with a number in it.
     Says(u16, &'static str, u64),
+    /// Answers with this status, these headers and this body.
+    Whole(u16, Vec<(&'static str, String)>, String),
     /// Answers with this status to a request with any of these events, and 200 to all others.
     StatusTo(Vec<u64>, u16),
     /// Takes the request and never answers.
@@ -155,7 +157,7 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
     let (began, answer) = (Instant::now(), state.lock().unwrap().answer.clone());
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return StatusCode::BAD_REQUEST.into_response() };
     let sequences = sequences_of(&head.headers, &body);
-    let mut headers_of_answer = HeaderMap::new();
+    let (mut headers_of_answer, mut body_of_answer) = (HeaderMap::new(), String::new());
     let status = match answer {
         Answer::Hang => std::future::pending().await,
         Answer::After(wait) => {
@@ -169,6 +171,13 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
         Answer::StatusTo(..) => StatusCode::OK,
         Answer::Says(status, name, value) => {
             headers_of_answer.insert(name, value.into());
+            StatusCode::from_u16(status).expect("a status")
+        }
+        Answer::Whole(status, headers, body) => {
+            headers_of_answer.extend(headers.into_iter().map(|(name, value)| {
+                (axum::http::HeaderName::from_static(name), value.parse().expect("a header's value"))
+            }));
+            body_of_answer = body;
             StatusCode::from_u16(status).expect("a status")
         }
         Answer::Redirect(url) => {
@@ -190,5 +199,5 @@ async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> R
         was_taken: status.is_success(),
     };
     state.lock().unwrap().received.push(received);
-    (status, headers_of_answer).into_response()
+    (status, headers_of_answer, body_of_answer).into_response()
 }
