@@ -219,11 +219,13 @@ impl Tail {
         }
     }
 
-    /// Where to read on: behind what was read last, if the log still goes on there.
+    /// Where to read on: behind what was read last, if the log still goes on there, and not far from its end unless
+    /// somebody follows.
     fn begin(&self, span: &Span) -> u64 {
         let mut state = self.state();
         let read_to = state.recent.read_to();
-        if state.recent.is_empty() || read_to > span.last_sequence || read_to + 1 < span.first_sequence {
+        let is_far = state.followers.is_empty() && read_to + LOOK_BACK < span.last_sequence;
+        if state.recent.is_empty() || is_far || read_to > span.last_sequence || read_to + 1 < span.first_sequence {
             state.let_all_go();
             let from = span.first_sequence.max((span.last_sequence + 1).saturating_sub(LOOK_BACK)).max(1);
             state.recent = Recent::from(from);
