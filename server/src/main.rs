@@ -9,12 +9,15 @@
 //! - [`ops`]: `/healthz` and `/readyz`; [`metrics`]: `/metrics`; [`docs`]: `/openapi.json` and `/docs`.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
 //! - [`hello`]: the sample listener.
+//! - `allocator`: what memory comes from.
 //! - [`check`]: whether NATS is as it should be, and how to mend what is not.
 //! - [`healthcheck`]: whether the mer that listens here is well.
 //! - [`client`], [`events`], [`subs`], [`dead`], [`trace`]: the commands that ask a running mer.
 //!
 //! Everything that serves events lives in the other crates; this one puts them together.
 
+#[cfg(feature = "jemalloc")]
+mod allocator;
 mod auth;
 mod check;
 mod client;
