@@ -14,10 +14,8 @@ const BYTES_PER_KIB: f64 = 1024.0;
 const BYTES_PER_MIB: f64 = 1024.0 * 1024.0;
 /// How long it is left alone before it is looked at.
 const REST: Duration = Duration::from_secs(2);
-/// The same where URLs have had an event: connections are kept for 4 seconds, and what they took goes back to the system
-/// within some more.
-const CONNECTIONS_CLOSE: Duration = Duration::from_secs(8);
-/// How long after an event nothing is left to be done: where lanes are is shown and written within 15 seconds.
+/// How long after an event nothing is left to be done: connections are closed after 4 seconds, what they took goes back to
+/// the system within some more, and where lanes are is shown and written within 15 seconds.
 const SETTLES: Duration = Duration::from_secs(17);
 const MOST_AT_REST_MIB: f64 = 30.0;
 const MOST_PER_URL_KIB: f64 = 40.0;
@@ -66,16 +64,15 @@ async fn with_urls(bench: &Bench, base: f64, count: usize, most_cpu: f64) -> any
         urls.arrivals.until(&expected).await?;
         to_live.push(began.elapsed().as_secs_f64());
         per_connected.push(each(memory_of(house.mer.id())?));
-        tokio::time::sleep(CONNECTIONS_CLOSE).await;
-        per_url.push(each(memory_of(house.mer.id())?));
     }
-    tokio::time::sleep(SETTLES - CONNECTIONS_CLOSE).await;
+    tokio::time::sleep(SETTLES).await;
     let (mut idle, mut nats_idle) = (Vec::new(), Vec::new());
     for _ in bench.rounds() {
         let (mer, nats) =
             tokio::try_join!(idle_percent(house.mer.id(), window), idle_percent(house.nats.id(), window))?;
         idle.push(mer + (nats - nats_without).max(0.0));
         nats_idle.push(nats);
+        per_url.push(each(memory_of(house.mer.id())?));
     }
     urls.arrivals.until(&expected).await?;
     let nats_memory = memory_of(house.nats.id())? as f64 / BYTES_PER_MIB;
