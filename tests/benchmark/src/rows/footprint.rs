@@ -45,7 +45,7 @@ pub(super) async fn of_urls(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
 async fn with_urls(bench: &Bench, base: f64, count: usize, most_cpu: f64) -> anyhow::Result<Vec<Figure>> {
     let mut house = bench.house(SYNC).await?;
     // Pulls that wait are renewed every 30 seconds: a window has to be longer to see all of them.
-    let window = Duration::from_secs(bench.pick(6, 31));
+    let window = Duration::from_secs(bench.pick(5, 31));
     // What nats-server takes anyway: it looks at its streams every `sync_interval`.
     tokio::time::sleep(REST).await;
     let nats_without = idle_percent(house.nats.id(), window).await?;
