@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, Timelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment in UTC, in whole microseconds.
@@ -75,7 +75,10 @@ impl Stamp {
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.date_time().format("%Y%m%d%H%M%S%.6f"))
+        let t = self.date_time();
+        let date = i64::from(t.year()) * 10_000 + i64::from(t.month() * 100 + t.day());
+        let time = t.hour() * 10_000 + t.minute() * 100 + t.second();
+        write!(f, "{date:08}{time:06}.{:06}", t.timestamp_subsec_micros())
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use broker::batch::MAX_BATCH;
 use broker::store::{NewEvent, Stored};
@@ -14,6 +13,7 @@ use domain::event::{self, header};
 use domain::structured_event::BATCH;
 use domain::{CloudEvent, FieldError, Stamp, event_data, field_error, header_value};
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -55,18 +55,18 @@ const BATCH_BODIES: usize = 16;
 pub async fn post_json(
     State(receiver): State<Arc<Receiver>>,
     path: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    receiver.metrics.counted(json_event(&receiver, path, &headers, body).await)
+    receiver.metrics.counted(json_event(&receiver, path, request).await)
 }
 
 async fn json_event(
     receiver: &Receiver,
     path: Result<Path<String>, PathRejection>,
-    headers: &HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Refusal> {
+    let (Parts { headers, .. }, body) = request.into_parts();
+    let headers = &headers;
     let event_type = event_type_of(path)?;
     let idempotency_key = idempotency_key_of(headers, &event_type)?;
     let expected_last = expected_last_of(headers)?;
@@ -114,15 +114,13 @@ async fn json_event(
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
-pub async fn post_cloud_events(
-    State(receiver): State<Arc<Receiver>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Refusal> {
-    receiver.metrics.counted(cloud_events(&receiver, &headers, body).await)
+pub async fn post_cloud_events(State(receiver): State<Arc<Receiver>>, request: Request) -> Result<Response, Refusal> {
+    receiver.metrics.counted(cloud_events(&receiver, request).await)
 }
 
-async fn cloud_events(receiver: &Receiver, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
+async fn cloud_events(receiver: &Receiver, request: Request) -> Result<Response, Refusal> {
+    let (Parts { headers, .. }, body) = request.into_parts();
+    let headers = &headers;
     let expected_last = expected_last_of(headers)?;
     let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let media_type = content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default();

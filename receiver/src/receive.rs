@@ -3,15 +3,15 @@
 use std::slice;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use broker::store::NewEvent;
 use bytes::Bytes;
 use domain::event::{self, header};
 use domain::{EventData, Stamp, header_value};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use url::Url;
 use uuid::Uuid;
@@ -62,21 +62,20 @@ struct Receipt {
 pub async fn receive_event(
     State(receiver): State<Arc<Receiver>>,
     path: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    receiver.metrics.counted(receive(&receiver, path, &headers, body).await)
+    receiver.metrics.counted(receive(&receiver, path, request).await)
 }
 
 async fn receive(
     receiver: &Receiver,
     path: Result<Path<String>, PathRejection>,
-    headers: &HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Refusal> {
+    let (Parts { headers, .. }, body) = request.into_parts();
     let event_type = event_type_of(path)?;
-    let idempotency_key = idempotency_key_of(headers, &event_type)?;
-    let body = web::body::read_json(headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
+    let idempotency_key = idempotency_key_of(&headers, &event_type)?;
+    let body = web::body::read_json(&headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
     let data = EventData::parse(&body).map_err(Refusal::Data)?;
     let redirect_url = data.redirect_url().cloned();
 
@@ -89,7 +88,7 @@ async fn receive(
         time,
         transaction_id,
         content_type: event::JSON.to_owned(),
-        traceparent: traceparent_of(headers),
+        traceparent: traceparent_of(&headers),
         extensions: Vec::new(),
         expected_last: None,
         idempotency_key,
@@ -131,14 +130,11 @@ fn answer(receipt: &Receipt, redirect_url: Option<&Url>) -> Response {
     let body = [b"{\"event_received\":{\"data\":".as_slice(), data, b",\"event\":", name.as_bytes(), b"}}"].concat();
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(event::JSON));
-    let facts = [
-        (EVENT_ID, header_value::encode(id).into_owned()),
-        (EVENT_SEQUENCE, sequence.to_string()),
-        (EVENT_TIME, time.to_rfc3339()),
-    ];
+    headers.insert(EVENT_SEQUENCE, HeaderValue::from(*sequence));
+    let facts = [(EVENT_ID, header_value::encode(id).into_owned()), (EVENT_TIME, time.to_rfc3339())];
     let location = redirect_url.map(|url| (LOCATION, url.to_string()));
     for (name, value) in facts.into_iter().chain(location) {
-        if let Ok(value) = HeaderValue::from_str(&value) {
+        if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
     }

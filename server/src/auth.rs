@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -13,7 +12,6 @@ use crate::metrics::TurnedAway;
 use crate::tokens::{Scope, Tokens};
 
 /// Who may do what, where anybody is asked; and where those are counted who may not.
-#[derive(Clone)]
 pub(crate) struct Access {
     pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) turned_away: TurnedAway,
@@ -36,21 +34,18 @@ pub(crate) fn needed(method: &Method, path: &str) -> Option<Scope> {
     }
 }
 
-/// Lets a request through if its token is good for it. Without tokens everybody may do everything.
-pub(crate) async fn authorize(State(access): State<Access>, request: Request, next: Next) -> Response {
-    let scope = needed(request.method(), request.uri().path());
-    let (Some(tokens), Some(scope)) = (&access.tokens, scope) else { return next.run(request).await };
-    match check(tokens, scope, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => {
-            match refusal {
-                Refusal::Missing | Refusal::Unknown => access.turned_away.unauthorized.inc(),
-                Refusal::Insufficient(_) => access.turned_away.forbidden.inc(),
-            };
-            let (head, body) = request.into_parts();
-            web::body::discard(&head.headers, body).await;
-            refusal.into_response()
+impl Access {
+    /// Whether a request may be made: if its token is good for it. Without tokens everybody may do everything.
+    pub(crate) fn check(&self, request: &Request) -> Result<(), Refusal> {
+        let Some(tokens) = &self.tokens else { return Ok(()) };
+        let Some(scope) = needed(request.method(), request.uri().path()) else { return Ok(()) };
+        let checked = check(tokens, scope, request.headers());
+        match checked {
+            Ok(()) => {}
+            Err(Refusal::Missing | Refusal::Unknown) => drop(self.turned_away.unauthorized.inc()),
+            Err(Refusal::Insufficient(_)) => drop(self.turned_away.forbidden.inc()),
         }
+        checked
     }
 }
 
@@ -75,7 +70,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Why a request is not let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
+pub(crate) enum Refusal {
     /// It has no token.
     Missing,
     /// Nobody has that token.

@@ -12,9 +12,9 @@ use web::openapi::NatsProblems;
 /// How long whoever asks should wait before asking again, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
 
-/// `/readyz`. Without a broker (the sample listener alone) there is nothing to wait for.
+/// `/healthz` and `/readyz`. Without a broker (the sample listener alone) there is nothing to wait for.
 pub(crate) fn router(broker: Option<Broker>) -> OpenApiRouter {
-    OpenApiRouter::new().route("/readyz", get(readyz)).with_state(broker)
+    OpenApiRouter::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(broker)
 }
 
 /// Alive, whatever becomes of NATS

@@ -1,11 +1,6 @@
 //! How many requests may be under way: those beyond are told to come back, and do not wait in a queue.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use web::Problem;
 
 use crate::metrics::TurnedAway;
@@ -22,29 +17,27 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn new(most: usize, turned_away: TurnedAway) -> Arc<Self> {
-        Arc::new(Self { most, left: Semaphore::new(most.min(Semaphore::MAX_PERMITS)), turned_away })
+    pub(crate) fn new(most: usize, turned_away: TurnedAway) -> Self {
+        Self { most, left: Semaphore::new(most.min(Semaphore::MAX_PERMITS)), turned_away }
     }
-}
 
-/// Lets a request through if there is room for it. Health checks always are let through, as being busy is not being ill,
-/// and whoever wants to see how busy it is.
-pub(crate) async fn limit(State(room): State<Arc<Room>>, request: Request, next: Next) -> Response {
-    if is_about_this_process(request.uri().path()) {
-        return next.run(request).await;
+    /// Lets a request for this path in if there is room for it; answers its place. Health checks always are let in, as
+    /// being busy is not being ill, and whoever wants to see how busy it is: they take no place.
+    pub(crate) fn enter(&self, path: &str) -> Result<Option<SemaphorePermit<'_>>, Problem> {
+        if is_about_this_process(path) {
+            return Ok(None);
+        }
+        let place = self.left.try_acquire().map(Some);
+        place.map_err(|_| {
+            self.turned_away.overload.inc();
+            tracing::debug!(most = self.most, "http.overloaded");
+            let detail = format!(
+                "more than {} requests are under way. Nothing was stored, and it is safe to send the request again",
+                self.most
+            );
+            Problem::too_many(detail, RETRY_AFTER_SECS)
+        })
     }
-    let Ok(_permit) = room.left.try_acquire() else {
-        room.turned_away.overload.inc();
-        tracing::debug!(most = room.most, "http.overloaded");
-        let (head, body) = request.into_parts();
-        web::body::discard(&head.headers, body).await;
-        let detail = format!(
-            "more than {} requests are under way. Nothing was stored, and it is safe to send the request again",
-            room.most
-        );
-        return Problem::too_many(detail, RETRY_AFTER_SECS).into_response();
-    };
-    next.run(request).await
 }
 
 fn is_about_this_process(path: &str) -> bool {

@@ -26,7 +26,7 @@ use web::problem;
 
 use crate::auth::Access;
 use crate::config::{Options, Role};
-use crate::door::{self, Door};
+use crate::door::Door;
 use crate::embedded_nats::EmbeddedNats;
 use crate::metrics::Metrics;
 use crate::tokens::Tokens;
@@ -62,13 +62,16 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
         }
     };
     // HTTP is served from the start: whoever asks while nats-server reads its files is told to come back.
-    let door = Arc::new(Door::default());
     let mut http = JoinSet::new();
     let http_end = CancellationToken::new();
     let (metrics, turned_away) = Metrics::new();
     let access = Access { tokens: tokens.clone(), turned_away };
-    let routes = door::router(door.clone(), access, options.max_requests);
-    http.spawn(web::serve(listener, routes, http_end.clone(), options.shutdown_grace()));
+    let door = Door::new(access, options.max_requests);
+    let answer = {
+        let door = door.clone();
+        move |request| door.clone().answer(request)
+    };
+    http.spawn(web::serve(listener, answer, http_end.clone(), options.shutdown_grace()));
     let _end_http = http_end.clone().drop_guard();
     tracing::info!(%address, roles = ?options.roles, version = env!("CARGO_PKG_VERSION"), "mer.listening");
     match &tokens {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -108,8 +107,9 @@ impl Collector {
 
     fn serve(&mut self, listener: TcpListener) {
         let stop = CancellationToken::new();
-        let router = Router::new().fallback(collect).with_state(self.state.clone());
-        let task = tokio::spawn(web::serve(listener, router, stop.clone(), Duration::ZERO));
+        let state = self.state.clone();
+        let answer = move |request| collect(state.clone(), request);
+        let task = tokio::spawn(web::serve(listener, answer, stop.clone(), Duration::ZERO));
         self.server = Some((stop, task));
     }
 
@@ -124,7 +124,7 @@ impl Collector {
     }
 }
 
-async fn collect(State(state): State<Arc<Mutex<Record>>>, request: Request) -> Response {
+async fn collect(state: Arc<Mutex<Record>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return StatusCode::BAD_REQUEST.into_response() };
     let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
@@ -108,9 +107,9 @@ impl Target {
 
     fn serve(&mut self, listener: TcpListener) {
         let stop = CancellationToken::new();
-        let router = Router::new().fallback(receive).with_state(self.state.clone());
-        let server = web::serve(listener, router, stop.clone(), Duration::ZERO);
-        let task = tokio::spawn(server);
+        let state = self.state.clone();
+        let answer = move |request| receive(state.clone(), request);
+        let task = tokio::spawn(web::serve(listener, answer, stop.clone(), Duration::ZERO));
         self.server = Some((stop, task));
     }
 
@@ -152,7 +151,7 @@ fn sequences_of(headers: &HeaderMap, body: &[u8]) -> Vec<u64> {
     vec![headers.get("ce-sequence").and_then(|digits| digits.to_str().ok()).map_or(0, of_digits)]
 }
 
-async fn receive(State(state): State<Arc<Mutex<Record>>>, request: Request) -> Response {
+async fn receive(state: Arc<Mutex<Record>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let (began, answer) = (Instant::now(), state.lock().unwrap().answer.clone());
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return StatusCode::BAD_REQUEST.into_response() };

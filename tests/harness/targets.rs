@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -40,8 +40,9 @@ impl Targets {
         let port = listener.local_addr().expect("its address").port();
         let state = Arc::new(Arrivals { history, record: Mutex::default() });
         let stop = CancellationToken::new();
-        let router = Router::new().fallback(arrive).with_state(state.clone());
-        let task = tokio::spawn(web::serve(listener, router, stop.clone(), Duration::ZERO));
+        let arrivals = state.clone();
+        let answer = move |request| answer(arrivals.clone(), request);
+        let task = tokio::spawn(web::serve(listener, answer, stop.clone(), Duration::ZERO));
         Self { port, state, server: Some((stop, task)) }
     }
 
@@ -74,7 +75,11 @@ impl Drop for Targets {
     }
 }
 
-async fn arrive(State(state): State<Arc<Arrivals>>, request: Request) -> StatusCode {
+async fn answer(state: Arc<Arrivals>, request: Request) -> Response {
+    arrive(&state, &request).into_response()
+}
+
+fn arrive(state: &Arrivals, request: &Request) -> StatusCode {
     let number = |name| request.headers().get(name)?.to_str().ok()?.parse().ok();
     let (Some(sequence), Some(previous)) = (number("ce-sequence"), number("ce-previoussequence")) else {
         return StatusCode::BAD_REQUEST;

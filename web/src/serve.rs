@@ -3,14 +3,18 @@
 //! `axum::serve` sets no deadline for reading a request's head, so this is built on hyper. HTTP/1.1 only: hyper-util's
 //! detection of the version waits without a deadline for a client that says nothing.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -25,8 +29,12 @@ const MAX_CONNECTIONS: usize = 8192;
 /// How long to wait before accepting again when the system gives no connection (no file descriptors left, say).
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Answers requests with `router` until `shutdown`; then takes no more, and gives those under way `grace` to end.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken, grace: Duration) {
+/// Answers requests with `answer` until `shutdown`; then takes no more, and gives those under way `grace` to end.
+pub async fn serve<A, F>(listener: TcpListener, answer: A, shutdown: CancellationToken, grace: Duration)
+where
+    A: Fn(Request) -> F + Clone + Send + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
     let mut builder = Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD_BYTES);
     let graceful = GracefulShutdown::new();
@@ -41,7 +49,11 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
                 None => continue,
             },
         };
-        let service = TowerToHyperService::new(router.clone());
+        let answer = answer.clone();
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let answer = answer(request.map(Body::new));
+            async { Ok::<_, Infallible>(answer.await) }
+        });
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         connections.spawn(async move {
             if let Err(error) = connection.await {
