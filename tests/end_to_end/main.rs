@@ -32,7 +32,6 @@ mod order;
 mod posts_at_once;
 mod registrations;
 mod restore;
-#[cfg(feature = "sabotage")]
 mod sabotage;
 mod signatures;
 mod spans;

@@ -1,5 +1,7 @@
 //! Dispatchers that are broken on purpose: the checker of histories must find what comes of it. Each scenario is first gone
 //! through with a sound dispatcher, in the same binary, and then it must find nothing.
+//!
+//! `MER_SABOTAGED_BIN` is a mer that can be broken: one that was built with the feature `sabotage`, as `./tests/run` does.
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -8,7 +10,7 @@ use tests::traffic::Traffic;
 use tests::{Mer, Nats, eventually, eventually_async};
 
 use crate::dispatchers::holdings;
-use crate::{LONG, MER, SOON};
+use crate::{LONG, SOON};
 
 const URLS: usize = 24;
 /// How many events are posted at once: many times what may come twice when a dispatcher is disturbed.
@@ -26,6 +28,11 @@ const UNDER_WAY: usize = 4;
 /// What is broken; `None`: nothing.
 type Sabotage = Option<&'static str>;
 
+fn breakable() -> String {
+    std::env::var("MER_SABOTAGED_BIN")
+        .expect("MER_SABOTAGED_BIN, a build with `--features sabotage`: ./tests/run makes it")
+}
+
 /// What dispatchers work on.
 struct Stage {
     nats: Nats,
@@ -36,14 +43,17 @@ struct Stage {
 impl Stage {
     async fn start() -> Self {
         let nats = Nats::start();
-        let front = Mer::new(MER).set("MER_NATS_URL", nats.url()).roles("receiver,registrar").start().await;
+        let front = Mer::new(&breakable()).set("MER_NATS_URL", nats.url()).roles("receiver,registrar").start().await;
         let traffic = Traffic::prepare(front.api(), URLS, 1, LONG).await;
         Self { nats, traffic, _front: front }
     }
 }
 
 async fn dispatcher(stage: &Stage, sabotage: Sabotage) -> Mer {
-    let mer = Mer::new(MER).set("MER_NATS_URL", stage.nats.url()).roles("dispatcher").set("MER_LEASE_SECS", LEASE_SECS);
+    let mer = Mer::new(&breakable())
+        .set("MER_NATS_URL", stage.nats.url())
+        .roles("dispatcher")
+        .set("MER_LEASE_SECS", LEASE_SECS);
     // What times out comes twice, and no target here lets anybody wait: only a busy machine does.
     let mer = mer.set("MER_DELIVERY_TIMEOUT_MS", 15_000);
     let (mer, says) = match sabotage {
@@ -131,6 +141,7 @@ async fn registered_for_the_past(sabotage: Sabotage) -> Vec<Fault> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes a mer that can be broken: ./tests/run builds it"]
 async fn sabotage_by_acknowledging_what_no_target_has_is_found() {
     assert_eq!(killed_while_targets_refuse(None).await, []);
     let faults = killed_while_targets_refuse(Some("acknowledge_early")).await;
@@ -138,6 +149,7 @@ async fn sabotage_by_acknowledging_what_no_target_has_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes a mer that can be broken: ./tests/run builds it"]
 async fn sabotage_by_going_on_without_a_lease_is_found() {
     assert_eq!(frozen_beyond_its_lease(None).await, []);
     let faults = frozen_beyond_its_lease(Some("no_fencing")).await;
@@ -145,6 +157,7 @@ async fn sabotage_by_going_on_without_a_lease_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes a mer that can be broken: ./tests/run builds it"]
 async fn sabotage_by_beginning_one_too_late_in_the_past_is_found() {
     assert_eq!(registered_for_the_past(None).await, []);
     let faults = registered_for_the_past(Some("replay_off_by_one")).await;
