@@ -36,8 +36,9 @@ const MIN_PULL_BYTES: usize = 4 * 1024 * 1024;
 const MESSAGE_ALLOWANCE: usize = 4096;
 /// After which an idle pull is renewed.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// How often the server says that a consumer which has nothing to give still has a leader; missing twice, reading begins
-/// again. Where there is one server only, the connection's end says it.
+/// How often the server says that a pull which it has nothing for is still known to it; missing twice, reading begins again.
+/// A cluster's consumer may have lost its leader. A single server was seen, once in some millions of messages, to have no
+/// pull left to answer while the client waited for one: without this nothing came until that pull would have expired.
 const HEARTBEAT: Duration = Duration::from_secs(4);
 /// After which the server sends again what was not acknowledged. What is lost on the way is noticed by its number as soon
 /// as anything comes after it; this is for what is lost last. What comes twice because a target is slow is passed over.
@@ -167,7 +168,7 @@ impl Feeds {
         let info = consumer.cached_info();
         let (next_number, backlog) = (info.delivered.consumer_sequence + 1, info.num_pending);
         let is_replicated = info.cluster.as_ref().is_some_and(|cluster| !cluster.replicas.is_empty());
-        let messages = messages(&self.broker, &consumer, is_replicated, PULL_BATCH).await?;
+        let messages = messages(&self.broker, &consumer, PULL_BATCH).await?;
         Ok(Feed { messages: Numbered { messages, next_number }, backlog, is_replicated })
     }
 
@@ -276,12 +277,11 @@ impl Delivery {
 pub(crate) async fn messages(
     broker: &Broker,
     consumer: &PullConsumer,
-    is_replicated: bool,
     batch: usize,
 ) -> Result<pull::Stream, Unavailable> {
     let messages = consumer
         .stream()
-        .heartbeat(if is_replicated { HEARTBEAT } else { Duration::ZERO })
+        .heartbeat(HEARTBEAT)
         .max_messages_per_batch(batch)
         .max_bytes_per_batch(MIN_PULL_BYTES.max(broker.max_message_bytes() + MESSAGE_ALLOWANCE))
         .expires(PULL_EXPIRES)

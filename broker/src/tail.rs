@@ -54,7 +54,7 @@ impl Tail {
         let consumer: PullConsumer =
             objects.events.create_consumer(config).await.during("making the tail's consumer")?;
         let backlog = consumer.cached_info().num_pending;
-        let messages = feed::messages(broker, &consumer, replicas > 1, PULL_BATCH).await?;
+        let messages = feed::messages(broker, &consumer, PULL_BATCH).await?;
         Ok(Self { broker: broker.clone(), name, messages: Numbered::new(messages, 1), backlog })
     }
 
