@@ -87,8 +87,6 @@ pub struct Feed {
     messages: Numbered,
     /// How many messages lay before it when it was opened.
     pub backlog: u64,
-    /// Whether several servers keep its consumer, so that one can fail.
-    pub is_replicated: bool,
 }
 
 /// One message of a feed, or of the tail.
@@ -167,9 +165,8 @@ impl Feeds {
         }
         let info = consumer.cached_info();
         let (next_number, backlog) = (info.delivered.consumer_sequence + 1, info.num_pending);
-        let is_replicated = info.cluster.as_ref().is_some_and(|cluster| !cluster.replicas.is_empty());
         let messages = messages(&self.broker, &consumer, PULL_BATCH).await?;
-        Ok(Feed { messages: Numbered { messages, next_number }, backlog, is_replicated })
+        Ok(Feed { messages: Numbered { messages, next_number }, backlog })
     }
 
     /// Has a lane's consumer show where the lane is, for whoever looks at consumers, while nobody reads it.

@@ -28,10 +28,9 @@ const MAX_PASSED_OVER: u32 = MAX_OUT / 2;
 const MAX_UNACKNOWLEDGED: u32 = 32;
 /// For how long, where events take longer.
 const LONGEST_UNACKNOWLEDGED: Duration = Duration::from_millis(10);
-/// What the server has for a lane that waits comes sooner than this.
-const LONG_ENOUGH: Duration = Duration::from_secs(1);
-/// The same on a cluster, where the consumer may be without a leader for a while, or its leader behind the stream's.
-const LONG_ENOUGH_ON_CLUSTER: Duration = Duration::from_secs(30);
+/// What the server has for a lane that waits comes sooner than this, or is missed sooner (see the heartbeat in `broker::feed`):
+/// a pull may get lost, and on a cluster the consumer may be without a leader for a while, or its leader behind the stream's.
+const LONG_ENOUGH: Duration = Duration::from_secs(30);
 /// How often a lane to which nothing comes writes that it has missed nothing.
 const NOTE_INTERVAL: Duration = Duration::from_secs(600);
 /// How many sequences in a row may be of no concern to a lane before it looks whether they are still in the log.
@@ -55,7 +54,7 @@ impl Run {
             }
             return;
         }
-        if self.window.is_empty() && extent.settled_at.is_some_and(|at| at >= self.waiting_since + self.long_enough()) {
+        if self.window.is_empty() && extent.settled_at.is_some_and(|at| at >= self.waiting_since + LONG_ENOUGH) {
             self.lane.is_clear_to(extent.settled_to);
         }
     }
@@ -67,13 +66,6 @@ impl Run {
             Source::Tail(_) => self.lane.awaits_the_end(&self.asked).then_some(END_INTERVAL),
         };
         self.look_at = interval.map(|interval| Instant::now() + interval);
-    }
-
-    fn long_enough(&self) -> Duration {
-        match &self.source {
-            Source::Consumer(feed) if feed.is_replicated => LONG_ENOUGH_ON_CLUSTER,
-            _ => LONG_ENOUGH,
-        }
     }
 
     /// The newest sequence that has been read, or else settled.
@@ -253,7 +245,7 @@ impl Worker {
     /// server still had it to give.
     async fn skips_what_was_removed(&self, run: &mut Run, delivery: &Delivery) -> Result<bool, Unavailable> {
         let skipped = delivery.sequence.saturating_sub(run.read_to() + 1);
-        if run.source.is_tail() || skipped == 0 || run.waiting_since.elapsed() >= run.long_enough() {
+        if run.source.is_tail() || skipped == 0 || run.waiting_since.elapsed() >= LONG_ENOUGH {
             return Ok(false);
         }
         let known = self.shared.extent.borrow().first_sequence;
