@@ -17,29 +17,18 @@ use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsum
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::{self, stream::Stream};
 use domain::{Event, SubscriptionId, TypePattern};
-use futures_util::StreamExt;
 
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
 use crate::event_log::{event_of, stamp_of};
 use crate::live::{self, Live};
 use crate::monitoring;
+use crate::pull::Pulls;
 
-/// How many messages are asked for at a time. Fewer than 100 make the client's stream stall (seen with 1).
+/// How many messages are asked for at a time.
 const PULL_BATCH: usize = 128;
 /// How many messages may be out at once, unacknowledged: several pulls.
 pub const MAX_OUT: u32 = 1024;
-/// How many bytes are asked for at a time, at least: what a lane that waits for its target may hold in memory. It must
-/// not be less than the largest message.
-const MIN_PULL_BYTES: usize = 4 * 1024 * 1024;
-/// What a message takes beside its payload and headers (subjects, sizes), in bytes.
-const MESSAGE_ALLOWANCE: usize = 4096;
-/// After which an idle pull is renewed.
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// How often the server says that a pull which it has nothing for is still known to it; missing twice, reading begins again.
-/// A cluster's consumer may have lost its leader. A single server was seen, once in some millions of messages, to have no
-/// pull left to answer while the client waited for one: without this nothing came until that pull would have expired.
-const HEARTBEAT: Duration = Duration::from_secs(4);
 /// After which the server sends again what was not acknowledged. What is lost on the way is noticed by its number as soon
 /// as anything comes after it; this is for what is lost last. What comes twice because a target is slow is passed over.
 const ACK_WAIT: Duration = Duration::from_secs(60);
@@ -103,7 +92,7 @@ pub struct Delivery {
 
 /// Messages of a consumer, none of which is missing: the server numbers them.
 pub(crate) struct Numbered {
-    messages: pull::Stream,
+    pulls: Pulls,
     next_number: u64,
 }
 
@@ -165,8 +154,8 @@ impl Feeds {
         }
         let info = consumer.cached_info();
         let (next_number, backlog) = (info.delivered.consumer_sequence + 1, info.num_pending);
-        let messages = messages(&self.broker, &consumer, PULL_BATCH).await?;
-        Ok(Feed { messages: Numbered { messages, next_number }, backlog })
+        let pulls = Pulls::begin(&self.broker, &consumer, PULL_BATCH).await?;
+        Ok(Feed { messages: Numbered::new(pulls, next_number), backlog })
     }
 
     /// Has a lane's consumer show where the lane is, for whoever looks at consumers, while nobody reads it.
@@ -229,18 +218,14 @@ pub(crate) struct Read {
 }
 
 impl Numbered {
-    pub(crate) fn new(messages: pull::Stream, next_number: u64) -> Self {
-        Self { messages, next_number }
+    pub(crate) fn new(pulls: Pulls, next_number: u64) -> Self {
+        Self { pulls, next_number }
     }
 
     /// The next message.
     pub(crate) async fn next(&mut self) -> Result<Read, FeedError> {
-        const WHAT: &str = "reading a consumer";
-        let message = match self.messages.next().await {
-            Some(message) => message.during(WHAT)?,
-            None => return Err(Unavailable::new(WHAT, "it ended").into()),
-        };
-        let info = message.info().map_err(|error| Unavailable::new(WHAT, error))?;
+        let message = self.pulls.next().await?;
+        let info = message.info().map_err(|error| Unavailable::new("reading a consumer", error))?;
         let (number, expected) = (info.consumer_sequence, self.next_number);
         if number != expected {
             return Err(FeedError::Gap { expected, got: number });
@@ -268,22 +253,6 @@ impl Delivery {
             None => Ok(()),
         }
     }
-}
-
-/// Begins to pull.
-pub(crate) async fn messages(
-    broker: &Broker,
-    consumer: &PullConsumer,
-    batch: usize,
-) -> Result<pull::Stream, Unavailable> {
-    let messages = consumer
-        .stream()
-        .heartbeat(HEARTBEAT)
-        .max_messages_per_batch(batch)
-        .max_bytes_per_batch(MIN_PULL_BYTES.max(broker.max_message_bytes() + MESSAGE_ALLOWANCE))
-        .expires(PULL_EXPIRES)
-        .messages();
-    messages.await.during("reading a consumer")
 }
 
 fn config(want: &Want<'_>, found: Option<&consumer::Info>) -> pull::Config {

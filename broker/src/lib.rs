@@ -15,7 +15,7 @@
 //! - [`attempts`]: the stream `ATTEMPTS`: what came of deliveries, for whoever looks.
 //! - [`dead_letters`]: the stream `DEAD_LETTERS`: events that a subscription has given up on.
 //! - [`metrics`]: the connection's state, as it is seen from outside.
-//! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position.
+//! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position; `pull`: asking for its messages.
 //! - [`tail`]: the end of the log, read once for all URLs that have caught up; [`positions`]: the stream `POSITIONS`, how
 //!   far those have come; [`live`]: asking the dispatcher how far.
 //!
@@ -41,6 +41,7 @@ pub mod metrics;
 mod monitoring;
 mod pace;
 pub mod positions;
+mod pull;
 mod pulse;
 mod rotation;
 pub mod store;

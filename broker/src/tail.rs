@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
-use crate::feed::{self, FeedError, Numbered};
+use crate::feed::{FeedError, Numbered};
+use crate::pull::Pulls;
 
 /// How many messages are asked for at a time.
 const PULL_BATCH: usize = 512;
@@ -54,8 +55,8 @@ impl Tail {
         let consumer: PullConsumer =
             objects.events.create_consumer(config).await.during("making the tail's consumer")?;
         let backlog = consumer.cached_info().num_pending;
-        let messages = feed::messages(broker, &consumer, PULL_BATCH).await?;
-        Ok(Self { broker: broker.clone(), name, messages: Numbered::new(messages, 1), backlog })
+        let pulls = Pulls::begin(broker, &consumer, PULL_BATCH).await?;
+        Ok(Self { broker: broker.clone(), name, messages: Numbered::new(pulls, 1), backlog })
     }
 
     /// The next message.

@@ -65,7 +65,7 @@ async fn mers_own_nats_is_not_pushed_to() {
     let nats = Nats::start();
     let mer = mer_on(&nats).await;
     let api = mer.api();
-    let port = nats.url().rsplit_once(':').unwrap().1.to_owned();
+    let port = nats.port();
     let healthy = Target::start().await;
     let urls = [format!("http://127.0.0.1:{port}/"), format!("http://localhost:{port}/")];
     for url in urls.iter().chain([&healthy.url("/")]) {

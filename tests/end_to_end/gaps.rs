@@ -8,7 +8,7 @@ use tests::{Answer, Mer, Nats, Target, eventually, eventually_async};
 use crate::{SOON, mer_on};
 
 /// Cuts the log, as a limit of the stream or an operator does.
-async fn remove_before(nats: &Nats, sequence: u64) {
+pub(crate) async fn remove_before(nats: &Nats, sequence: u64) {
     let events = async_nats::jetstream::new(nats.client().await).get_stream("EVENTS").await.unwrap();
     events.purge().sequence(sequence).await.unwrap();
 }

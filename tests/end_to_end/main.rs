@@ -23,6 +23,7 @@ mod gaps;
 mod idempotency;
 mod limits;
 mod logs;
+mod lost_requests;
 mod metrics;
 mod modes;
 mod nats_access;

@@ -3,6 +3,7 @@
 //! - [`nats`]: a nats-server of the test's own, to be killed and started again.
 //! - [`backup`]: what was in a stream, to be put into another nats-server.
 //! - [`cluster`]: three of them that are one cluster, to be killed, frozen and cut off.
+//! - [`lossy`]: a way to a nats-server on which requests for messages get lost.
 //! - [`mer`]: the binary under test, as a process.
 //! - [`target`]: an HTTP target that records what it gets and answers as a test tells it to.
 //! - [`targets`]: many targets that write down what comes; [`history`]: what happened, and the checker that reads it.
@@ -23,6 +24,7 @@ pub mod canary;
 pub mod cluster;
 pub mod collector;
 pub mod history;
+pub mod lossy;
 pub mod mer;
 pub mod metrics;
 pub mod nats;

@@ -1,0 +1,122 @@
+//! A way to a nats-server on which requests for a consumer's messages get lost.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// A port of the loopback address behind which a nats-server is.
+pub struct Lossy {
+    port: u16,
+    plan: Arc<Plan>,
+    task: JoinHandle<()>,
+}
+
+/// Which request gets lost.
+#[derive(Default)]
+struct Plan(Mutex<Option<Loss>>);
+
+struct Loss {
+    /// How the subject of such requests begins.
+    subject: String,
+    /// How many of them arrive before.
+    after: u32,
+    is_done: bool,
+}
+
+impl Lossy {
+    /// A way to the nats-server on that port.
+    pub async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let own = listener.local_addr().expect("its address").port();
+        let plan = Arc::<Plan>::default();
+        let task = tokio::spawn(accept(listener, port, plan.clone()));
+        Self { port: own, plan, task }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Has one request get lost for messages of a consumer of the log whose name begins like this, after so many that do not.
+    pub fn lose_request(&self, consumer: &str, after: u32) {
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.EVENTS.{consumer}");
+        *self.plan.loss() = Some(Loss { subject, after, is_done: false });
+    }
+
+    /// Whether it has got lost.
+    pub fn has_lost(&self) -> bool {
+        self.plan.loss().as_ref().is_some_and(|loss| loss.is_done)
+    }
+}
+
+impl Drop for Lossy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Plan {
+    fn loss(&self) -> std::sync::MutexGuard<'_, Option<Loss>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a message on this subject is the one that gets lost.
+    fn loses(&self, subject: &str) -> bool {
+        let mut loss = self.loss();
+        let Some(loss) = loss.as_mut().filter(|loss| !loss.is_done && subject.starts_with(&loss.subject)) else {
+            return false;
+        };
+        loss.is_done = loss.after == 0;
+        loss.after = loss.after.saturating_sub(1);
+        loss.is_done
+    }
+}
+
+async fn accept(listener: TcpListener, to: u16, plan: Arc<Plan>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((connection, _)) = listener.accept() => drop(connections.spawn(relay(connection, to, plan.clone()))),
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Passes on what comes from either side, until one ends.
+async fn relay(near: TcpStream, to: u16, plan: Arc<Plan>) -> std::io::Result<()> {
+    let far = TcpStream::connect(("127.0.0.1", to)).await?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    let ((from_near, mut to_near), (mut from_far, to_far)) = (near.into_split(), far.into_split());
+    tokio::select! {
+        ended = pass_on_commands(from_near, to_far, &plan) => ended,
+        ended = tokio::io::copy(&mut from_far, &mut to_near) => ended.map(drop),
+    }
+}
+
+/// Passes on what a client sends, command by command: <https://docs.nats.io/reference/reference-protocols/nats-protocol>.
+async fn pass_on_commands(from: OwnedReadHalf, mut to: OwnedWriteHalf, plan: &Plan) -> std::io::Result<()> {
+    const LINE_END: usize = 2;
+    let mut from = BufReader::new(from);
+    let mut command = Vec::new();
+    while from.read_until(b'\n', &mut command).await? > 0 {
+        let line = String::from_utf8_lossy(&command).into_owned();
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        if let ["PUB" | "HPUB", subject, .., bytes] = words[..] {
+            let bytes: usize = bytes.parse().expect("a count of bytes");
+            let head = command.len();
+            command.resize(head + bytes + LINE_END, 0);
+            from.read_exact(&mut command[head..]).await?;
+            if plan.loses(subject) {
+                command.clear();
+            }
+        }
+        to.write_all(&command).await?;
+        command.clear();
+    }
+    Ok(())
+}
