@@ -17,6 +17,7 @@ use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsum
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::{self, stream::Stream};
 use domain::{Event, SubscriptionId, TypePattern};
+use futures_util::FutureExt;
 
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
@@ -74,6 +75,8 @@ pub struct Standing {
 /// Messages of one consumer, in order.
 pub struct Feed {
     messages: Numbered,
+    /// What was read before it was asked for.
+    ahead: Option<Result<Delivery, FeedError>>,
     /// How many messages lay before it when it was opened.
     pub backlog: u64,
 }
@@ -155,7 +158,7 @@ impl Feeds {
         let info = consumer.cached_info();
         let (next_number, backlog) = (info.delivered.consumer_sequence + 1, info.num_pending);
         let pulls = Pulls::begin(&self.broker, &consumer, PULL_BATCH).await?;
-        Ok(Feed { messages: Numbered::new(pulls, next_number), backlog })
+        Ok(Feed { messages: Numbered::new(pulls, next_number), ahead: None, backlog })
     }
 
     /// Has a lane's consumer show where the lane is, for whoever looks at consumers, while nobody reads it.
@@ -186,7 +189,9 @@ impl Feeds {
         let objects = self.broker.objects()?;
         let info = find(&objects.events, id).await?;
         Ok(info.is_some_and(|info| {
-            info.num_pending == 0 && info.delivered.consumer_sequence + 1 == feed.messages.next_number
+            feed.ahead.is_none()
+                && info.num_pending == 0
+                && info.delivered.consumer_sequence + 1 == feed.messages.next_number
         }))
     }
 
@@ -203,6 +208,20 @@ impl Feeds {
 impl Feed {
     /// The next message.
     pub async fn next(&mut self) -> Result<Delivery, FeedError> {
+        match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => self.read().await,
+        }
+    }
+
+    /// Reads the next message, if it has come, for whoever asks for it later.
+    pub fn read_ahead(&mut self) {
+        if self.ahead.is_none() {
+            self.ahead = self.read().now_or_never();
+        }
+    }
+
+    async fn read(&mut self) -> Result<Delivery, FeedError> {
         let message = self.messages.next().await?;
         let (sequence, backlog) = (message.sequence, message.backlog);
         Ok(Delivery { sequence, event: message.event.map(Arc::new), backlog, message: Some(Box::new(message.message)) })

@@ -1,6 +1,7 @@
 //! An event that a subscription has given up on, as a message of the stream `DEAD_LETTERS`; and a request to have some of
 //! them delivered again.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -64,7 +65,7 @@ impl DeadLetter {
     }
 
     /// The message's headers: the event's own, and what is to be known of its end.
-    pub fn headers(&self) -> Vec<(String, String)> {
+    pub fn headers(&self) -> Vec<(Cow<'static, str>, String)> {
         let error: String = self.error.chars().take(MAX_ERROR).collect();
         let own = [
             (header::SUBSCRIPTION, self.subscription.to_string()),
@@ -76,7 +77,7 @@ impl DeadLetter {
             (header::AT, self.at.to_rfc3339()),
         ];
         let code = self.code.map(|code| (header::CODE, code.to_string()));
-        let own = own.into_iter().chain(code).map(|(name, value)| (name.to_owned(), value));
+        let own = own.into_iter().chain(code).map(|(name, value)| (name.into(), value));
         self.event.headers.iter().cloned().chain(own).collect()
     }
 
@@ -216,8 +217,8 @@ mod tests {
         }
     }
 
-    fn read(headers: &[(String, String)]) -> Option<DeadLetter> {
-        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    fn read(headers: &[(Cow<'static, str>, String)]) -> Option<DeadLetter> {
+        let headers = headers.iter().map(|(name, value)| (&**name, value.as_str()));
         DeadLetter::from_message("EVENTS", headers, "{}".into())
     }
 

@@ -1,5 +1,7 @@
 //! An event as it stands in the log, with the headers that are delivered with it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::event_data;
@@ -38,6 +40,9 @@ pub mod header {
     pub const LISTENER_DATA: &str = "ce-listenerdata";
 
     pub(super) const ADDED_ON_DELIVERY: [&str; 4] = [SEQUENCE, PREVIOUS_SEQUENCE, REPLAY, LISTENER_DATA];
+    /// Those that nearly all events have.
+    pub(super) const USUAL: [&str; 8] =
+        [SPEC_VERSION, ID, SOURCE, TYPE, TIME, TRANSACTION_ID, CONTENT_TYPE, TRACEPARENT];
 }
 
 /// The CloudEvents version that mer speaks.
@@ -65,7 +70,7 @@ pub struct Event {
     /// The transaction it belongs to.
     pub transaction_id: String,
     /// What a delivery carries as headers, in header form (percent-encoded), names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(Cow<'static, str>, String)>,
     /// The payload, byte for byte.
     pub data: Bytes,
 }
@@ -84,9 +89,9 @@ impl Event {
         data: Bytes,
     ) -> Option<Self> {
         let event_type = EventType::from_subject(subject)?;
-        let mut headers: Vec<(String, String)> = headers
+        let mut headers: Vec<(Cow<'static, str>, String)> = headers
             .into_iter()
-            .map(|(name, value)| (name.to_ascii_lowercase(), value))
+            .map(|(name, value)| (in_lower_case(name), value))
             .filter(|(name, _)| is_delivered(name))
             .map(|(name, value)| (name, header_value::encode_stored(value)))
             .collect();
@@ -101,9 +106,9 @@ impl Event {
             None => event_data::transaction_id_of(&data).unwrap_or_else(|| stored_at.to_string()),
         };
 
-        let mut fill = |name: &str, value: &dyn Fn() -> String| {
+        let mut fill = |name: &'static str, value: &dyn Fn() -> String| {
             if find(&headers, name).is_none() {
-                headers.push((name.to_owned(), value()));
+                headers.push((name.into(), value()));
             }
         };
         fill(header::SPEC_VERSION, &|| SPEC_VERSION.to_owned());
@@ -145,7 +150,12 @@ fn is_delivered(name: &str) -> bool {
     known.contains(&name) || (attribute && !header::ADDED_ON_DELIVERY.contains(&name))
 }
 
-fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+fn in_lower_case(name: &str) -> Cow<'static, str> {
+    let usual = header::USUAL.into_iter().find(|usual| usual.eq_ignore_ascii_case(name));
+    usual.map_or_else(|| name.to_ascii_lowercase().into(), Cow::Borrowed)
+}
+
+fn find<'a>(headers: &'a [(Cow<'static, str>, String)], name: &str) -> Option<&'a str> {
     headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
 }
 

@@ -16,7 +16,7 @@ pub fn encode(text: &str) -> Cow<'_, str> {
 /// A stored header value made safe for HTTP: what is already in header form stays as it is, to the byte.
 pub fn encode_stored(value: &str) -> String {
     const UNSAFE: &AsciiSet = CONTROLS;
-    utf8_percent_encode(value, UNSAFE).to_string()
+    Cow::from(utf8_percent_encode(value, UNSAFE)).into_owned()
 }
 
 /// A header value without the double quotes that some senders put around it, and the backslashes within: the CloudEvents

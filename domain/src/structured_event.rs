@@ -20,7 +20,7 @@ pub fn write(out: &mut Vec<u8>, event: &Event, due: &Due, previous: u64) {
     out.reserve(due.data.len() + FRAME);
     out.push(b'{');
     for (name, value) in &event.headers {
-        let name = match name.as_str() {
+        let name = match &**name {
             header::CONTENT_TYPE => "datacontenttype",
             header::TRACEPARENT | header::TRACESTATE => name,
             name => match name.strip_prefix("ce-") {

@@ -1,5 +1,6 @@
 //! Reading the feed into the window, and taking into the lane what is settled there.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,18 @@ impl Run {
         let looks = self.window.next_look(Instant::now());
         let alarms = [self.turn_at, self.checkpoint_at, self.end_check_at, self.look_at, self.show_at, looks];
         alarms.into_iter().flatten().fold(self.note_at, Instant::min)
+    }
+
+    /// What comes of a request that is under way; meanwhile the next message is read, as far as that goes without waiting.
+    async fn lands(&mut self) -> Option<Landed> {
+        poll_fn(|cx| {
+            let landed = self.under_way.poll_next_unpin(cx);
+            if landed.is_pending() {
+                self.source.read_ahead();
+            }
+            landed
+        })
+        .await
     }
 
     /// Whether a message that has come already is to be taken in before anything is sent.
@@ -161,7 +174,7 @@ impl Worker {
         // What shows where the lane is must be worked on: it may hold a permit that others wait for.
         if !wants_more
             && run.showing.is_empty()
-            && let Some(landed) = run.under_way.next().await
+            && let Some(landed) = run.lands().await
         {
             return Came::Landed(landed);
         }

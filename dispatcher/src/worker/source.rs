@@ -27,6 +27,13 @@ impl Source {
         }
     }
 
+    /// Takes the next message in hand, where that is work and it has come: while the target is at work on the last one.
+    pub(super) fn read_ahead(&mut self) {
+        if let Self::Consumer(feed) = self {
+            feed.read_ahead();
+        }
+    }
+
     /// How many messages lay before it when it was opened.
     pub(super) fn backlog(&self) -> u64 {
         match self {
