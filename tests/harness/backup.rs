@@ -1,11 +1,16 @@
 //! A stream's backup by JetStream's snapshot API, as `nats stream backup` and `nats stream restore` make and use it.
 
+use std::time::{Duration, Instant};
+
+use async_nats::client::RequestErrorKind;
 use async_nats::{Client, Message};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 /// Small, so that a stream of some hundred events takes several of them.
 const CHUNK_BYTES: usize = 4 * 1024;
+/// How long it may take until it is known throughout a cluster who listens on a subject.
+const HEARD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What was in a stream at one moment, without its consumers.
 pub struct Backup {
@@ -55,13 +60,27 @@ impl Backup {
         let answer = ask(client, &format!("$JS.API.STREAM.RESTORE.{}", self.stream), &wanted).await;
         let subject = answer["deliver_subject"].as_str().expect("a subject").to_owned();
         for chunk in &self.chunks {
-            let taken = client.request(subject.clone(), chunk.payload.clone()).await.expect("an answer");
+            let taken = hand_over(client, &subject, chunk).await;
             assert!(taken.payload.is_empty(), "{}: {:?}", self.stream, taken.payload);
         }
         let end = client.request(subject, "".into()).await.expect("an answer");
         let restored = answer_of(&end);
         assert_eq!(restored["state"]["last_seq"], self.state["last_seq"], "{restored}");
         assert_eq!(restored["state"]["messages"], self.state["messages"], "{restored}");
+    }
+}
+
+/// The server that restores may be another one of the cluster, which this one has not heard of yet.
+async fn hand_over(client: &Client, subject: &str, chunk: &Message) -> Message {
+    let began = Instant::now();
+    loop {
+        match client.request(subject.to_owned(), chunk.payload.clone()).await {
+            Ok(answer) => return answer,
+            Err(error) if error.kind() == RequestErrorKind::NoResponders && began.elapsed() < HEARD_DEADLINE => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => panic!("the restoring server does not answer: {error}"),
+        }
     }
 }
 
