@@ -47,8 +47,11 @@ use std::time::Duration;
 
 use tests::{Mer, Nats};
 
-/// The binary that cargo built for these tests.
-const MER: &str = env!("CARGO_BIN_EXE_mer");
+/// The binary under test: `MER_TESTED_BIN` when this is compiled, else the one that cargo builds beside it.
+const MER: &str = match option_env!("MER_TESTED_BIN") {
+    Some(binary) => binary,
+    None => env!("CARGO_BIN_EXE_mer"),
+};
 /// How long something may take that takes a moment.
 const SOON: Duration = Duration::from_secs(15);
 /// How long something may take that takes a while.
