@@ -32,7 +32,7 @@ const PULL_BATCH: usize = 128;
 pub const MAX_OUT: u32 = 1024;
 /// After which the server sends again what was not acknowledged. What is lost on the way is noticed by its number as soon
 /// as anything comes after it; this is for what is lost last. What comes twice because a target is slow is passed over.
-const ACK_WAIT: Duration = Duration::from_secs(60);
+pub const ACK_WAIT: Duration = Duration::from_secs(60);
 /// The metadata key of the lane's epoch.
 const EPOCH: &str = "mer.epoch";
 /// What stands there where a consumer was made only to be shown: no lane has this epoch.

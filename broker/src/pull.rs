@@ -42,6 +42,8 @@ pub(crate) struct Pulls {
     /// Where requests go.
     subject: Subject,
     request: Bytes,
+    /// Asks for one message, however large.
+    request_for_one: Bytes,
     /// How many messages a request asks for.
     batch: usize,
     /// How many messages have been asked for and are neither here nor given up.
@@ -57,27 +59,19 @@ impl Pulls {
         let reply = Subject::from(client.new_inbox());
         let inbox = client.subscribe(reply.clone()).await.during(WHAT)?;
         let info = consumer.cached_info();
-        let request = pull::BatchConfig {
-            batch,
-            max_bytes: MIN_BYTES.max(broker.max_message_bytes() + MESSAGE_ALLOWANCE),
-            expires: Some(EXPIRES),
-            idle_heartbeat: HEARTBEAT,
-            ..pull::BatchConfig::default()
-        };
-        let request = serde_json::to_vec(&request).during(WHAT)?.into();
+        let max_bytes = MIN_BYTES.max(broker.max_message_bytes() + MESSAGE_ALLOWANCE);
+        let (request, request_for_one) = (request_for(batch, max_bytes)?, request_for(1, 0)?);
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", info.stream_name, info.name).into();
         let context = broker.context.clone();
-        Ok(Self { client, context, inbox, reply, subject, request, batch, due: 0, silent_since: None })
+        let (due, silent_since) = (0, None);
+        Ok(Self { client, context, inbox, reply, subject, request, request_for_one, batch, due, silent_since })
     }
 
     /// The next message. Whoever stops waiting for it loses nothing.
     pub(crate) async fn next(&mut self) -> Result<jetstream::Message, Unavailable> {
         loop {
             if self.due <= self.batch / 2 {
-                let (subject, reply) = (self.subject.clone(), self.reply.clone());
-                self.client.publish_with_reply(subject, reply, self.request.clone()).await.during(WHAT)?;
-                // With nothing awaited in between: what was sent is counted.
-                self.due += self.batch;
+                self.ask(self.request.clone(), self.batch).await?;
             }
             let patience_ends = *self.silent_since.get_or_insert_with(Instant::now) + LONGEST_SILENCE;
             let message = tokio::select! {
@@ -95,10 +89,37 @@ impl Pulls {
                     return Ok(jetstream::Message { message, context: self.context.clone() });
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => {}
-                Some(status) => self.due = self.due.saturating_sub(unsent(status, &message)?),
+                Some(status) => {
+                    let unsent = unsent(status, &message)?;
+                    self.due = self.due.saturating_sub(unsent);
+                    if status == StatusCode::REQUEST_TERMINATED && unsent >= self.batch {
+                        // What comes next is larger than all that was asked for: stored when the server took larger messages.
+                        self.ask(self.request_for_one.clone(), 1).await?;
+                    }
+                }
             }
         }
     }
+
+    async fn ask(&mut self, request: Bytes, count: usize) -> Result<(), Unavailable> {
+        let (subject, reply) = (self.subject.clone(), self.reply.clone());
+        self.client.publish_with_reply(subject, reply, request).await.during(WHAT)?;
+        // With nothing awaited in between: what was sent is counted.
+        self.due += count;
+        Ok(())
+    }
+}
+
+/// A request for so many messages, and so many bytes; 0 for any number.
+fn request_for(batch: usize, max_bytes: usize) -> Result<Bytes, Unavailable> {
+    let request = pull::BatchConfig {
+        batch,
+        max_bytes,
+        expires: Some(EXPIRES),
+        idle_heartbeat: HEARTBEAT,
+        ..pull::BatchConfig::default()
+    };
+    Ok(serde_json::to_vec(&request).during(WHAT)?.into())
 }
 
 /// How many messages of a request are not to come any more; an error where another one would fare no better.

@@ -8,7 +8,7 @@ use tests::lossy::Lossy;
 use tests::{Mer, Nats, Target, eventually, eventually_async};
 
 use crate::gaps::remove_before;
-use crate::{MER, SOON};
+use crate::{LONG, MER, SOON};
 
 /// So far back does a lane read a consumer of its own, and not what is in memory for all.
 const EVENTS: u64 = 1_300;
@@ -49,7 +49,7 @@ impl Setting {
 async fn a_replay_goes_on_when_a_request_for_more_is_lost() {
     let setting = Setting::new().await;
     setting.replay_until_a_loss().await;
-    eventually("all have come", SOON, || setting.target.taken_count() as u64 >= EVENTS).await;
+    eventually("all have come", LONG, || setting.target.taken_count() as u64 >= EVENTS).await;
     assert_eq!(setting.target.taken(), (1..=EVENTS).collect::<Vec<u64>>());
 }
 
@@ -57,8 +57,8 @@ async fn a_replay_goes_on_when_a_request_for_more_is_lost() {
 async fn what_is_removed_while_a_request_for_it_is_lost_is_told() {
     let setting = Setting::new().await;
     setting.replay_until_a_loss().await;
-    // Some of the time in which it is not known yet: nothing that can be seen changes in it.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Some of the eight seconds in which it is not known yet: nothing that can be seen changes in them.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     remove_before(&setting.nats, EVENTS).await;
     let status = async || setting.mer.api().subscription(&setting.target.url("/")).await["status"].clone();
     eventually_async("the lane says so", SOON, async || status().await["state"] == "gap").await;

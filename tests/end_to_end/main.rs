@@ -21,6 +21,7 @@ mod failing_targets;
 mod faults;
 mod gaps;
 mod idempotency;
+mod large_events;
 mod limits;
 mod logs;
 mod lost_requests;

@@ -78,6 +78,12 @@ impl Nats {
         self.process = launch(&self.folder, self.port, &self.sync_interval, &self.settings);
     }
 
+    /// The same with other words in its configuration: what is said last counts.
+    pub fn restart_with(&mut self, settings: &str) {
+        settings.clone_into(&mut self.settings);
+        self.restart();
+    }
+
     /// Has it do nothing, and keep its connections, until [`Nats::thaw`].
     pub fn freeze(&self) {
         self.process.signal(Signal::STOP);

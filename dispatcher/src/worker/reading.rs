@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::feed::{Delivery, FeedError, MAX_OUT};
+use broker::feed::{ACK_WAIT, Delivery, FeedError, MAX_OUT};
 use broker::{Link, Unavailable};
 use domain::lane::{Phase, State};
 use domain::{Event, Stamp};
@@ -31,7 +31,7 @@ const MAX_UNACKNOWLEDGED: u32 = 32;
 const LONGEST_UNACKNOWLEDGED: Duration = Duration::from_millis(10);
 /// What the server has for a lane that waits comes sooner than this, or is missed sooner (see `broker::pull`):
 /// a request may get lost, and on a cluster the consumer may be without a leader for a while, or its leader behind the stream's.
-const LONG_ENOUGH: Duration = Duration::from_secs(30);
+const LONG_ENOUGH: Duration = Duration::from_secs(ACK_WAIT.as_secs() + 15);
 /// How often a lane to which nothing comes writes that it has missed nothing.
 const NOTE_INTERVAL: Duration = Duration::from_secs(600);
 /// How many sequences in a row may be of no concern to a lane before it looks whether they are still in the log.
