@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
 
-/// How many bytes are asked for at a time, at least: what a lane that waits for its target may hold in memory. It must
-/// not be less than the largest message.
+/// How many bytes are asked for at a time, at least: what a lane that waits for its target may hold in memory. A message
+/// that is larger is asked for by itself, at the price of a round trip.
 const MIN_BYTES: usize = 4 * 1024 * 1024;
 /// What a message takes beside its payload and headers (subjects, sizes), in bytes.
 const MESSAGE_ALLOWANCE: usize = 4096;
