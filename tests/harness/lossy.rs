@@ -1,11 +1,13 @@
 //! A way to a nats-server on which requests for a consumer's messages get lost.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
+
+use crate::wire;
 
 /// A port of the loopback address behind which a nats-server is.
 pub struct Lossy {
@@ -32,7 +34,8 @@ impl Lossy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let own = listener.local_addr().expect("its address").port();
         let plan = Arc::<Plan>::default();
-        let task = tokio::spawn(accept(listener, port, plan.clone()));
+        let losing = plan.clone();
+        let task = tokio::spawn(wire::accept(listener, move |near| relay(near, port, losing.clone())));
         Self { port: own, plan, task }
     }
 
@@ -60,7 +63,7 @@ impl Drop for Lossy {
 }
 
 impl Plan {
-    fn loss(&self) -> std::sync::MutexGuard<'_, Option<Loss>> {
+    fn loss(&self) -> MutexGuard<'_, Option<Loss>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -73,16 +76,6 @@ impl Plan {
         loss.is_done = loss.after == 0;
         loss.after = loss.after.saturating_sub(1);
         loss.is_done
-    }
-}
-
-async fn accept(listener: TcpListener, to: u16, plan: Arc<Plan>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Ok((connection, _)) = listener.accept() => drop(connections.spawn(relay(connection, to, plan.clone()))),
-            Some(_) = connections.join_next() => {}
-        }
     }
 }
 

@@ -31,7 +31,8 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let own = listener.local_addr().expect("its address").port();
         let passage = watch::Sender::new(Passage::Open);
-        let task = tokio::spawn(accept(listener, port, passage.subscribe()));
+        let seen = passage.subscribe();
+        let task = tokio::spawn(accept(listener, move |near| relay(near, port, seen.clone())));
         Self { port: own, passage, task }
     }
 
@@ -46,11 +47,15 @@ impl Drop for Wire {
     }
 }
 
-async fn accept(listener: TcpListener, to: u16, passage: watch::Receiver<Passage>) {
+/// Has each connection relayed, for ever. Those that are left end with it.
+pub(crate) async fn accept<R>(listener: TcpListener, relay: impl Fn(TcpStream) -> R)
+where
+    R: Future<Output: Send> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            Ok((connection, _)) = listener.accept() => drop(connections.spawn(relay(connection, to, passage.clone()))),
+            Ok((connection, _)) = listener.accept() => drop(connections.spawn(relay(connection))),
             Some(_) = connections.join_next() => {}
         }
     }

@@ -29,8 +29,9 @@ const MAX_PASSED_OVER: u32 = MAX_OUT / 2;
 const MAX_UNACKNOWLEDGED: u32 = 32;
 /// For how long, where events take longer.
 const LONGEST_UNACKNOWLEDGED: Duration = Duration::from_millis(10);
-/// What the server has for a lane that waits comes sooner than this, or is missed sooner (see `broker::pull`):
-/// a request may get lost, and on a cluster the consumer may be without a leader for a while, or its leader behind the stream's.
+/// What the server has for a lane that waits comes sooner than this, or is missed sooner (see `broker::pull`): a request may
+/// get lost, what is lost on the way comes again after [`ACK_WAIT`], and on a cluster the consumer may be without a leader for
+/// a while, or its leader behind the stream's.
 const LONG_ENOUGH: Duration = Duration::from_secs(ACK_WAIT.as_secs() + 15);
 /// How often a lane to which nothing comes writes that it has missed nothing.
 const NOTE_INTERVAL: Duration = Duration::from_secs(600);
