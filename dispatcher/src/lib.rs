@@ -7,7 +7,8 @@
 //! - [`egress`]: which addresses may be dialled: pure. `resolver`: from a name to those of its addresses.
 //! - `tenure`, `process`: which shards this dispatcher works on, among several; which of them has died.
 //! - `extent`: where the log begins and ends, so that what retention removes is noticed.
-//! - `tail`: the end of the log, read once for all lanes that have caught up; `journal`: how far those have come.
+//! - `tail`: the end of the log, read once for all lanes that have caught up; `journal`: how far those have come;
+//!   `queue`: what waits for one of them; `recent`: what was read last.
 //! - `attempts`: what came of attempts, collected and written once a second.
 //! - [`metrics`]: what is counted, and what lanes show of themselves; `span`: what a collector of traces is told.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
@@ -28,6 +29,8 @@ pub mod parcel;
 mod permits;
 mod process;
 pub mod push;
+mod queue;
+mod recent;
 mod resolver;
 mod retry_after;
 mod sabotage;

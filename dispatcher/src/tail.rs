@@ -17,13 +17,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 mod followers;
-mod recent;
 
 use crate::extent::Extent;
+use crate::queue::Queue;
+use crate::recent::{Most, Recent};
 pub(crate) use followers::Follower;
-use followers::{Followers, Queue};
-use recent::Recent;
+use followers::Followers;
 
+/// What is kept, so that a lane which has nearly caught up finds what it has not had.
+const KEPT: Most = Most { events: 4_096, bytes: 16 * 1024 * 1024 };
 /// From how far back the log is read at first, in messages: so that lanes which were at its end when a dispatcher stopped
 /// find what has come since.
 const LOOK_BACK: u64 = 1_000;
@@ -50,7 +52,6 @@ pub(crate) struct Tail {
     wanted: tokio::sync::Notify,
 }
 
-#[derive(Default)]
 struct State {
     recent: Recent,
     followers: Followers,
@@ -69,7 +70,7 @@ pub(crate) struct Joining<'a> {
 impl Tail {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::default(),
+            state: Mutex::new(State { recent: Recent::nothing(KEPT), followers: Followers::default() }),
             reading: watch::Sender::new(None),
             is_wanted: AtomicBool::new(false),
             unread: AtomicU64::new(0),
@@ -228,7 +229,7 @@ impl Tail {
         if state.recent.is_empty() || is_far || read_to > span.last_sequence || read_to + 1 < span.first_sequence {
             state.let_all_go();
             let from = span.first_sequence.max((span.last_sequence + 1).saturating_sub(LOOK_BACK)).max(1);
-            state.recent = Recent::from(from);
+            state.recent = Recent::behind(from - 1, KEPT);
         }
         state.recent.read_to() + 1
     }

@@ -1,40 +1,19 @@
 //! Whose an event is, among the lanes that follow the tail of the log.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use broker::feed::{Delivery, FeedError};
 use domain::{Event, SubscriptionId, TypePattern};
-use tokio::sync::Notify;
 
 use super::Tail;
-
-/// How many events may wait for a lane, and how much data, in bytes, before it is let go.
-const MAX_EVENTS: usize = 1_024;
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+use crate::queue::Queue;
 
 /// A lane that follows. It leaves when it is dropped.
 pub(crate) struct Follower {
     tail: Arc<Tail>,
     number: u64,
     queue: Arc<Queue>,
-}
-
-/// What waits for one lane.
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
-    news: Notify,
-}
-
-struct Waiting {
-    /// The lane has what lies up to here.
-    from: u64,
-    events: VecDeque<Arc<Event>>,
-    bytes: usize,
-    is_let_go: bool,
-    /// How far the lane has come, and how many of the events that it has taken from here it has not delivered.
-    position: u64,
-    in_hand: u64,
 }
 
 /// All lanes that follow.
@@ -67,7 +46,7 @@ impl Follower {
             if let Some(next) = self.queue.take() {
                 return next.map(|(event, waiting)| Delivery::of_tail(event, waiting + unread));
             }
-            self.queue.news.notified().await;
+            self.queue.news().await;
         }
     }
 
@@ -75,87 +54,25 @@ impl Follower {
     pub(crate) fn backlog(&self) -> u64 {
         // In this order: what is read meanwhile is in the queue.
         let unread = self.tail.unread();
-        unread + self.queue.waiting().events.len() as u64
+        unread + self.queue.len().unwrap_or(0) as u64
     }
 
     /// The lane has been given everything up to here that it wants; `None` while something waits for it.
     pub(crate) fn has_all_to(&self) -> Option<u64> {
         // In this order: what is read later waits for it later.
         let read_to = self.tail.read_to();
-        let waiting = self.queue.waiting();
-        (waiting.events.is_empty() && !waiting.is_let_go).then_some(read_to)
+        (self.queue.len() == Some(0)).then_some(read_to)
     }
 
     /// Tells whoever asks how far the lane has come, and what it has taken from here and not delivered.
     pub(crate) fn note(&self, position: u64, in_hand: usize) {
-        let mut waiting = self.queue.waiting();
-        (waiting.position, waiting.in_hand) = (position, in_hand as u64);
+        self.queue.note(position, in_hand);
     }
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
         self.tail.leave(self.number);
-    }
-}
-
-impl Queue {
-    pub(super) fn new(from: u64, position: u64) -> Arc<Self> {
-        let waiting = Waiting { from, events: VecDeque::new(), bytes: 0, is_let_go: false, position, in_hand: 0 };
-        Arc::new(Self { waiting: Mutex::new(waiting), news: Notify::new() })
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes in an event. Answers whether there was room: otherwise the lane is let go.
-    pub(super) fn add(&self, event: &Arc<Event>) -> bool {
-        let mut waiting = self.waiting();
-        if event.sequence <= waiting.from {
-            return true;
-        }
-        waiting.bytes += event.data.len();
-        waiting.events.push_back(event.clone());
-        let has_room = waiting.events.len() <= MAX_EVENTS && (waiting.bytes <= MAX_BYTES || waiting.events.len() == 1);
-        drop(waiting);
-        if has_room {
-            self.news.notify_one();
-        } else {
-            self.let_go();
-        }
-        has_room
-    }
-
-    /// The lane reads its own consumer from where it is.
-    fn let_go(&self) {
-        let mut waiting = self.waiting();
-        waiting.events = VecDeque::new();
-        waiting.is_let_go = true;
-        drop(waiting);
-        self.news.notify_one();
-    }
-
-    /// The next event, and how many wait behind it.
-    fn take(&self) -> Option<Result<(Arc<Event>, u64), FeedError>> {
-        let mut waiting = self.waiting();
-        if waiting.is_let_go {
-            return Some(Err(FeedError::Behind));
-        }
-        let event = waiting.events.pop_front()?;
-        waiting.bytes -= event.data.len();
-        waiting.in_hand += 1;
-        if waiting.events.is_empty() {
-            // Thousands of lanes wait; few of them for long lists.
-            waiting.events = VecDeque::new();
-        }
-        Some(Ok((event, waiting.events.len() as u64)))
-    }
-
-    /// How far the lane has come, and how much it has before it.
-    pub(super) fn standing(&self) -> (u64, u64) {
-        let waiting = self.waiting();
-        (waiting.position, waiting.in_hand + waiting.events.len() as u64)
     }
 }
 
@@ -223,15 +140,10 @@ impl Followers {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-    use bytes::Bytes;
-    use domain::Stamp;
-
-    pub(in crate::tail) fn event(sequence: u64, event_type: &str) -> Arc<Event> {
-        let (subject, at) = (format!("events.{event_type}"), Stamp::from_micros(0));
-        Arc::new(Event::from_message("EVENTS", &subject, sequence, at, [], Bytes::from("{}")).unwrap())
-    }
+    use crate::queue::MAX_EVENTS;
+    use crate::recent::tests::event;
 
     fn id(name: &str) -> SubscriptionId {
         domain::TargetUrl::parse(&format!("http://{name}/")).unwrap().subscription_id()

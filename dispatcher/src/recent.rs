@@ -1,18 +1,20 @@
-//! The latest events of the log: pure.
+//! What was read last of the log, or of a part of it: pure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use domain::{Event, TypePattern};
 
-/// How many events are kept.
-const MAX_EVENTS: usize = 4_096;
-/// How much of their data, in bytes, beside the newest event.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How many events are kept, and how much of their data, in bytes, beside the newest event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+}
 
 /// What was read last, without a gap.
-#[derive(Default)]
-pub(super) struct Recent {
+pub(crate) struct Recent {
+    most: Most,
     /// It holds every event from this sequence on; 0 where nothing was ever read.
     from: u64,
     read_to: u64,
@@ -21,32 +23,37 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Begins with what is read from a sequence on.
-    pub(super) fn from(sequence: u64) -> Self {
-        Self { from: sequence, read_to: sequence - 1, ..Self::default() }
+    /// Nothing was read yet.
+    pub(crate) fn nothing(most: Most) -> Self {
+        Self { most, from: 0, read_to: 0, events: VecDeque::new(), bytes: 0 }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Begins with what is read behind a sequence.
+    pub(crate) fn behind(sequence: u64, most: Most) -> Self {
+        Self { from: sequence + 1, read_to: sequence, ..Self::nothing(most) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
         self.from == 0
     }
 
     /// Everything up to here has been read.
-    pub(super) fn read_to(&self) -> u64 {
+    pub(crate) fn read_to(&self) -> u64 {
         self.read_to
     }
 
     /// Whether it holds everything that lies behind a sequence.
-    pub(super) fn reaches_back_to(&self, sequence: u64) -> bool {
+    pub(crate) fn reaches_back_to(&self, sequence: u64) -> bool {
         self.from > 0 && sequence + 1 >= self.from
     }
 
     /// Takes in the next message of the log, `None` for one that is no event.
-    pub(super) fn add(&mut self, sequence: u64, event: Option<Arc<Event>>) {
+    pub(crate) fn add(&mut self, sequence: u64, event: Option<Arc<Event>>) {
         self.read_to = sequence;
         let Some(event) = event else { return };
         self.bytes += event.data.len();
         self.events.push_back(event);
-        while self.events.len() > MAX_EVENTS || (self.bytes > MAX_BYTES && self.events.len() > 1) {
+        while self.events.len() > self.most.events || (self.bytes > self.most.bytes && self.events.len() > 1) {
             let Some(oldest) = self.events.pop_front() else { return };
             self.bytes -= oldest.data.len();
             self.from = oldest.sequence + 1;
@@ -54,7 +61,7 @@ impl Recent {
     }
 
     /// The events behind a sequence that the filters let through.
-    pub(super) fn since<'a>(
+    pub(crate) fn since<'a>(
         &'a self,
         sequence: u64,
         filters: &'a [TypePattern],
@@ -66,15 +73,22 @@ impl Recent {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::tail::followers::tests::event;
+    use bytes::Bytes;
+    use domain::Stamp;
+
+    pub(crate) fn event(sequence: u64, event_type: &str) -> Arc<Event> {
+        let (subject, at) = (format!("events.{event_type}"), Stamp::from_micros(0));
+        Arc::new(Event::from_message("EVENTS", &subject, sequence, at, [], Bytes::from("{}")).unwrap())
+    }
 
     #[test]
     fn it_reaches_back_as_far_as_it_holds_everything() {
-        assert!(!Recent::default().reaches_back_to(0));
-        let mut recent = Recent::from(11);
-        for sequence in 11..11 + MAX_EVENTS as u64 {
+        let most = Most { events: 100, bytes: 1_000 };
+        assert!(!Recent::nothing(most).reaches_back_to(0));
+        let mut recent = Recent::behind(10, most);
+        for sequence in 11..111 {
             recent.add(sequence, Some(event(sequence, "a")));
         }
         assert!(recent.reaches_back_to(10) && !recent.reaches_back_to(9));
