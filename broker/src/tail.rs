@@ -1,7 +1,8 @@
-//! The end of the log, read once for all lanes that have caught up: a consumer of its own that nobody acknowledges to.
+//! A part of the log, read once for many lanes: the end of it for those that have caught up, or the past for those that want
+//! the same of it at the same time. A consumer of its own that nobody acknowledges to.
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
-use domain::Event;
+use domain::{Event, TypePattern};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -12,10 +13,12 @@ use crate::pull::Pulls;
 
 /// How many messages are asked for at a time.
 const PULL_BATCH: usize = 512;
-/// After which nats-server removes the consumer of a reader that has gone without a word.
+/// After which nats-server removes the tail's consumer where its reader has gone without a word.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+/// One of the past is asked for nothing while all its lanes wait for their targets. Where that takes longer they make another.
+const PAST_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// Every event from a sequence on, in order.
+/// The events from a sequence on, in order.
 pub struct Tail {
     broker: Broker,
     name: String,
@@ -36,24 +39,43 @@ pub struct Read {
 }
 
 impl Tail {
-    /// Begins to read with the first message at or behind `from`.
+    /// Begins to read everything, with the first message at or behind `from`.
     pub async fn open(broker: &Broker, from: u64) -> Result<Self, Unavailable> {
+        const WHAT: &str = "The end of the log, for a dispatcher's lanes that have caught up";
+        Self::begin(broker, from, &[], "tail", FORGOTTEN_AFTER, WHAT).await
+    }
+
+    /// Begins to read what the filters let through, none of which may overlap.
+    pub async fn open_past(broker: &Broker, from: u64, filters: &[TypePattern]) -> Result<Self, Unavailable> {
+        const WHAT: &str = "The past, for a dispatcher's lanes that want the same of it";
+        Self::begin(broker, from, filters, "past", PAST_FORGOTTEN_AFTER, WHAT).await
+    }
+
+    async fn begin(
+        broker: &Broker,
+        from: u64,
+        filters: &[TypePattern],
+        kind: &str,
+        forgotten_after: Duration,
+        description: &str,
+    ) -> Result<Self, Unavailable> {
         let objects = broker.objects()?;
-        let name = format!("tail-{}", Uuid::now_v7().simple());
+        let name = format!("{kind}-{}", Uuid::now_v7().simple());
         let replicas = objects.events.cached_info().config.num_replicas;
         let config = pull::Config {
             name: Some(name.clone()),
-            description: Some("The end of the log, for a dispatcher's lanes that have caught up".to_owned()),
+            description: Some(description.to_owned()),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
             ack_policy: AckPolicy::None,
+            filter_subjects: filters.iter().map(TypePattern::subject).collect(),
             memory_storage: true,
             // As many as of the log: a single one may be kept by a server that hangs.
             num_replicas: replicas,
-            inactive_threshold: FORGOTTEN_AFTER,
+            inactive_threshold: forgotten_after,
             ..pull::Config::default()
         };
         let consumer: PullConsumer =
-            objects.events.create_consumer(config).await.during("making the tail's consumer")?;
+            objects.events.create_consumer(config).await.during("making a consumer for many lanes")?;
         let backlog = consumer.cached_info().num_pending;
         let pulls = Pulls::begin(broker, &consumer, PULL_BATCH).await?;
         Ok(Self { broker: broker.clone(), name, messages: Numbered::new(pulls, 1), backlog })
@@ -69,7 +91,7 @@ impl Tail {
     pub async fn close(self) -> Result<(), Unavailable> {
         let objects = self.broker.objects()?;
         drop(self.messages);
-        objects.events.delete_consumer(&self.name).await.during("removing the tail's consumer")?;
+        objects.events.delete_consumer(&self.name).await.during("removing a consumer for many lanes")?;
         Ok(())
     }
 }

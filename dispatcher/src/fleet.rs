@@ -11,7 +11,7 @@ use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
 use broker::leases::Leases;
-use broker::live::{Live, Questions};
+use broker::live::Questions;
 use broker::positions::Positions;
 use broker::subscriptions::{Change, Changes, Current, Snapshot, Subscriptions};
 use broker::{Broker, Unavailable};
@@ -29,7 +29,9 @@ use crate::journal::Journal;
 use crate::metrics::{Metrics, survey};
 use crate::permits::Permits;
 use crate::push::Pusher;
+use crate::replays::Replays;
 use crate::sabotage;
+use crate::standings::Standings;
 use crate::tail::Tail;
 use crate::tenure::{Lease, Owned, Running, Takeover, Tenure};
 use crate::transactions::Transactions;
@@ -86,6 +88,7 @@ pub(crate) struct Shared {
     pub(crate) dead_letters: DeadLetters,
     pub(crate) lease: Lease,
     pub(crate) tail: Arc<Tail>,
+    pub(crate) replays: Arc<Replays>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Tracer,
@@ -122,7 +125,9 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let log = EventLog::new(broker.clone());
     let attempts = Arc::new(Attempts::new(AttemptLog::new(broker.clone())));
     let (extent_sender, extent) = watch::channel(Extent::default());
-    let (tail, journal) = (Tail::new(), Arc::new(Journal::new(Positions::new(broker.clone()))));
+    let (tail, replays) = (Tail::new(), Replays::new(broker.clone()));
+    let standings = Standings { tail: tail.clone(), replays: replays.clone() };
+    let journal = Arc::new(Journal::new(Positions::new(broker.clone())));
     let shared = Shared {
         permits: Permits::new(max_deliveries),
         transactions: Arc::new(Transactions::new(log.clone())),
@@ -138,6 +143,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         dead_letters: DeadLetters::new(broker.clone()),
         lease,
         tail: tail.clone(),
+        replays,
         journal: journal.clone(),
         metrics: metrics.clone(),
         tracer,
@@ -149,7 +155,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let (tail_log, tail_extent) = (shared.log.clone(), shared.extent.clone());
     let reading_tail = tail.keep_reading(&fleet_broker, &tail_log, tail_extent);
     let answering_for = owned.clone();
-    let surveying = survey::survey(metrics, shared.feeds.clone(), tail.clone());
+    let surveying = survey::survey(metrics, shared.feeds.clone(), standings.clone());
     let mut fleet = Fleet {
         shared,
         subscriptions: Subscriptions::new(broker),
@@ -181,7 +187,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         never = keeping => match never {},
         never = following_extent => match never {},
         never = reading_tail => match never {},
-        never = answer_questions(&fleet_broker, &tail, answering_for) => match never {},
+        never = answer_questions(&fleet_broker, &standings, answering_for) => match never {},
         never = async { tokio::join!(attempts.keep_writing(), journal.keep_writing()).0 } => match never {},
         never = pusher.close_unused() => match never {},
         never = surveying => match never {},
@@ -200,15 +206,15 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     journal.write().await;
 }
 
-/// Tells whoever asks how far a lane has come that follows the tail. Of others their consumers tell: that too is said at
-/// once, by whoever works on them, so that nobody waits for an answer.
-async fn answer_questions(broker: &Broker, tail: &Tail, owned: watch::Receiver<Owned>) -> Infallible {
+/// Tells whoever asks how far a lane has come that is read for together with others. Of the rest their consumers tell: that
+/// too is said at once, by whoever works on them, so that nobody waits for an answer.
+async fn answer_questions(broker: &Broker, standings: &Standings, owned: watch::Receiver<Owned>) -> Infallible {
     broker.until_ready().await;
     loop {
         match Questions::listen(broker).await {
             Ok(mut questions) => {
                 while let Some(question) = questions.next().await {
-                    let live = tail.standing(&question.id).map(|(position, lag)| Live { position, lag });
+                    let live = standings.of(&question.id);
                     let is_ours = owned.borrow().contains_key(&Shard::of(&question.id));
                     if live.is_some() || is_ours {
                         questions.answer(question, live).await;

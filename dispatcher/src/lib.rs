@@ -8,7 +8,8 @@
 //! - `tenure`, `process`: which shards this dispatcher works on, among several; which of them has died.
 //! - `extent`: where the log begins and ends, so that what retention removes is noticed.
 //! - `tail`: the end of the log, read once for all lanes that have caught up; `journal`: how far those have come;
-//!   `queue`: what waits for one of them; `recent`: what was read last.
+//!   `replays`: the past, read once for lanes that want the same of it; `queue`: what waits for one of those; `recent`: what
+//!   was read last; `standings`: how those stand.
 //! - `attempts`: what came of attempts, collected and written once a second.
 //! - [`metrics`]: what is counted, and what lanes show of themselves; `span`: what a collector of traces is told.
 //! - `permits`: who goes first when deliveries wait; `transactions`: earlier events of one, for `required_data`.
@@ -31,11 +32,13 @@ mod process;
 pub mod push;
 mod queue;
 mod recent;
+mod replays;
 mod resolver;
 mod retry_after;
 mod sabotage;
 pub mod signer;
 mod span;
+mod standings;
 mod tail;
 mod tenure;
 mod transactions;

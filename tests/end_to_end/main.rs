@@ -33,6 +33,7 @@ mod nats_users;
 mod order;
 mod posts_at_once;
 mod registrations;
+mod replays;
 mod restore;
 mod sabotage;
 mod signatures;

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::Metrics;
 use super::meter::Figures;
-use crate::tail::Tail;
+use crate::standings::Standings;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How many lanes are asked about each time, those first that it is longest ago for.
@@ -22,7 +22,7 @@ const MOST: usize = 128;
 const AT_A_TIME: usize = 8;
 
 /// Asks for ever.
-pub(crate) async fn survey(metrics: Metrics, feeds: Feeds, tail: Arc<Tail>) -> Infallible {
+pub(crate) async fn survey(metrics: Metrics, feeds: Feeds, standings: Standings) -> Infallible {
     for round in 1.. {
         sleep(INTERVAL).await;
         let mut behind = metrics.figures();
@@ -31,7 +31,7 @@ pub(crate) async fn survey(metrics: Metrics, feeds: Feeds, tail: Arc<Tail>) -> I
         behind.truncate(MOST);
         let asked = stream::iter(behind)
             .map(Ok)
-            .try_for_each_concurrent(AT_A_TIME, |figures| ask(&feeds, &tail, figures, round));
+            .try_for_each_concurrent(AT_A_TIME, |figures| ask(&feeds, &standings, figures, round));
         if let Err(error) = asked.await {
             tracing::debug!(%error, "metrics.lag_not_asked");
         }
@@ -39,12 +39,12 @@ pub(crate) async fn survey(metrics: Metrics, feeds: Feeds, tail: Arc<Tail>) -> I
     std::future::pending().await
 }
 
-async fn ask(feeds: &Feeds, tail: &Tail, figures: Arc<Figures>, round: u64) -> Result<(), Unavailable> {
+async fn ask(feeds: &Feeds, standings: &Standings, figures: Arc<Figures>, round: u64) -> Result<(), Unavailable> {
     figures.surveyed.store(round, Ordering::Relaxed);
     // Before it is asked: what is settled meanwhile is not in what waits any more.
     let settled = figures.settled();
-    if let Some((_, waiting)) = tail.standing(&figures.id) {
-        figures.has_behind(settled, waiting);
+    if let Some(live) = standings.of(&figures.id) {
+        figures.has_behind(settled, live.lag);
     } else if let Some(standing) = feeds.standing(&figures.id).await? {
         figures.has_behind(settled, standing.undelivered);
     }

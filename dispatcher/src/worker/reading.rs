@@ -64,7 +64,7 @@ impl Run {
     /// Says when to look again whether the lane has caught up, if it has not.
     fn look_again(&mut self) {
         let interval = match &self.source {
-            Source::Consumer(_) => Some(JOIN_INTERVAL),
+            Source::Consumer(_) | Source::Past(_) => Some(JOIN_INTERVAL),
             Source::Tail(_) => self.lane.awaits_the_end(&self.asked).then_some(END_INTERVAL),
         };
         self.look_at = interval.map(|interval| Instant::now() + interval);
@@ -233,7 +233,7 @@ impl Worker {
         if run.show_at.is_some_and(|at| at <= now) {
             run.show_at = None;
             self.checkpoint(run).await?;
-            if run.source.is_tail() {
+            if !run.source.is_consumer() {
                 run.showing.push(self.show(&run.lane));
             }
         }
@@ -296,7 +296,7 @@ impl Worker {
         }
         if sabotage::acknowledges_early() {
             slot.delivery.acknowledge().await?;
-            if run.source.is_tail() {
+            if !run.source.is_consumer() {
                 self.shared.journal.note(&run.lane.epoch, sequence);
             }
         }
@@ -423,7 +423,7 @@ impl Worker {
         match (run.unacknowledged.take(), &run.source) {
             (Some(_), _) if !self.shared.lease.is_valid() => Ok(()),
             (Some(delivery), Source::Consumer(_)) => delivery.acknowledge().await,
-            (Some(delivery), Source::Tail(_)) => {
+            (Some(delivery), Source::Past(_) | Source::Tail(_)) => {
                 self.shared.journal.note(&run.lane.epoch, delivery.sequence);
                 Ok(())
             }
@@ -460,7 +460,9 @@ impl Worker {
             return Ok(false);
         }
         let is_read_to_the_end = match &run.source {
-            Source::Consumer(feed) => self.shared.feeds.is_read_to_the_end(&self.id, feed).await?,
+            Source::Consumer(own) => self.shared.feeds.is_read_to_the_end(&self.id, &own.feed).await?,
+            // It goes over to the tail first.
+            Source::Past(_) => false,
             Source::Tail(follower) => {
                 let end = self.shared.log.last_sequence().await?;
                 follower.has_all_to().is_some_and(|to| to >= end)

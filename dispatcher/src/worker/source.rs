@@ -1,4 +1,5 @@
-//! Where a lane reads: the tail of the log where it has caught up, and its own consumer where it has not.
+//! Where a lane reads: the tail of the log where it has caught up; where it has not, its own consumer, or the past together
+//! with others that want the same of it.
 
 use broker::Unavailable;
 use broker::feed::{Delivery, Feed, FeedError, Want};
@@ -8,36 +9,49 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Run, Worker};
+use crate::replays::{Alone, Member, Way};
 use crate::tail::{Follower, Joining};
 
 /// How the epoch of a lane begins that follows the tail.
 const WITHOUT_CONSUMER: &str = "tail-";
 
 pub(super) enum Source {
-    Consumer(Box<Feed>),
+    Consumer(Box<Own>),
+    Past(Member),
     Tail(Follower),
+}
+
+/// The lane's own consumer.
+pub(super) struct Own {
+    pub(super) feed: Feed,
+    /// Says to others that want the same that there is somebody who does.
+    _alone: Alone,
 }
 
 impl Source {
     /// The next message that the lane's filters let through.
     pub(super) async fn next(&mut self) -> Result<Delivery, FeedError> {
         match self {
-            Self::Consumer(feed) => feed.next().await,
+            Self::Consumer(own) => own.feed.next().await,
+            Self::Past(member) => member.next().await,
             Self::Tail(follower) => follower.next().await,
         }
     }
 
     /// Takes the next message in hand, where that is work and it has come: while the target is at work on the last one.
     pub(super) fn read_ahead(&mut self) {
-        if let Self::Consumer(feed) = self {
-            feed.read_ahead();
+        match self {
+            Self::Consumer(own) => own.feed.read_ahead(),
+            Self::Past(member) => member.read_ahead(),
+            Self::Tail(_) => {}
         }
     }
 
     /// How many messages lay before it when it was opened.
     pub(super) fn backlog(&self) -> u64 {
         match self {
-            Self::Consumer(feed) => feed.backlog,
+            Self::Consumer(own) => own.feed.backlog,
+            Self::Past(member) => member.backlog(),
             Self::Tail(follower) => follower.backlog(),
         }
     }
@@ -45,6 +59,11 @@ impl Source {
     /// Whether it gives everything in time, or says that it does not.
     pub(super) fn is_tail(&self) -> bool {
         matches!(self, Self::Tail(_))
+    }
+
+    /// Whether it is the lane's consumer, which is acknowledged to.
+    pub(super) fn is_consumer(&self) -> bool {
+        matches!(self, Self::Consumer(_))
     }
 }
 
@@ -58,22 +77,40 @@ impl Worker {
         generation: u64,
     ) -> Result<Source, Unavailable> {
         let read_to = lane.position.max(first_sequence.saturating_sub(1));
-        let follower = self.follow(lane, read_to, generation).await?;
-        if follower.is_some() != is_without_consumer(&lane.epoch) {
-            lane.epoch = if follower.is_some() { fresh_epoch() } else { Uuid::now_v7().to_string() };
+        let joining = Joining { id: &self.id, filters: &lane.filters, position: read_to, generation };
+        if let Some(follower) = self.shared.tail.join(&self.shared.log, &joining).await? {
+            self.has_consumer(lane, false).await?;
+            return Ok(Source::Tail(follower));
+        }
+        match self.shared.replays.join(&joining).await? {
+            Way::Together(member) => {
+                self.has_consumer(lane, false).await?;
+                Ok(Source::Past(member))
+            }
+            Way::Alone(alone) => {
+                self.has_consumer(lane, true).await?;
+                let feed = self.shared.feeds.open(&want(&self.id, lane)).await?;
+                Ok(Source::Consumer(Box::new(Own { feed, _alone: alone })))
+            }
+        }
+    }
+
+    /// Writes whether a consumer belongs to a lane's position, before it is read.
+    async fn has_consumer(&mut self, lane: &mut Lane, has_one: bool) -> Result<(), Unavailable> {
+        if has_one == is_without_consumer(&lane.epoch) {
+            lane.epoch = if has_one { Uuid::now_v7().to_string() } else { fresh_epoch() };
             self.write(lane).await?;
             self.lane = Some(lane.clone());
         }
-        match follower {
-            Some(follower) => Ok(Source::Tail(follower)),
-            None => Ok(Source::Consumer(Box::new(self.shared.feeds.open(&want(&self.id, lane)).await?))),
-        }
+        Ok(())
     }
 
     /// Goes over to the tail of the log, if it reaches back to where this lane has read.
     pub(super) async fn go_over_to_tail(&mut self, run: &mut Run) -> Result<(), Unavailable> {
         let read_to = run.read_to();
-        let Some(follower) = self.follow(&run.lane, read_to, run.generation).await? else { return Ok(()) };
+        let joining =
+            Joining { id: &self.id, filters: &run.lane.filters, position: read_to, generation: run.generation };
+        let Some(follower) = self.shared.tail.join(&self.shared.log, &joining).await? else { return Ok(()) };
         self.acknowledge(run).await?;
         // What the consumer has acknowledged says nothing of this lane from now on.
         run.lane.epoch = fresh_epoch();
@@ -85,11 +122,6 @@ impl Worker {
         run.source = Source::Tail(follower);
         run.note_standing();
         Ok(())
-    }
-
-    async fn follow(&self, lane: &Lane, read_to: u64, generation: u64) -> Result<Option<Follower>, Unavailable> {
-        let joining = Joining { id: &self.id, filters: &lane.filters, position: read_to, generation };
-        self.shared.tail.join(&self.shared.log, &joining).await
     }
 
     /// Has the lane's consumer show where the lane is, as it is written, while nobody reads it. For whoever looks: what
@@ -120,14 +152,16 @@ pub(super) fn is_without_consumer(epoch: &str) -> bool {
 impl Run {
     /// Tells whoever asks how far this lane has come.
     pub(super) fn note_standing(&self) {
-        if let Source::Tail(follower) = &self.source {
-            follower.note(self.lane.position, self.window.len());
+        match &self.source {
+            Source::Consumer(_) => {}
+            Source::Past(member) => member.note(self.lane.position, self.window.len()),
+            Source::Tail(follower) => follower.note(self.lane.position, self.window.len()),
         }
     }
 
     /// Has the consumer show where the lane is, at that moment at the latest.
     pub(super) fn show_by(&mut self, at: Instant) {
-        if self.source.is_tail() {
+        if !self.source.is_consumer() {
             self.show_at.get_or_insert(at);
         }
     }
