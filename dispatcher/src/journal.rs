@@ -11,9 +11,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 
-/// How often it is written within `INTERVAL`, at most: a lane with little to do is written at once.
-const AT_MOST: u32 = 8;
-const INTERVAL: Duration = Duration::from_millis(1);
+/// How often it is written within `INTERVAL`, at most: a lane with little to do is written at once, and where there is much
+/// to do nats-server is not woken up for each of the lanes.
+const AT_MOST: u32 = 2;
+const INTERVAL: Duration = Duration::from_millis(5);
 /// How long to wait for each lane that was written, before the next time.
 const PER_LANE: Duration = Duration::from_micros(20);
 /// Timers are no finer.
