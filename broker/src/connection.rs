@@ -15,6 +15,7 @@ use crate::error::{During, Unavailable};
 use crate::limits::Limits;
 use crate::pulse::Pulse;
 use crate::rotation::Rotation;
+use crate::suspicion::Suspicion;
 use crate::topology::{self, Objects};
 
 /// How long a JetStream request may take.
@@ -82,6 +83,7 @@ pub struct Broker {
     link: watch::Receiver<Link>,
     objects: Arc<watch::Sender<Option<Arc<Objects>>>>,
     pub(crate) pulse: Pulse,
+    pub(crate) suspicion: Suspicion,
 }
 
 impl Broker {
@@ -92,6 +94,8 @@ impl Broker {
         let (link_writer, link) = watch::channel(Link { generation: 0, is_up: false });
         let link_writer = Arc::new(link_writer);
         let rotation = Rotation::default();
+        let suspicion = Suspicion::default();
+        let suspects = suspicion.clone();
         let client = options_of(&config)
             .await?
             .retry_on_initial_connect()
@@ -103,8 +107,8 @@ impl Broker {
             })
             .reconnect_to_server_callback(move |servers, _| std::future::ready(rotation.next(&servers)))
             .event_callback(move |event| {
-                let link = link_writer.clone();
-                async move { note(&link, &event) }
+                let (link, suspicion) = (link_writer.clone(), suspects.clone());
+                async move { note(&link, &suspicion, &event) }
             })
             .connect(addresses)
             .await
@@ -115,7 +119,15 @@ impl Broker {
             .backpressure_on_inflight(true)
             .build(client);
         let objects = Arc::new(watch::Sender::new(None));
-        Ok(Self { context, config: Arc::new(config), addresses: hosts_and_ports, link, objects, pulse: Pulse::new() })
+        Ok(Self {
+            context,
+            config: Arc::new(config),
+            addresses: hosts_and_ports,
+            link,
+            objects,
+            pulse: Pulse::new(),
+            suspicion,
+        })
     }
 
     /// Makes the objects that are missing, after every new connection and now and then, and leaves a server that is of
@@ -230,6 +242,17 @@ impl Broker {
         self.link.borrow().is_up
     }
 
+    /// Waits until the connection that there is now is lost: what was asked for on it is not answered any more. For ever
+    /// where there is none, as what is asked for then is asked on the next one.
+    pub(crate) async fn is_lost(&self) {
+        let mut link = self.link.clone();
+        let now = *link.borrow();
+        // The sender lives as long as the connection.
+        if !now.is_up || link.wait_for(|link| *link != now).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits for a connection, but not past the deadline.
     pub(crate) async fn connected_by(&self, deadline: Instant) -> bool {
         if self.is_connected() {
@@ -268,7 +291,7 @@ fn bad_address(url: &str, why: impl std::error::Error) -> BadConfig {
     BadConfig::Address { url: last_host_of(url).to_owned(), why: why.to_string() }
 }
 
-fn note(link: &watch::Sender<Link>, event: &Event) {
+fn note(link: &watch::Sender<Link>, suspicion: &Suspicion, event: &Event) {
     match event {
         Event::Connected => {
             link.send_modify(|link| *link = Link { generation: link.generation + 1, is_up: true });
@@ -277,6 +300,7 @@ fn note(link: &watch::Sender<Link>, event: &Event) {
         Event::Draining => tracing::debug!("nats.draining"),
         Event::Closed => tracing::info!("nats.closed"),
         Event::Disconnected => {
+            suspicion.connection_is_lost();
             link.send_modify(|link| link.is_up = false);
             tracing::warn!("nats.disconnected");
         }

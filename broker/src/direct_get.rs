@@ -14,7 +14,7 @@ use crate::error::{During, Unavailable};
 /// How long the next answer may take to come.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(4);
 /// The most that one page may hold, in bytes, unless a single message is larger.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// What ends the answers.
 const END_OF_BATCH: u16 = 204;
 /// What is answered where there is nothing.

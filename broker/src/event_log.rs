@@ -3,20 +3,15 @@
 use std::sync::Arc;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::context::RequestErrorKind;
-use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::RawMessageErrorKind;
-use async_nats::jetstream::{ErrorCode, context::RequestError};
 use bytes::Bytes;
 use domain::{Event, Stamp, TypePattern};
-use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::connection::Broker;
 pub use crate::direct_get::End;
-use crate::direct_get::{self, Found, Request};
+use crate::direct_get::{self, Found, PAGE_BYTES, Request};
 use crate::error::{During, Unavailable};
+use crate::look;
 use crate::topology::EVENTS;
 
 /// How many atomic batches one process has under way at a time.
@@ -50,16 +45,6 @@ pub struct Span {
     pub last_sequence: u64,
 }
 
-#[derive(Deserialize)]
-struct FoundMessage {
-    message: FoundSequence,
-}
-
-#[derive(Deserialize)]
-struct FoundSequence {
-    seq: u64,
-}
-
 impl EventLog {
     /// The log behind a connection.
     pub fn new(broker: Broker) -> Self {
@@ -76,29 +61,15 @@ impl EventLog {
 
     /// The first event that was stored at or after a moment, if there is one. Asked of the stream's leader.
     pub async fn first_sequence_from(&self, moment: Stamp) -> Result<Option<u64>, Unavailable> {
-        const WHAT: &str = "looking up a moment in the log";
-        let request = json!({"next_by_subj": ">", "start_time": moment.to_rfc3339()});
-        let subject = format!("STREAM.MSG.GET.{EVENTS}");
-        let answer: Result<Response<FoundMessage>, RequestError> = self.broker.context.request(subject, &request).await;
-        match answer {
-            Ok(Response::Ok(found)) => Ok(Some(found.message.seq)),
-            Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
-            Ok(Response::Err { error }) => Err(Unavailable::new(WHAT, error)),
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Unavailable::new(WHAT, "no JetStream")),
-            Err(error) => Err(error).during(WHAT),
-        }
+        Ok(look::stored_from(&self.broker, moment).await?.map(|message| message.sequence))
     }
 
     /// The first sequence from one on that any of the filters lets through, if there is one. Asked of the stream's leader.
     pub async fn first_of(&self, from: u64, filters: &[TypePattern]) -> Result<Option<u64>, Unavailable> {
-        let objects = self.broker.objects()?;
         let mut first: Option<u64> = None;
         for filter in filters {
-            let found = objects.events.get_first_raw_message_by_subject(&filter.subject(), from).await;
-            match found {
-                Ok(message) => first = Some(first.map_or(message.sequence, |first| first.min(message.sequence))),
-                Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => {}
-                Err(error) => return Err(error).during("looking for the next event of a lane"),
+            if let Some(message) = look::next(&self.broker, from, &filter.subject()).await? {
+                first = Some(first.map_or(message.sequence, |first| first.min(message.sequence)));
             }
         }
         Ok(first)
@@ -107,16 +78,53 @@ impl EventLog {
     /// Some events from a sequence on, in order, that are of a type which `pattern` matches (all, for `None`): at most
     /// `limit`, fewer where they are large or the log ends.
     ///
-    /// Any replica may answer, and one that lags ends early: [`Page::end`] says how far it went.
+    /// Any replica may answer, and one that lags ends early: [`Page::end`] says how far it went. A message that cannot be
+    /// read is passed over.
     pub async fn read(&self, from: u64, pattern: Option<&TypePattern>, limit: usize) -> Result<Page, Unavailable> {
         let subject = pattern.map(TypePattern::subject);
         let request = Request { stream: EVENTS, from, subject: subject.as_deref(), limit };
+        if !self.may_hold_what_cannot_be_read(&request) {
+            tokio::select! {
+                biased;
+                page = self.read_at_once(&request) => return page,
+                // A message of this page may be the reason, and the only one who asks for it be whoever reads here.
+                () = self.broker.is_lost() => {}
+            }
+        }
+        self.read_one_by_one(&request).await
+    }
+
+    /// Whether some of what a page would give is to be looked at. Where the log has holes, a page may reach further than it
+    /// says: then the connection is lost, and it is looked at all the same.
+    fn may_hold_what_cannot_be_read(&self, request: &Request<'_>) -> bool {
+        let suspicion = &self.broker.suspicion;
+        let is_near = |known| request.subject.is_some() || known < request.from.saturating_add(request.limit as u64);
+        suspicion.is_raised() || suspicion.known_behind(request.from.saturating_sub(1)).is_some_and(is_near)
+    }
+
+    async fn read_at_once(&self, request: &Request<'_>) -> Result<Page, Unavailable> {
         let mut events = Vec::new();
-        let end = direct_get::read(&self.broker, &request, "reading the log", |found| {
+        let end = direct_get::read(&self.broker, request, "reading the log", |found| {
             let Found { sequence, subject, stored_at, message } = found;
             events.extend(event_of(&subject, sequence, stored_at, message.headers.as_ref(), message.payload));
         });
         Ok(Page { end: end.await?, events })
+    }
+
+    async fn read_one_by_one(&self, request: &Request<'_>) -> Result<Page, Unavailable> {
+        let (mut next, mut bytes, mut events) = (request.from, 0, Vec::new());
+        for _ in 0..request.limit {
+            let Some(message) = look::next(&self.broker, next, request.subject.unwrap_or(">")).await? else {
+                return Ok(Page { end: End::OfLog, events });
+            };
+            next = message.sequence + 1;
+            bytes += message.bytes;
+            events.extend(message.event());
+            if bytes >= PAGE_BYTES {
+                break;
+            }
+        }
+        Ok(Page { end: End::Before(next), events })
     }
 
     /// Where the log begins and ends. Asked of the stream's leader.
@@ -132,16 +140,7 @@ impl EventLog {
 
     /// One event, if it is (still) there. Asked of the stream's leader.
     pub async fn get(&self, sequence: u64) -> Result<Option<Event>, Unavailable> {
-        const WHAT: &str = "reading an event";
-        let objects = self.broker.objects()?;
-        match objects.events.get_raw_message(sequence).await {
-            Ok(m) => {
-                let stored_at = stamp_of(m.time.unix_timestamp_nanos());
-                Ok(event_of(&m.subject, m.sequence, stored_at, Some(&m.headers), m.payload))
-            }
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(error).during(WHAT),
-        }
+        Ok(look::at(&self.broker, sequence).await?.and_then(|message| message.event()))
     }
 }
 

@@ -23,6 +23,7 @@ use crate::connection::Broker;
 use crate::error::{During, Unavailable};
 use crate::event_log::{event_of, stamp_of};
 use crate::live::{self, Live};
+use crate::lookout::{Lookout, PassedOver};
 use crate::monitoring;
 use crate::pull::Pulls;
 
@@ -75,6 +76,7 @@ pub struct Standing {
 /// Messages of one consumer, in order.
 pub struct Feed {
     messages: Numbered,
+    passed_over: PassedOver,
     /// What was read before it was asked for.
     ahead: Option<Result<Delivery, FeedError>>,
     /// How many messages lay before it when it was opened.
@@ -85,7 +87,7 @@ pub struct Feed {
 pub struct Delivery {
     /// Its place in the log.
     pub sequence: u64,
-    /// The event; `None` where the subject is not that of a legal type.
+    /// The event; `None` where the subject is not that of a legal type, or the message cannot be read.
     pub event: Option<Arc<Event>>,
     /// How many messages are known to be behind it.
     pub backlog: u64,
@@ -113,6 +115,9 @@ pub enum FeedError {
     /// The lane is too far behind for the tail of the log to be kept for it.
     #[error("the lane is behind")]
     Behind,
+    /// The next message cannot be read. A feed that is opened right before it passes over it.
+    #[error("the next message cannot be read")]
+    Unreadable,
     /// The consumer is gone, or NATS is.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -150,15 +155,20 @@ impl Feeds {
         {
             remove(events, want.id).await?;
         }
+        let mut lookout = Lookout::behind(&self.broker, want.position, want.filters.iter().map(TypePattern::subject));
+        let mut passed_over = PassedOver::by(&mut lookout).await?;
+        // There is nothing before them that the lane has not settled: a consumer that stands behind them says what is true.
+        let position = passed_over.end().unwrap_or(want.position);
         let config = config(want, found.as_ref());
         let mut consumer: PullConsumer = events.create_consumer(config).await.during("making a consumer")?;
-        if !stands_at(consumer.cached_info(), want.position) {
-            consumer.reset(Some(want.position + 1)).await.during("resetting a consumer")?;
+        if !stands_at(consumer.cached_info(), position) {
+            consumer.reset(Some(position + 1)).await.during("resetting a consumer")?;
         }
         let info = consumer.cached_info();
-        let (next_number, backlog) = (info.delivered.consumer_sequence + 1, info.num_pending);
-        let pulls = Pulls::begin(&self.broker, &consumer, PULL_BATCH).await?;
-        Ok(Feed { messages: Numbered::new(pulls, next_number), ahead: None, backlog })
+        let next_number = info.delivered.consumer_sequence + 1;
+        let backlog = passed_over.lie_before(info.num_pending);
+        let pulls = Pulls::begin(&self.broker, &consumer, PULL_BATCH, lookout).await?;
+        Ok(Feed { messages: Numbered::new(pulls, next_number), passed_over, ahead: None, backlog })
     }
 
     /// Has a lane's consumer show where the lane is, for whoever looks at consumers, while nobody reads it.
@@ -190,6 +200,7 @@ impl Feeds {
         let info = find(&objects.events, id).await?;
         Ok(info.is_some_and(|info| {
             feed.ahead.is_none()
+                && feed.passed_over.is_empty()
                 && info.num_pending == 0
                 && info.delivered.consumer_sequence + 1 == feed.messages.next_number
         }))
@@ -222,6 +233,9 @@ impl Feed {
     }
 
     async fn read(&mut self) -> Result<Delivery, FeedError> {
+        if let Some((sequence, backlog)) = self.passed_over.next() {
+            return Ok(Delivery { sequence, event: None, backlog, message: None });
+        }
         let message = self.messages.next().await?;
         let (sequence, backlog) = (message.sequence, message.backlog);
         Ok(Delivery { sequence, event: message.event.map(Arc::new), backlog, message: Some(Box::new(message.message)) })
@@ -243,7 +257,7 @@ impl Numbered {
 
     /// The next message.
     pub(crate) async fn next(&mut self) -> Result<Read, FeedError> {
-        let message = self.pulls.next().await?;
+        let message = self.pulls.next().await?.ok_or(FeedError::Unreadable)?;
         let info = message.info().map_err(|error| Unavailable::new("reading a consumer", error))?;
         let (number, expected) = (info.consumer_sequence, self.next_number);
         if number != expected {

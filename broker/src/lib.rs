@@ -16,6 +16,8 @@
 //! - [`dead_letters`]: the stream `DEAD_LETTERS`: events that a subscription has given up on.
 //! - [`metrics`]: the connection's state, as it is seen from outside.
 //! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position; `pull`: asking for its messages.
+//! - `suspicion`: whether a message that cannot be read ends the connection; `lookout`: looking at what is asked for, by `look`
+//!   and `header_block`, before it is.
 //! - [`tail`]: the end of the log, read once for all URLs that have caught up; [`positions`]: the stream `POSITIONS`, how
 //!   far those have come; [`live`]: asking the dispatcher how far.
 //!
@@ -32,11 +34,14 @@ mod direct_get;
 mod error;
 pub mod event_log;
 pub mod feed;
+mod header_block;
 pub mod intake;
 pub mod lanes;
 pub mod leases;
 pub mod limits;
 pub mod live;
+mod look;
+mod lookout;
 pub mod metrics;
 mod monitoring;
 mod pace;
@@ -46,6 +51,7 @@ mod pulse;
 mod rotation;
 pub mod store;
 pub mod subscriptions;
+mod suspicion;
 pub mod tail;
 pub mod topology;
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
+use crate::lookout::{Ahead, Lookout};
 
 /// How many bytes are asked for at a time, at least: what a lane that waits for its target may hold in memory. A message
 /// that is larger is asked for by itself, at the price of a round trip.
@@ -46,6 +47,8 @@ pub(crate) struct Pulls {
     request_for_one: Bytes,
     /// How many messages a request asks for.
     batch: usize,
+    /// Looks at messages before they are asked for, while there is reason to.
+    lookout: Option<Lookout>,
     /// How many messages have been asked for and are neither here nor given up.
     due: usize,
     /// Since when it has been waited for anything to come.
@@ -54,7 +57,12 @@ pub(crate) struct Pulls {
 
 impl Pulls {
     /// Begins to ask for messages, so many at a time, when the first one is read.
-    pub(crate) async fn begin(broker: &Broker, consumer: &PullConsumer, batch: usize) -> Result<Self, Unavailable> {
+    pub(crate) async fn begin(
+        broker: &Broker,
+        consumer: &PullConsumer,
+        batch: usize,
+        lookout: Option<Lookout>,
+    ) -> Result<Self, Unavailable> {
         let client = broker.context.client();
         let reply = Subject::from(client.new_inbox());
         let inbox = client.subscribe(reply.clone()).await.during(WHAT)?;
@@ -64,14 +72,14 @@ impl Pulls {
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", info.stream_name, info.name).into();
         let context = broker.context.clone();
         let (due, silent_since) = (0, None);
-        Ok(Self { client, context, inbox, reply, subject, request, request_for_one, batch, due, silent_since })
+        Ok(Self { client, context, inbox, reply, subject, request, request_for_one, batch, lookout, due, silent_since })
     }
 
-    /// The next message. Whoever stops waiting for it loses nothing.
-    pub(crate) async fn next(&mut self) -> Result<jetstream::Message, Unavailable> {
+    /// The next message; `None` where it cannot be read. Whoever stops waiting for it loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Option<jetstream::Message>, Unavailable> {
         loop {
-            if self.due <= self.batch / 2 {
-                self.ask(self.request.clone(), self.batch).await?;
+            if !self.ask_for_more().await? {
+                return Ok(None);
             }
             let patience_ends = *self.silent_since.get_or_insert_with(Instant::now) + LONGEST_SILENCE;
             let message = tokio::select! {
@@ -86,7 +94,7 @@ impl Pulls {
             match message.status {
                 None | Some(StatusCode::OK) => {
                     self.due = self.due.saturating_sub(1);
-                    return Ok(jetstream::Message { message, context: self.context.clone() });
+                    return Ok(Some(jetstream::Message { message, context: self.context.clone() }));
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => {}
                 Some(status) => {
@@ -99,6 +107,24 @@ impl Pulls {
                 }
             }
         }
+    }
+
+    /// Asks for more messages where it is time to. Answers whether the next one can be read.
+    async fn ask_for_more(&mut self) -> Result<bool, Unavailable> {
+        if let Some(lookout) = &mut self.lookout {
+            if self.due > 0 {
+                return Ok(true);
+            }
+            match lookout.look().await? {
+                Ahead::Clear(count) => self.ask(request_for(count, 0)?, count).await?,
+                Ahead::Unreadable => return Ok(false),
+                Ahead::Open => self.lookout = None,
+            }
+        }
+        if self.lookout.is_none() && self.due <= self.batch / 2 {
+            self.ask(self.request.clone(), self.batch).await?;
+        }
+        Ok(true)
     }
 
     async fn ask(&mut self, request: Bytes, count: usize) -> Result<(), Unavailable> {

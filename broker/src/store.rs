@@ -6,7 +6,6 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use domain::event::{self, header};
@@ -15,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::{During, Unavailable};
 use crate::event_log::EventLog;
+use crate::look;
 
 /// How long storing one event may take, all told.
 pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(4);
@@ -184,17 +184,9 @@ impl EventLog {
     }
 
     async fn wrong_last(&self, event_type: &EventType) -> StoreError {
-        let what = "looking up the last event of a type";
-        let found = match self.broker.objects() {
-            Ok(objects) => objects.events.get_last_raw_message_by_subject(&event_type.subject()).await,
-            Err(error) => return StoreError::NotStored(error),
-        };
-        match found {
-            Ok(message) => StoreError::WrongLast { actual: message.sequence },
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => {
-                StoreError::WrongLast { actual: 0 }
-            }
-            Err(error) => StoreError::NotStored(Unavailable::new(what, error)),
+        match look::last(&self.broker, &event_type.subject()).await {
+            Ok(last) => StoreError::WrongLast { actual: last.map_or(0, |message| message.sequence) },
+            Err(error) => StoreError::NotStored(error),
         }
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
 use crate::feed::{FeedError, Numbered};
+use crate::lookout::{Lookout, PassedOver};
 use crate::pull::Pulls;
 
 /// How many messages are asked for at a time.
@@ -23,6 +24,7 @@ pub struct Tail {
     broker: Broker,
     name: String,
     messages: Numbered,
+    passed_over: PassedOver,
     /// How many messages lay before it when it was opened.
     pub backlog: u64,
 }
@@ -32,7 +34,7 @@ pub struct Tail {
 pub struct Read {
     /// Its place in the log.
     pub sequence: u64,
-    /// The event; `None` where the subject is not that of a legal type.
+    /// The event; `None` where the subject is not that of a legal type, or the message cannot be read.
     pub event: Option<Event>,
     /// How many messages the server has behind it.
     pub backlog: u64,
@@ -60,6 +62,11 @@ impl Tail {
         description: &str,
     ) -> Result<Self, Unavailable> {
         let objects = broker.objects()?;
+        let subjects = filters.iter().map(TypePattern::subject);
+        let everything = filters.is_empty().then(|| ">".to_owned());
+        let mut lookout = Lookout::behind(broker, from.saturating_sub(1), subjects.chain(everything));
+        let mut passed_over = PassedOver::by(&mut lookout).await?;
+        let from = passed_over.end().map_or(from, |end| end + 1);
         let name = format!("{kind}-{}", Uuid::now_v7().simple());
         let replicas = objects.events.cached_info().config.num_replicas;
         let config = pull::Config {
@@ -76,13 +83,16 @@ impl Tail {
         };
         let consumer: PullConsumer =
             objects.events.create_consumer(config).await.during("making a consumer for many lanes")?;
-        let backlog = consumer.cached_info().num_pending;
-        let pulls = Pulls::begin(broker, &consumer, PULL_BATCH).await?;
-        Ok(Self { broker: broker.clone(), name, messages: Numbered::new(pulls, 1), backlog })
+        let backlog = passed_over.lie_before(consumer.cached_info().num_pending);
+        let pulls = Pulls::begin(broker, &consumer, PULL_BATCH, lookout).await?;
+        Ok(Self { broker: broker.clone(), name, messages: Numbered::new(pulls, 1), passed_over, backlog })
     }
 
     /// The next message.
     pub async fn next(&mut self) -> Result<Read, FeedError> {
+        if let Some((sequence, backlog)) = self.passed_over.next() {
+            return Ok(Read { sequence, event: None, backlog });
+        }
         let read = self.messages.next().await?;
         Ok(Read { sequence: read.sequence, event: read.event, backlog: read.backlog })
     }

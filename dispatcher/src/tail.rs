@@ -161,9 +161,13 @@ impl Tail {
             }
             let read = self.read(broker, log, &mut link, generation, &extent).await;
             self.reading.send_replace(None);
-            if let Err(error) = read {
-                tracing::warn!(%error, "tail.interrupted");
-                sleep(RETRY).await;
+            match read {
+                // It is opened again right before what it cannot read, and so passes over that.
+                Ok(()) | Err(FeedError::Unreadable) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "tail.interrupted");
+                    sleep(RETRY).await;
+                }
             }
         }
     }

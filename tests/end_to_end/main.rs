@@ -40,6 +40,7 @@ mod signatures;
 mod spans;
 mod tail;
 mod transcript;
+mod unreadable_messages;
 mod upgrade;
 mod v1_events;
 mod v1_subscriptions;

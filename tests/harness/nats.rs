@@ -1,6 +1,7 @@
 //! A nats-server of the test's own.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -127,6 +128,26 @@ impl Nats {
         let context = async_nats::jetstream::new(self.client().await);
         let bucket = context.get_key_value(bucket).await.expect("the bucket");
         bucket.put(id.as_str(), value.to_string().into()).await.expect("the bucket takes it");
+    }
+
+    /// Stores a message as it is given: a subject, a header block, which need not be one, and data. Answers its sequence.
+    ///
+    /// By the protocol's own words: client libraries take nothing that they would not read.
+    pub fn store_raw(&self, subject: impl AsRef<[u8]>, headers: &[u8], data: &[u8]) -> u64 {
+        let mut connection = std::net::TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
+        connection.set_read_timeout(Some(START_DEADLINE)).expect("a deadline");
+        let (inbox, header_bytes, total_bytes) = ("stored.raw", headers.len(), headers.len() + data.len());
+        let begin = format!("CONNECT {{\"headers\":true,\"verbose\":false}}\r\nSUB {inbox} 1\r\nHPUB ");
+        let sizes = format!(" {inbox} {header_bytes} {total_bytes}\r\n");
+        let parts = [begin.as_bytes(), subject.as_ref(), sizes.as_bytes(), headers, data, b"\r\n"];
+        connection.write_all(&parts.concat()).expect("it is sent");
+        for line in BufReader::new(connection).lines() {
+            let line = line.expect("an acknowledgement");
+            if let Some(sequence) = serde_json::from_str::<Value>(&line).ok().and_then(|ack| ack["seq"].as_u64()) {
+                return sequence;
+            }
+        }
+        panic!("nats-server ended the connection");
     }
 
     /// A client of it.

@@ -195,7 +195,12 @@ impl Worker {
         let delivery = match message {
             Ok(delivery) => delivery,
             Err(FeedError::Unavailable(error)) => return Err(error),
-            Err(why @ (FeedError::Gap { .. } | FeedError::Behind)) => {
+            Err(FeedError::Unreadable) if !run.window.is_empty() => {
+                // It is passed over by a feed that is opened right before it: so all before it is settled first.
+                run.window.close();
+                return Ok(None);
+            }
+            Err(why @ (FeedError::Gap { .. } | FeedError::Behind | FeedError::Unreadable)) => {
                 tracing::info!(id = %self.id, %why, "lane.reads_again");
                 return Ok(Some(Next::SetUp));
             }
@@ -292,7 +297,7 @@ impl Worker {
         };
         match slot.delivery.event.take() {
             Some(event) => self.decide(run, &mut slot, event).await?,
-            None => tracing::warn!(id = %self.id, sequence, "lane.illegal_type_passed_over"),
+            None => tracing::warn!(id = %self.id, sequence, "lane.no_event_passed_over"),
         }
         if sabotage::acknowledges_early() {
             slot.delivery.acknowledge().await?;
