@@ -94,6 +94,7 @@ async fn urls_that_begin_in_the_past_come_past_unreadable_messages() {
     good.push(post(&api, "meanwhile").await.sequence);
     eventually("all come", LONG, || target.taken_count() >= good.len()).await;
     assert_eq!(target.taken(), good);
+    assert!(mer.log().matches("nats.disconnected").count() < 10, "who looks ahead loses no more connections");
 }
 
 #[tokio::test]
