@@ -64,12 +64,18 @@ impl EventLog {
         Ok(look::stored_from(&self.broker, moment).await?.map(|message| message.sequence))
     }
 
-    /// The first sequence from one on that any of the filters lets through, if there is one. Asked of the stream's leader.
+    /// The first sequence from one on that any of the filters lets through and that can be read, if there is one. Asked of
+    /// the stream's leader.
     pub async fn first_of(&self, from: u64, filters: &[TypePattern]) -> Result<Option<u64>, Unavailable> {
         let mut first: Option<u64> = None;
         for filter in filters {
-            if let Some(message) = look::next(&self.broker, from, &filter.subject()).await? {
-                first = Some(first.map_or(message.sequence, |first| first.min(message.sequence)));
+            let (subject, mut from) = (filter.subject(), from);
+            while let Some(message) = look::next(&self.broker, from, &subject).await? {
+                if message.is_readable() {
+                    first = Some(first.map_or(message.sequence, |first| first.min(message.sequence)));
+                    break;
+                }
+                from = message.sequence + 1;
             }
         }
         Ok(first)

@@ -115,6 +115,9 @@ pub enum FeedError {
     /// The lane is too far behind for the tail of the log to be kept for it.
     #[error("the lane is behind")]
     Behind,
+    /// What read for several lanes does so no more.
+    #[error("what read for several lanes has ended")]
+    Ended,
     /// The next message cannot be read. A feed that is opened right before it passes over it.
     #[error("the next message cannot be read")]
     Unreadable,

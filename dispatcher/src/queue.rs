@@ -11,6 +11,17 @@ use tokio::sync::Notify;
 pub(crate) const MAX_EVENTS: usize = 1_024;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Why nothing more waits for a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It has let too much pile up.
+    Behind,
+    /// Reading for several has ended.
+    Ended,
+    /// Reading has come to a message that cannot be read.
+    Unreadable,
+}
+
 /// What waits for one lane.
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
@@ -22,7 +33,8 @@ struct Waiting {
     from: u64,
     events: VecDeque<Arc<Event>>,
     bytes: usize,
-    is_let_go: bool,
+    /// Why nothing more will come.
+    end: Option<End>,
     /// How far the lane has come, and how many of the events that it has taken from here it has not delivered.
     position: u64,
     in_hand: u64,
@@ -30,7 +42,7 @@ struct Waiting {
 
 impl Queue {
     pub(crate) fn new(from: u64, position: u64) -> Arc<Self> {
-        let waiting = Waiting { from, events: VecDeque::new(), bytes: 0, is_let_go: false, position, in_hand: 0 };
+        let waiting = Waiting { from, events: VecDeque::new(), bytes: 0, end: None, position, in_hand: 0 };
         Arc::new(Self { waiting: Mutex::new(waiting), news: Notify::new() })
     }
 
@@ -56,22 +68,22 @@ impl Queue {
         has_room
     }
 
-    /// The lane reads for itself from where it is.
+    /// The lane reads by itself from where it is.
     pub(crate) fn let_go(&self) {
-        let mut waiting = self.waiting();
-        waiting.events = VecDeque::new();
-        waiting.is_let_go = true;
-        drop(waiting);
+        self.waiting().events = VecDeque::new();
+        self.end(End::Behind);
+    }
+
+    /// Nothing comes behind what waits.
+    pub(crate) fn end(&self, end: End) {
+        self.waiting().end.get_or_insert(end);
         self.news.notify_one();
     }
 
     /// The next event, and how many wait behind it.
     pub(crate) fn take(&self) -> Option<Result<(Arc<Event>, u64), FeedError>> {
         let mut waiting = self.waiting();
-        if waiting.is_let_go {
-            return Some(Err(FeedError::Behind));
-        }
-        let event = waiting.events.pop_front()?;
+        let Some(event) = waiting.events.pop_front() else { return waiting.end.map(|end| Err(end.into())) };
         waiting.bytes -= event.data.len();
         waiting.in_hand += 1;
         if waiting.events.is_empty() {
@@ -86,10 +98,10 @@ impl Queue {
         self.news.notified().await;
     }
 
-    /// How many events wait; `None` where the lane was let go.
+    /// How many events wait; `None` where nothing comes behind them.
     pub(crate) fn len(&self) -> Option<usize> {
         let waiting = self.waiting();
-        (!waiting.is_let_go).then_some(waiting.events.len())
+        waiting.end.is_none().then_some(waiting.events.len())
     }
 
     /// Takes note, for whoever asks, of how far the lane has come, and how much it has taken from here and not delivered.
@@ -102,5 +114,15 @@ impl Queue {
     pub(crate) fn standing(&self) -> (u64, u64) {
         let waiting = self.waiting();
         (waiting.position, waiting.in_hand + waiting.events.len() as u64)
+    }
+}
+
+impl From<End> for FeedError {
+    fn from(end: End) -> Self {
+        match end {
+            End::Behind => Self::Behind,
+            End::Ended => Self::Ended,
+            End::Unreadable => Self::Unreadable,
+        }
     }
 }

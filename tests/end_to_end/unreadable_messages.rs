@@ -1,7 +1,8 @@
 //! Messages of plain NATS clients on which the client library ends its connection: they are passed over, nothing else is.
 
+use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Api, Mer, Nats, Posted, Target, eventually};
+use tests::{Answer, Api, Mer, Nats, Posted, Target, eventually, eventually_async};
 
 use crate::{LONG, SOON, mer_on};
 
@@ -77,7 +78,8 @@ async fn urls_that_follow_the_log_get_what_comes_after_an_unreadable_message() {
 async fn urls_that_begin_in_the_past_come_past_unreadable_messages() {
     let nats = Nats::start();
     let mer = mer_on(&nats).await;
-    let (api, target) = (mer.api(), Target::start().await);
+    // The first reads by itself, the others together.
+    let (api, targets) = (mer.api(), [Target::start().await, Target::start().await, Target::start().await]);
     let first = store_events(&mer, PAST / 4).await;
     let mut good: Vec<u64> = (1..=PAST / 4).collect();
     for _ in 0..3 {
@@ -89,29 +91,53 @@ async fn urls_that_begin_in_the_past_come_past_unreadable_messages() {
         good.extend(began..began + PAST / 4);
         assert_eq!(good.len() as u64, next + PAST / 4);
     }
-    api.register(&target.url("/"), &["a"], &json!({"datetime_start": first})).await;
-    eventually("some come", LONG, || target.taken_count() > 200).await;
+    for target in &targets {
+        let body = json!({"url": target.url("/"), "events": [{"type": "a", "datetime_start": first}]}).to_string();
+        // Connections are lost on behalf of those before it.
+        eventually_async("it is registered", LONG, async || {
+            let made = api.send(Method::PUT, "/v1/subscriptions", &[], body.clone()).await.unwrap();
+            [200, 201].contains(&made.status().as_u16())
+        })
+        .await;
+    }
+    eventually("some come", LONG, || targets[0].taken_count() > 200).await;
     good.push(post(&api, "meanwhile").await.sequence);
-    eventually("all come", LONG, || target.taken_count() >= good.len()).await;
-    assert_eq!(target.taken(), good);
+    for target in &targets {
+        eventually("all come", LONG, || target.taken_count() >= good.len()).await;
+        assert_eq!(target.taken(), good);
+    }
     assert!(mer.log().matches("nats.disconnected").count() < 10, "who looks ahead loses no more connections");
 }
 
 #[tokio::test]
 async fn an_event_that_is_held_before_an_unreadable_message_is_not_lost() {
+    a_held_event_is_not_lost(false).await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_held_before_an_unreadable_message_is_not_lost_where_others_read_the_same() {
+    a_held_event_is_not_lost(true).await;
+}
+
+async fn a_held_event_is_not_lost(others_read_the_same: bool) {
     let nats = Nats::start();
     let mer = mer_on(&nats).await;
-    let (api, target) = (mer.api(), Target::start().await);
+    let (api, target, other) = (mer.api(), Target::start().await, Target::start().await);
     let first = store_events(&mer, 40).await;
     let unreadable = nats.store_raw("events.a", LATIN_1, b"{}");
     store_events(&mer, PAST).await;
+    if others_read_the_same {
+        other.answer(Answer::Status(500));
+        api.register(&other.url("/"), &["a"], &json!({"datetime_start": first})).await;
+        eventually("it is being read", LONG, || !other.received().is_empty()).await;
+    }
     target.answer(Answer::StatusTo(vec![7], 500));
     let body = json!({
         "url": target.url("/"),
         "events": [{"type": "a", "datetime_start": first}],
         "delivery": {"mode": "concurrent", "concurrency": 4},
     });
-    let made = api.send(reqwest::Method::PUT, "/v1/subscriptions", &[], body.to_string()).await.unwrap();
+    let made = api.send(Method::PUT, "/v1/subscriptions", &[], body.to_string()).await.unwrap();
     assert_eq!(made.status(), 201);
     eventually("all before it are tried", LONG, || target.taken_count() == 39).await;
     eventually("it is found", LONG, || told(&mer, unreadable) == 1).await;
@@ -143,7 +169,7 @@ async fn the_log_is_read_past_an_unreadable_message() {
     assert_eq!(api.status(&format!("/v1/events/{unreadable}")).await, Some(404), "it is no event");
     let last = nats.store_raw("events.a", LATIN_1, b"{}");
     let headers = [("expected-last-sequence", "1")];
-    let refused = api.send(reqwest::Method::POST, "/v1/events/a", &headers, "{}").await.unwrap();
+    let refused = api.send(Method::POST, "/v1/events/a", &headers, "{}").await.unwrap();
     assert_eq!(refused.status(), 412);
     assert!(refused.text().await.unwrap().contains(&last.to_string()), "it is the last one of its type all the same");
 }

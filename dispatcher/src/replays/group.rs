@@ -13,7 +13,7 @@ use domain::{SubscriptionId, TypePattern};
 use futures_util::FutureExt;
 
 use super::Replays;
-use crate::queue::Queue;
+use crate::queue::{End, Queue};
 use crate::recent::{Most, Recent};
 use crate::tail::Joining;
 
@@ -126,12 +126,15 @@ impl Group {
         self.unread.store(read.backlog, Ordering::Relaxed);
     }
 
-    /// All go on from where they are, in another way.
+    /// All go on behind what they have been handed, in another way.
     fn end(&self, error: &FeedError) {
         let mut state = self.state();
-        tracing::warn!(%error, lanes = state.queues.len(), "replay.interrupted");
+        let end = if matches!(error, FeedError::Unreadable) { End::Unreadable } else { End::Ended };
+        if end == End::Ended {
+            tracing::warn!(%error, lanes = state.queues.len(), "replay.interrupted");
+        }
         state.has_ended = true;
-        state.queues.drain(..).for_each(|queue| queue.let_go());
+        state.queues.drain(..).for_each(|queue| queue.end(end));
     }
 }
 

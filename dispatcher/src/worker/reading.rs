@@ -200,7 +200,7 @@ impl Worker {
                 run.window.close();
                 return Ok(None);
             }
-            Err(why @ (FeedError::Gap { .. } | FeedError::Behind | FeedError::Unreadable)) => {
+            Err(why @ (FeedError::Gap { .. } | FeedError::Behind | FeedError::Ended | FeedError::Unreadable)) => {
                 tracing::info!(id = %self.id, %why, "lane.reads_again");
                 return Ok(Some(Next::SetUp));
             }
