@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// How often it is written within `INTERVAL`, at most: a lane with little to do is written at once, and where there is much
 /// to do nats-server is not woken up for each of the lanes.
 const AT_MOST: u32 = 2;
-const INTERVAL: Duration = Duration::from_millis(5);
+const INTERVAL: Duration = Duration::from_millis(10);
 /// How long to wait for each lane that was written, before the next time.
 const PER_LANE: Duration = Duration::from_micros(20);
 /// Timers are no finer.
