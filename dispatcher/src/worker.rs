@@ -32,6 +32,7 @@ mod reading;
 mod source;
 mod trying;
 mod under_way;
+mod waiting;
 mod window;
 
 use source::Source;

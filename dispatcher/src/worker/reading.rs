@@ -1,21 +1,19 @@
 //! Reading the feed into the window, and taking into the lane what is settled there.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::Unavailable;
 use broker::feed::{ACK_WAIT, Delivery, FeedError, MAX_OUT};
-use broker::{Link, Unavailable};
 use domain::lane::{Phase, State};
 use domain::{Event, Stamp};
-use futures_util::{FutureExt, StreamExt};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::source::Source;
-use super::trying::Landed;
+use super::waiting::{Calls, Came};
 use super::window::{Load, Slot, Stage};
-use super::{Next, Run, Worker, instant_of, interruption};
+use super::{Next, Run, Worker, instant_of};
 use crate::extent::Extent;
 use crate::sabotage;
 
@@ -74,48 +72,12 @@ impl Run {
     pub(super) fn read_to(&self) -> u64 {
         self.window.newest().unwrap_or(self.lane.position)
     }
-
-    /// When something is to be done, whatever comes or does not.
-    fn next_alarm(&self) -> Instant {
-        let looks = self.window.next_look(Instant::now());
-        let alarms = [self.turn_at, self.checkpoint_at, self.end_check_at, self.look_at, self.show_at, looks];
-        alarms.into_iter().flatten().fold(self.note_at, Instant::min)
-    }
-
-    /// What comes of a request that is under way; meanwhile the next message is read, as far as that goes without waiting.
-    async fn lands(&mut self) -> Option<Landed> {
-        poll_fn(|cx| {
-            let landed = self.under_way.poll_next_unpin(cx);
-            if landed.is_pending() {
-                self.source.read_ahead();
-            }
-            landed
-        })
-        .await
-    }
-
-    /// Whether a message that has come already is to be taken in before anything is sent.
-    fn takes_in_first(&self) -> bool {
-        self.window.wants_more() && (self.window.is_empty() || self.window.is_batched())
-    }
-}
-
-/// What a lane at work waits for.
-enum Came {
-    Message(Result<Delivery, FeedError>),
-    Landed(Landed),
-    /// The log begins elsewhere.
-    Extent(Extent),
-    /// It is time for something.
-    Alarm,
-    /// Something else is asked for, or the connection is another one.
-    Change(Next),
 }
 
 impl Worker {
     /// Reads the feed and has each event taken, until something changes.
     pub(super) async fn deliver(&mut self, run: &mut Run) -> Result<Next, Unavailable> {
-        let (mut link, mut extent) = (self.shared.broker.link(), self.shared.extent.clone());
+        let mut calls = Calls::of(self, run.generation);
         if run.source.backlog() == 0 && run.lane.read_to_the_end(&run.asked) {
             run.checkpoint_at = Some(Instant::now());
         }
@@ -124,11 +86,11 @@ impl Worker {
         run.look_again();
         run.show_by(Instant::now());
         loop {
-            let came = match self.at_hand(run, &link, &extent) {
+            let came = match run.at_hand(&calls) {
                 Some(message) => Came::Message(message),
                 None => match self.send_what_may_go(run).await? {
                     Some(next) => return Ok(next),
-                    None => self.what_comes(run, &mut link, &mut extent).await,
+                    None => run.what_comes(&mut calls).await,
                 },
             };
             let next = match came {
@@ -145,48 +107,6 @@ impl Worker {
             if let Some(next) = next {
                 return Ok(next);
             }
-        }
-    }
-
-    /// A message that has come already, where nothing else calls for attention.
-    fn at_hand(
-        &self,
-        run: &mut Run,
-        link: &watch::Receiver<Link>,
-        extent: &watch::Receiver<Extent>,
-    ) -> Option<Result<Delivery, FeedError>> {
-        let is_called = self.shutdown.is_cancelled()
-            || self.asked.has_changed().unwrap_or(true)
-            || extent.has_changed().unwrap_or(true)
-            || link.borrow().generation != run.generation;
-        if is_called || !run.takes_in_first() || run.next_alarm() <= Instant::now() {
-            return None;
-        }
-        run.source.next().now_or_never()
-    }
-
-    async fn what_comes(
-        &mut self,
-        run: &mut Run,
-        link: &mut watch::Receiver<Link>,
-        extent: &mut watch::Receiver<Extent>,
-    ) -> Came {
-        let wants_more = run.window.wants_more();
-        // What shows where the lane is must be worked on: it may hold a permit that others wait for.
-        if !wants_more
-            && run.showing.is_empty()
-            && let Some(landed) = run.lands().await
-        {
-            return Came::Landed(landed);
-        }
-        let alarm = run.next_alarm();
-        tokio::select! {
-            next = interruption(&mut self.asked, link, run.generation, &self.shutdown) => Came::Change(next),
-            Some(landed) = run.under_way.next() => Came::Landed(landed),
-            Some(()) = run.showing.next() => Came::Alarm,
-            () = sleep_until(alarm) => Came::Alarm,
-            Ok(()) = extent.changed() => Came::Extent(*extent.borrow_and_update()),
-            message = run.source.next(), if wants_more => Came::Message(message),
         }
     }
 
