@@ -168,7 +168,7 @@ pub(crate) struct Options {
     pub(crate) delivery_timeout_ms: u64,
 
     /// How many deliveries may begin at a time; when more wait, the lowest `priority` goes first
-    #[arg(long, env = "MER_MAX_DELIVERIES", default_value_t = 256, value_parser = at_least_one)]
+    #[arg(long, env = "MER_MAX_DELIVERIES", default_value_t = 1024, value_parser = at_least_one)]
     pub(crate) max_deliveries: usize,
 
     /// Where targets may be; link-local and metadata addresses and mer's own NATS servers are refused in any case

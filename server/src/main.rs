@@ -48,6 +48,10 @@ use clap::{CommandFactory, Parser};
 use config::{Cli, Command};
 use log::LogFormat;
 
+/// How many tasks a thread of the runtime may run before it looks what has come in meanwhile (61, if nothing is said). Where an
+/// event is for many URLs, it is sent to so many before the first answers are dealt with; the last URL has it sooner.
+const EVENT_INTERVAL: u32 = 1024;
+
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     if let Command::Completions { shell } = command {
@@ -66,7 +70,8 @@ fn main() -> ExitCode {
         tracing::debug!("tls.provider_already_installed");
     }
     // The runtime's own thread runs the main task, and starts the embedded nats-server: see `embedded_nats`.
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "mer.no_runtime");
