@@ -1,6 +1,6 @@
 //! The end of the log, read once and handed to all lanes that have caught up.
 //!
-//! One consumer reads everything that is stored from now on; [`recent`] keeps the latest of it, so that a lane can join
+//! One consumer reads everything that is stored from now on; `recent` keeps the latest of it, so that a lane can join
 //! behind any sequence which that reaches back to, and misses nothing; [`followers`] says whose an event is. A lane that
 //! does not keep up is let go, and reads its own consumer until it has caught up. Without followers nothing is read.
 
