@@ -12,7 +12,7 @@ use tests::{Mer, Nats, Target, eventually, eventually_async};
 use crate::{LONG, SOON, mer_on};
 
 /// Beyond what is in memory of the end of the log, and beyond what may wait for one of those that read together.
-const EVENTS: u64 = 6_000;
+const EVENTS: u64 = 2_500;
 
 struct Setting {
     nats: Nats,
@@ -85,7 +85,7 @@ async fn one_that_fails_one_that_is_slow_and_one_that_is_late_get_all_and_harm_n
     let (sick, slow, late) = (&targets[1], &targets[2], Target::start().await);
     sick.answer(Answer::Status(500));
     slow.answer(Answer::After(Duration::from_millis(1)));
-    eventually("a part has come", LONG, || targets[3].taken_count() >= 1_000).await;
+    eventually("a part has come", LONG, || targets[3].taken_count() >= 500).await;
     setting.replay(&late).await;
     for target in [&targets[0], &targets[3], &targets[4], &late] {
         setting.all_come_to(target).await;
@@ -116,7 +116,7 @@ async fn all_come_in_order_though_somebody_removes_what_reads_for_several_or_tak
     let consumer: PullConsumer = events.get_consumer(&name).await.unwrap();
     let thief = consumer.batch().max_messages(5).expires(SOON).messages().await.unwrap();
     assert!(thief.count().await > 0, "nothing was taken away");
-    eventually("a part has come", LONG, || targets[0].taken_count() >= 2_000).await;
+    eventually("a part has come", LONG, || targets[0].taken_count() >= 1_000).await;
     for name in setting.past().await {
         // One that has just come to its end is gone already.
         let _ = events.delete_consumer(&name).await;
@@ -130,7 +130,7 @@ async fn all_come_in_order_though_somebody_removes_what_reads_for_several_or_tak
 async fn little_comes_twice_after_a_crash_and_nothing_is_missing() {
     let mut setting = Setting::new().await;
     let targets = setting.replaying(3).await;
-    eventually("a part has come", LONG, || targets[0].taken_count() >= 1_500).await;
+    eventually("a part has come", LONG, || targets[0].taken_count() >= 700).await;
     setting.mer.kill();
     setting.mer.launch();
     setting.mer.until_ready().await;
