@@ -1,7 +1,10 @@
 //! Messages of plain NATS clients on which the client library ends its connection: they are passed over, nothing else is.
 
+use std::collections::BTreeSet;
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::target::first_deliveries;
 use tests::{Answer, Api, Mer, Nats, Posted, Target, eventually, eventually_async};
 
 use crate::{LONG, SOON, mer_on};
@@ -54,12 +57,12 @@ async fn urls_that_follow_the_log_get_what_comes_after_an_unreadable_message() {
     api.register(&target.url("/"), &["a"], &json!({})).await;
     let first = api.post_event("a", &json!({})).await;
     let mut good = vec![first.sequence];
-    eventually("it follows", SOON, || target.taken() == good).await;
+    eventually("it follows", SOON, || first_deliveries(&target.taken()) == good).await;
     let unreadable = nats.store_raw("events.a", LATIN_1, b"{}");
     for number in 0..20 {
         good.push(post(&api, &format!("behind-{number}")).await.sequence);
     }
-    eventually("those behind it come", LONG, || target.taken() == good).await;
+    eventually("those behind it come", LONG, || first_deliveries(&target.taken()) == good).await;
     // Close together, in a row, and of a type that nobody has asked for.
     for (number, block) in REFUSED.into_iter().enumerate() {
         nats.store_raw("events.a", block, b"{}");
@@ -67,9 +70,9 @@ async fn urls_that_follow_the_log_get_what_comes_after_an_unreadable_message() {
         nats.store_raw(b"events.\xe9", b"NATS/1.0\r\n\r\n", b"{}");
         good.push(post(&api, &format!("between-{number}")).await.sequence);
     }
-    eventually("all come, in order", LONG, || target.taken() == good).await;
+    eventually("all come, in order", LONG, || first_deliveries(&target.taken()) == good).await;
     api.register(&late.url("/"), &["a"], &json!({"datetime_start": first.stamp})).await;
-    eventually("who begins in the past has them too", LONG, || late.taken() == good).await;
+    eventually("who begins in the past has them too", LONG, || first_deliveries(&late.taken()) == good).await;
     assert_eq!(told(&mer, unreadable), 1, "it is told once");
     assert!(mer.log().contains("subject=\"events.a\""));
 }
@@ -103,8 +106,9 @@ async fn urls_that_begin_in_the_past_come_past_unreadable_messages() {
     eventually("some come", LONG, || targets[0].taken_count() > 200).await;
     good.push(post(&api, "meanwhile").await.sequence);
     for target in &targets {
-        eventually("all come", LONG, || target.taken_count() >= good.len()).await;
-        assert_eq!(target.taken(), good);
+        eventually("all come", LONG, || target.taken().last() == good.last()).await;
+        // Where the answer to what a lane has written is lost with a connection, it may go back to what it had written before.
+        assert_eq!(first_deliveries(&target.taken()), good);
     }
     assert!(mer.log().matches("nats.disconnected").count() < 10, "who looks ahead loses no more connections");
 }
@@ -139,7 +143,8 @@ async fn a_held_event_is_not_lost(others_read_the_same: bool) {
     });
     let made = api.send(Method::PUT, "/v1/subscriptions", &[], body.to_string()).await.unwrap();
     assert_eq!(made.status(), 201);
-    eventually("all before it are tried", LONG, || target.taken_count() == 39).await;
+    let taken = || target.taken().into_iter().collect::<BTreeSet<u64>>();
+    eventually("all before it are tried", LONG, || taken().len() == 39).await;
     eventually("it is found", LONG, || told(&mer, unreadable) == 1).await;
     let tries = || target.received().iter().filter(|request| request.sequence == 7).count();
     let before = tries();
@@ -147,10 +152,8 @@ async fn a_held_event_is_not_lost(others_read_the_same: bool) {
     // Nobody can get past it now: what was read is not read again and again meanwhile.
     assert!(mer.log().matches("lane.reads_again").count() < 3);
     target.answer(Answer::Status(200));
-    eventually("all come", LONG, || target.taken_count() as u64 == 40 + PAST).await;
-    let mut taken = target.taken();
-    taken.sort_unstable();
-    assert_eq!(taken, (1..=40 + PAST + 1).filter(|sequence| *sequence != unreadable).collect::<Vec<u64>>());
+    let good: BTreeSet<u64> = (1..=40 + PAST + 1).filter(|sequence| *sequence != unreadable).collect();
+    eventually("all come", LONG, || taken() == good).await;
 }
 
 #[tokio::test]
