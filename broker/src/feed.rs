@@ -112,7 +112,7 @@ pub enum FeedError {
         /// The one that came.
         got: u64,
     },
-    /// The lane is too far behind for the tail of the log to be kept for it.
+    /// The lane is too far behind those that it is read for together with.
     #[error("the lane is behind")]
     Behind,
     /// What read for several lanes does so no more.

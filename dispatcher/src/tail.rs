@@ -2,7 +2,7 @@
 //!
 //! One consumer reads everything that is stored from now on; `recent` keeps the latest of it, so that a lane can join
 //! behind any sequence which that reaches back to, and misses nothing; [`followers`] says whose an event is. A lane that
-//! does not keep up is let go, and reads its own consumer until it has caught up. Without followers nothing is read.
+//! does not keep up is let go, and reads the past (see `replays`) until it has caught up. Without followers nothing is read.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -110,7 +110,6 @@ async fn urls_that_begin_in_the_past_come_past_unreadable_messages() {
         // Where the answer to what a lane has written is lost with a connection, it may go back to what it had written before.
         assert_eq!(first_deliveries(&target.taken()), good);
     }
-    assert!(mer.log().matches("nats.disconnected").count() < 10, "who looks ahead loses no more connections");
 }
 
 #[tokio::test]
