@@ -59,6 +59,34 @@ impl fmt::Display for Spent {
     }
 }
 
+/// The time of all processors, in ticks since the machine was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Processors {
+    all: u64,
+    /// What this machine wanted and was not given, where it is a virtual one.
+    stolen: u64,
+}
+
+impl Processors {
+    pub(crate) fn now() -> anyhow::Result<Self> {
+        let path = "/proc/stat";
+        let text = read_to_string(path).with_context(|| format!("reading {path}"))?;
+        Self::in_stat(&text).with_context(|| format!("no times in {path}"))
+    }
+
+    /// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal. What follows is in user.
+    fn in_stat(stat: &str) -> Option<Self> {
+        let times = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+        let times: Vec<u64> = times.map(|ticks| ticks.parse().ok()).collect::<Option<_>>()?;
+        Some(Self { all: times.iter().sum(), stolen: *times.get(7)? })
+    }
+
+    /// Which part of the time from then until now was stolen, 0 to 1.
+    pub(crate) fn stolen_since(self, then: Self) -> f64 {
+        (self.stolen - then.stolen) as f64 / (self.all - then.all).max(1) as f64
+    }
+}
+
 /// `utime` and `stime` of `/proc/PID/stat`. The name before them may have anything in it, but it ends with the last
 /// bracket.
 fn ticks_in(stat: &str) -> Option<u64> {
@@ -97,6 +125,16 @@ mod tests {
     fn times_are_read_whatever_the_process_is_called() {
         let stat = "42 (a) (b c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15";
         assert_eq!(ticks_in(stat), Some(11 + 12));
+    }
+
+    #[test]
+    fn what_is_stolen_is_a_part_of_all() {
+        let [then, now] = ["10 0 20 60 0 0 0 10 5 0", "20 0 40 120 0 0 0 20 10 0"]
+            .map(|times| format!("cpu  {times}\ncpu0 {times}\n"));
+        let [then, now] = [then, now].map(|stat| Processors::in_stat(&stat).unwrap());
+        assert_eq!((then, now.stolen_since(then)), (Processors { all: 100, stolen: 10 }, 0.1));
+        assert_eq!(now.stolen_since(now), 0.0);
+        assert_eq!(Processors::in_stat("cpu  1 2 3 4\n"), None);
     }
 
     #[test]

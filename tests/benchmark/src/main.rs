@@ -34,6 +34,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
+use crate::machine::Processors;
 use crate::target::Target;
 
 /// How often what is shown on a terminal is renewed.
@@ -80,15 +81,19 @@ async fn main() -> anyhow::Result<ExitCode> {
         progress: progress(chosen.len() as u64)?,
     };
     let (mut figures, mut failures, mut told) = (Vec::new(), Vec::new(), Vec::<Value>::new());
+    let mut stolen = Vec::new();
     for name in chosen {
         bench.progress.set_prefix(name.to_owned());
-        let since = Instant::now();
+        let (since, processors) = (Instant::now(), Processors::now()?);
         let row = rows::run(name, &bench).await;
         let failure = row.as_ref().err().map(|error| format!("{error:#}"));
         let measured = row.unwrap_or_default();
+        let part_stolen = Processors::now()?.stolen_since(processors);
+        stolen.push(format!("{name} {:.1} %", part_stolen * 100.0));
         told.push(json!({
             "row": name,
             "took_secs": since.elapsed().as_secs_f64(),
+            "stolen": part_stolen,
             "figures": measured.iter().map(measure::Figure::json).collect::<Vec<_>>(),
             "failure": failure,
         }));
@@ -99,6 +104,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     bench.progress.finish_and_clear();
     let (machine, took) = (machine::description(), began.elapsed().as_secs_f64());
     println!("{}\n", table::table(&figures));
+    println!("processor time that other machines took: {}\n", stolen.join(", "));
     println!("{} in {took:.0} s on {machine}", if options.quick { "quick run" } else { "full run" });
     if let Some(path) = &options.json {
         let all = json!({"quick": options.quick, "took_secs": took, "machine": machine, "rows": told});
