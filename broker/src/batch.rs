@@ -13,9 +13,7 @@ use uuid::Uuid;
 
 use crate::error::Unavailable;
 use crate::event_log::{End, EventLog};
-use crate::store::{
-    FULL, Message, NewEvent, RECONNECT_PATIENCE, STORE_DEADLINE, StoreError, Stored, code_of, is_full, is_unanswered,
-};
+use crate::store::{FULL, Message, NewEvent, RECONNECT_PATIENCE, STORE_DEADLINE, StoreError, Stored};
 
 /// The most events in a batch: what nats-server takes.
 pub const MAX_BATCH: usize = 1000;
@@ -116,15 +114,15 @@ impl EventLog {
         }
         match self.publish(last, Instant::now() + within).await {
             Ok(ack) => Ok(ack.sequence + 1 - count),
-            Err(error) if code_of(&error) == Some(ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE) => {
+            Err(error) if error.code() == Some(ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE) => {
                 Err(CommitError::HasDuplicates)
             }
-            Err(error) if is_unanswered(&error) => {
+            Err(error) if error.is_unanswered() => {
                 self.broker.pulse.misses(began);
                 let error = Unavailable::new("JetStream did not acknowledge it", error);
                 Err(StoreError::Unknown(error).into())
             }
-            Err(error) if is_full(&error) => Err(StoreError::NotStored(Unavailable::new(FULL, error)).into()),
+            Err(error) if error.is_full() => Err(StoreError::NotStored(Unavailable::new(FULL, error)).into()),
             Err(error) => Err(not_taken(error)),
         }
     }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
@@ -127,14 +126,9 @@ impl Leases {
         let began = Instant::now();
         headers.insert(EXPECTED_REVISION, revision.to_string());
         let subject = format!("$KV.{LEASES}.{key}");
-        let publish = async { self.broker.context.publish_with_headers(subject, headers, value).await?.await };
-        let timed_out = |_| Err(PublishError::new(PublishErrorKind::TimedOut));
-        match timeout(DEADLINE, publish).await.unwrap_or_else(timed_out) {
-            Ok(stored) => {
-                self.broker.pulse.beats();
-                Ok(stored.sequence)
-            }
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(LeaseError::Conflict),
+        match self.broker.publish(subject, headers, value, began + DEADLINE).await {
+            Ok(stored) => Ok(stored.sequence),
+            Err(error) if error.is_wrong_last() => Err(LeaseError::Conflict),
             Err(error) => {
                 self.broker.pulse.misses(began);
                 Ok(Err(error).during(WHAT)?)

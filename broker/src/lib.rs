@@ -8,7 +8,7 @@
 //! - [`limits`]: what bounds the log.
 //! - `monitoring`: what tells the NATS CLI what to look for.
 //! - [`event_log`]: the stream `EVENTS`: reading, looking up by time and by sequence.
-//! - [`store`], [`batch`]: adding to it: an event, or several or none.
+//! - [`store`], [`batch`]: adding to it: an event, or several or none; `publish`: one message, and what JetStream says of it.
 //! - [`intake`]: adding events that come in at the same time, together where that is faster (`pace`).
 //! - [`subscriptions`], [`lanes`]: the two buckets: what was asked for, and what is.
 //! - [`leases`]: the bucket by which dispatchers share their work.
@@ -46,6 +46,7 @@ pub mod metrics;
 mod monitoring;
 mod pace;
 pub mod positions;
+mod publish;
 mod pull;
 mod pulse;
 mod rotation;

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
-use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::publish::PublishAck;
-use async_nats::jetstream::{self, ErrorCode};
+use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use domain::event::{self, header};
 use domain::{EventType, Stamp, header_value};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use crate::error::{During, Unavailable};
 use crate::event_log::EventLog;
 use crate::look;
+use crate::publish::{Acknowledgement, PublishError};
 
 /// How long storing one event may take, all told.
 pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(4);
@@ -130,22 +127,20 @@ impl EventLog {
                 None => deadline,
             };
             let error = match self.publish(message, attempt_deadline).await {
-                Ok(ack) => return Ok(Stored { sequence: ack.sequence, is_duplicate: ack.duplicate }),
+                Ok(Acknowledgement { sequence, is_duplicate }) => return Ok(Stored { sequence, is_duplicate }),
                 Err(error) => error,
             };
-            let is_constant = code_of(&error) == Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT);
-            if is_constant || error.kind() == PublishErrorKind::WrongLastSequence {
+            if error.is_wrong_last() {
                 return Err(self.wrong_last(&event.event_type).await);
             }
-            if is_full(&error) {
+            if error.is_full() {
                 return Err(StoreError::NotStored(Unavailable::new(FULL, error)));
             }
-            let may_work_now = match error.kind() {
-                // Nobody listened: JetStream is starting, or its stream is not there yet.
-                PublishErrorKind::StreamNotFound => true,
-                _ => is_unanswered(&error) && event.idempotency_key.is_some(),
+            let may_work_now = match error {
+                PublishError::NoStream => true,
+                _ => error.is_unanswered() && event.idempotency_key.is_some(),
             };
-            if is_unanswered(&error) {
+            if error.is_unanswered() {
                 outcome = StoreError::Unknown;
             }
             self.broker.pulse.misses(began);
@@ -158,16 +153,9 @@ impl EventLog {
     }
 
     /// Publishes a message and waits for its acknowledgement, but not past the deadline.
-    pub(crate) async fn publish(&self, message: Message, deadline: Instant) -> Result<PublishAck, PublishError> {
+    pub(crate) async fn publish(&self, message: Message, deadline: Instant) -> Result<Acknowledgement, PublishError> {
         let Message { subject, headers, data, .. } = message;
-        let attempt = async {
-            let message = PublishMessage::build().payload(data).headers(headers);
-            self.broker.context.send_publish(subject, message).await?.await
-        };
-        let attempt = timeout_at(deadline, attempt).await;
-        let ack = attempt.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::TimedOut)))?;
-        self.broker.pulse.beats();
-        Ok(ack)
+        self.broker.publish(subject, headers, data, deadline).await
     }
 
     /// What is sent for an event, unless it is larger than the server takes.
@@ -194,15 +182,16 @@ impl EventLog {
 /// The CloudEvents NATS protocol binding's binary mode.
 fn headers_of(event: &NewEvent) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(header::SPEC_VERSION, event::SPEC_VERSION);
-    headers.insert(header::ID, &*header_value::encode(&event.id));
-    headers.insert(header::SOURCE, &*header_value::encode(&event.source));
-    headers.insert(header::TYPE, &*header_value::encode(event.event_type.as_str()));
-    headers.insert(header::TIME, event.time.to_rfc3339().as_str());
-    headers.insert(header::TRANSACTION_ID, &*header_value::encode(&event.transaction_id));
-    headers.insert(header::CONTENT_TYPE, event.content_type.as_str());
+    let mut insert = |name: &'static str, value: &str| headers.insert(HeaderName::from_static(name), value);
+    insert(header::SPEC_VERSION, event::SPEC_VERSION);
+    insert(header::ID, &header_value::encode(&event.id));
+    insert(header::SOURCE, &header_value::encode(&event.source));
+    insert(header::TYPE, &header_value::encode(event.event_type.as_str()));
+    insert(header::TIME, &event.time.to_rfc3339());
+    insert(header::TRANSACTION_ID, &header_value::encode(&event.transaction_id));
+    insert(header::CONTENT_TYPE, &event.content_type);
     if let Some(traceparent) = &event.traceparent {
-        headers.insert(header::TRACEPARENT, &*header_value::encode(traceparent));
+        insert(header::TRACEPARENT, &header_value::encode(traceparent));
     }
     for (name, value) in &event.extensions {
         headers.insert(name.as_str(), value.as_str());
@@ -214,18 +203,4 @@ fn headers_of(event: &NewEvent) -> HeaderMap {
         headers.insert(async_nats::header::NATS_MESSAGE_ID, &*header_value::encode(key));
     }
     headers
-}
-
-/// Whether the acknowledgement did not come: the message may have been stored.
-pub(crate) fn is_unanswered(error: &PublishError) -> bool {
-    matches!(error.kind(), PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe)
-}
-
-/// Whether JetStream has no room for it. That is its answer: it works, and another server would say the same.
-pub(crate) fn is_full(error: &PublishError) -> bool {
-    code_of(error) == Some(ErrorCode::STREAM_STORE_FAILED)
-}
-
-pub(crate) fn code_of(error: &PublishError) -> Option<ErrorCode> {
-    std::error::Error::source(error)?.downcast_ref::<jetstream::Error>().map(jetstream::Error::error_code)
 }
