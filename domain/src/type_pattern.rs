@@ -46,7 +46,8 @@ impl TypePattern {
 
     /// Whether a type is one of those asked for.
     pub fn matches(&self, event_type: &EventType) -> bool {
-        covers(&self.0, event_type.as_str())
+        // Most ask for one type, and most of what they see is of it.
+        self.0 == event_type.as_str() || covers(&self.0, event_type.as_str())
     }
 }
 

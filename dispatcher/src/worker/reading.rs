@@ -325,18 +325,19 @@ impl Worker {
         if run.passed_over_count >= MAX_PASSED_OVER {
             self.checkpoint(run).await?;
         }
+        let now = Instant::now();
         if is_last && run.window.is_empty() {
             if run.lane.read_to_the_end(&run.asked) {
-                run.checkpoint_at = Some(Instant::now());
+                run.checkpoint_at = Some(now);
             }
             if !run.source.is_tail() {
-                run.look_at = Some(Instant::now());
+                run.look_at = Some(now);
             }
         }
         run.note_standing();
-        run.show_by(Instant::now() + SHOW_INTERVAL);
-        run.waiting_since = Instant::now();
-        run.checkpoint_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_INTERVAL);
+        run.show_by(now + SHOW_INTERVAL);
+        run.waiting_since = now;
+        run.checkpoint_at.get_or_insert(now + CHECKPOINT_INTERVAL);
         let is_narrower = reached_end || run.lane.active_entries() < active;
         Ok(is_narrower.then_some(Next::SetUp))
     }
