@@ -11,6 +11,7 @@ use tests::{Answer, Api, Backup, Cluster, Mer, Nats, Target, eventually};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::embedded::{children, is_alive};
 use crate::{LONG, MER, SOON};
 
 const ALL_ROLES: &str = "receiver,registrar,dispatcher";
@@ -231,7 +232,10 @@ async fn a_copy_of_the_data_folder_takes_the_place_of_one_that_is_lost() {
     mer.launch();
     mer.until_ready().await;
     post(&mer.api(), 10).await;
+    let server = children(mer.id())[0];
     mer.kill();
+    // It is told to end by the kernel, and writes what it has before it does.
+    eventually("its nats-server has ended", SOON, || !is_alive(server)).await;
     std::fs::remove_dir_all(mer.data_dir()).unwrap();
     copy(&kept, mer.data_dir());
     target.answer(Answer::Status(200));
