@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use domain::{DeadLetter, SubscriptionId, dead_letter};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use crate::connection::Broker;
 pub use crate::direct_get::End;
@@ -56,9 +55,8 @@ impl DeadLetters {
         }
         headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id.as_str());
         headers.insert(async_nats::header::NATS_EXPECTED_STREAM, DEAD_LETTERS);
-        let message = PublishMessage::build().payload(letter.event.data.clone()).headers(headers);
-        let publish = async { self.broker.context.send_publish(letter.subject(), message).await?.await };
-        timeout(ADD_DEADLINE, publish).await.during(WHAT)?.during(WHAT)?;
+        let (data, deadline) = (letter.event.data.clone(), Instant::now() + ADD_DEADLINE);
+        self.broker.publish(letter.subject(), headers, data, deadline).await.during(WHAT)?;
         Ok(())
     }
 

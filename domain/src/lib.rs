@@ -1,6 +1,6 @@
 //! What an event, a registration and a lane are: pure values and the decisions over them.
 //!
-//! - [`stamp`]: a moment in microseconds; the seed's stamp and RFC 3339.
+//! - [`stamp`]: a moment in microseconds; the seed's stamp and RFC 3339; [`digits`]: numbers with leading zeros.
 //! - [`event_type`], [`type_pattern`]: an event's name, and what a registration may ask for.
 //! - [`cloud_event`]: an event as other systems send it.
 //! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event
@@ -23,6 +23,7 @@ pub mod attributes;
 pub mod cloud_event;
 pub mod dead_letter;
 pub mod delivery_settings;
+pub mod digits;
 pub mod event;
 pub mod event_data;
 pub mod event_type;

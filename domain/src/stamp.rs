@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use chrono::{DateTime, Datelike, NaiveDateTime, Timelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::digits;
+
 /// A moment in UTC, in whole microseconds.
 ///
 /// It displays, serialises and parses as the seed's stamp `YYYYmmddHHMMSS.ffffff` (which sorts as text), and also
@@ -71,7 +73,7 @@ impl Stamp {
             (17..19, t.second()),
             (20..26, t.timestamp_subsec_micros()),
         ] {
-            write_digits(&mut text[place], value);
+            digits::write(&mut text[place], value.into());
         }
         as_text(&text).to_owned()
     }
@@ -90,19 +92,12 @@ impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let t = self.date_time();
         let mut text = *b"00000000000000.000000";
-        write_digits(&mut text[..8], t.year().unsigned_abs() * 10_000 + t.month() * 100 + t.day());
-        write_digits(&mut text[8..14], t.hour() * 10_000 + t.minute() * 100 + t.second());
-        write_digits(&mut text[15..], t.timestamp_subsec_micros());
+        let date = t.year().unsigned_abs() * 10_000 + t.month() * 100 + t.day();
+        let time = t.hour() * 10_000 + t.minute() * 100 + t.second();
+        digits::write(&mut text[..8], date.into());
+        digits::write(&mut text[8..14], time.into());
+        digits::write(&mut text[15..], t.timestamp_subsec_micros().into());
         f.write_str(as_text(&text))
-    }
-}
-
-/// Writes a number with as many digits as there is room for. By hand: several stamps are written for each event, and the
-/// padding of `format!` costs more than all else that a stamp takes.
-fn write_digits(room: &mut [u8], mut number: u32) {
-    for digit in room.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
     }
 }
 

@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::IgnoredAny;
 
+use crate::digits;
 use crate::event::{self, Event, header};
 use crate::header_value;
 use crate::lane::Due;
@@ -78,7 +79,9 @@ fn write_name(out: &mut Vec<u8>, name: &str) {
 
 fn write_number(out: &mut Vec<u8>, name: &str, sequence: u64) {
     write_name(out, name);
-    out.extend_from_slice(format!("\"{sequence:020}\"").as_bytes());
+    out.push(b'"');
+    out.extend_from_slice(&digits::of_sequence(sequence));
+    out.push(b'"');
 }
 
 fn write_text(out: &mut Vec<u8>, text: &str) {

@@ -83,7 +83,8 @@ impl Processors {
 
     /// Which part of the time from then until now was stolen, 0 to 1.
     pub(crate) fn stolen_since(self, then: Self) -> f64 {
-        (self.stolen - then.stolen) as f64 / (self.all - then.all).max(1) as f64
+        // A machine that was moved to another host may have had less stolen than before.
+        self.stolen.saturating_sub(then.stolen) as f64 / self.all.saturating_sub(then.all).max(1) as f64
     }
 }
 
@@ -133,7 +134,7 @@ mod tests {
             .map(|times| format!("cpu  {times}\ncpu0 {times}\n"));
         let [then, now] = [then, now].map(|stat| Processors::in_stat(&stat).unwrap());
         assert_eq!((then, now.stolen_since(then)), (Processors { all: 100, stolen: 10 }, 0.1));
-        assert_eq!(now.stolen_since(now), 0.0);
+        assert_eq!((now.stolen_since(now), then.stolen_since(now)), (0.0, 0.0));
         assert_eq!(Processors::in_stat("cpu  1 2 3 4\n"), None);
     }
 
