@@ -51,7 +51,7 @@ impl DeadLetters {
         }
         let mut headers = HeaderMap::new();
         for (name, value) in letter.headers() {
-            headers.append(&*name, value.as_str());
+            headers.append(name, value.as_str());
         }
         headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id.as_str());
         headers.insert(async_nats::header::NATS_EXPECTED_STREAM, DEAD_LETTERS);

@@ -1,7 +1,7 @@
 //! What the requests to one target are signed with.
 
 use domain::signing_secret::NotOpened;
-use domain::webhook_signature::{self, header};
+use domain::webhook_signature::{self, Id, header};
 use domain::{SealingKeys, SigningSecret, Stamp, Subscription, SubscriptionId, WebhookSecret};
 
 /// The secrets of a subscription, opened once for as long as the same is asked for.
@@ -12,7 +12,7 @@ struct Opened {
     secret: Result<WebhookSecret, CannotSign>,
 }
 
-/// The headers that sign a request; none where the subscription has no secrets.
+/// The headers that sign a request.
 pub type Signature = Vec<(&'static str, String)>;
 
 /// Why a request is not made: it would not be signed with every current secret.
@@ -44,18 +44,20 @@ impl Signer {
         Self(subscription.secrets.iter().map(|kept| Opened { secret: open(kept), kept: kept.clone() }).collect())
     }
 
+    /// Whether requests are to be signed.
+    pub fn has_secrets(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Signs a request that is made now.
-    pub fn sign(&self, id: String, body: &[u8], now: Stamp) -> Result<Signature, CannotSign> {
-        if self.0.is_empty() {
-            return Ok(Vec::new());
-        }
+    pub fn sign(&self, id: &Id, body: &[u8], now: Stamp) -> Result<Signature, CannotSign> {
         let current = self.0.iter().filter(|opened| opened.kept.is_current(now));
         let secrets: Vec<&WebhookSecret> =
             current.map(|opened| opened.secret.as_ref().map_err(|error| *error)).collect::<Result<_, _>>()?;
         if secrets.is_empty() {
             return Err(CannotSign::AllExpired);
         }
-        let timestamp = webhook_signature::timestamp_of(now);
+        let (id, timestamp) = (id.to_string(), webhook_signature::timestamp_of(now));
         let signatures = webhook_signature::signatures(secrets, &id, &timestamp, body);
         Ok(vec![(header::ID, id), (header::TIMESTAMP, timestamp), (header::SIGNATURE, signatures)])
     }
@@ -67,6 +69,10 @@ mod tests {
     use domain::{SecretType, TargetUrl};
 
     const NOW: Stamp = Stamp::from_micros(1_700_000_000_500_000);
+
+    fn msg_1() -> Id {
+        Id::Text("msg_1".to_owned())
+    }
 
     fn keys(text: &str) -> SealingKeys {
         SealingKeys::parse(text).unwrap()
@@ -89,8 +95,7 @@ mod tests {
         let (here, elsewhere) = (keys(&format!("{}=", "A".repeat(43))), keys(&format!("{}E=", "A".repeat(42))));
         let not_opened = CannotSign::NotOpened { kind: SecretType::V1, reason: domain::sealed::CannotOpen.into() };
         for (expiries, keys, signed) in [
-            (&[][..], None, Ok(None)),
-            (&[None], Some(&here), Ok(Some(1))),
+            (&[None][..], Some(&here), Ok(Some(1))),
             (&[Some(60), None], Some(&here), Ok(Some(2))),
             (&[Some(-60), None], Some(&here), Ok(Some(1))),
             (&[Some(0)], Some(&here), Err(CannotSign::AllExpired)),
@@ -98,7 +103,7 @@ mod tests {
             (&[Some(60), None], Some(&elsewhere), Err(not_opened)),
         ] {
             let (id, subscription) = subscription(expiries, &here);
-            let signature = Signer::open(&id, &subscription, keys).sign("msg_1".to_owned(), b"{}", NOW);
+            let signature = Signer::open(&id, &subscription, keys).sign(&msg_1(), b"{}", NOW);
             let count = |signature: Signature| signature.last().map(|(_, value)| value.matches("v1,").count());
             assert_eq!(signature.map(count), signed, "{expiries:?}");
         }
@@ -110,8 +115,8 @@ mod tests {
         let (id, mut both) = subscription(&[Some(60)], &first);
         both.secrets.extend(subscription(&[None], &second).1.secrets);
         let signer = Signer::open(&id, &both, Some(&second));
-        assert!(signer.sign("msg_1".to_owned(), b"", NOW).is_err());
-        let later = signer.sign("msg_1".to_owned(), b"", NOW.plus_micros(60_000_000)).unwrap();
+        assert!(signer.sign(&msg_1(), b"", NOW).is_err());
+        let later = signer.sign(&msg_1(), b"", NOW.plus_micros(60_000_000)).unwrap();
         assert_eq!(later[..2], [(header::ID, "msg_1".to_owned()), (header::TIMESTAMP, "1700000060".to_owned())]);
     }
 }

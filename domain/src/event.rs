@@ -1,8 +1,8 @@
 //! An event as it stands in the log, with the headers that are delivered with it.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
+use http::header::Entry;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::event_data;
 use crate::event_type::EventType;
@@ -40,9 +40,6 @@ pub mod header {
     pub const LISTENER_DATA: &str = "ce-listenerdata";
 
     pub(super) const ADDED_ON_DELIVERY: [&str; 4] = [SEQUENCE, PREVIOUS_SEQUENCE, REPLAY, LISTENER_DATA];
-    /// Those that nearly all events have.
-    pub(super) const USUAL: [&str; 8] =
-        [SPEC_VERSION, ID, SOURCE, TYPE, TIME, TRANSACTION_ID, CONTENT_TYPE, TRACEPARENT];
 }
 
 /// The CloudEvents version that mer speaks.
@@ -55,6 +52,19 @@ pub const JSON: &str = "application/json";
 pub const OCTET_STREAM: &str = "application/octet-stream";
 /// The source of an event that a plain NATS client published.
 const PLAIN_SOURCE: &str = "nats";
+/// How many headers of a message are read: more than any HTTP server takes, and fewer than a map of them can hold.
+const MAX_HEADERS: usize = 4096;
+/// The names that nearly all events have, ready-made.
+static USUAL: [HeaderName; 8] = [
+    HeaderName::from_static(header::SPEC_VERSION),
+    HeaderName::from_static(header::ID),
+    HeaderName::from_static(header::SOURCE),
+    HeaderName::from_static(header::TYPE),
+    HeaderName::from_static(header::TIME),
+    HeaderName::from_static(header::TRANSACTION_ID),
+    HeaderName::from_static(header::CONTENT_TYPE),
+    HeaderName::from_static(header::TRACEPARENT),
+];
 
 /// An event in the log. Complete: what a plain NATS message lacks has been filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +79,8 @@ pub struct Event {
     pub time: Stamp,
     /// The transaction it belongs to.
     pub transaction_id: String,
-    /// What a delivery carries as headers, in header form (percent-encoded), names in lower case.
-    pub headers: Vec<(Cow<'static, str>, String)>,
+    /// What a delivery carries as headers, in header form (percent-encoded): made once, for all that it is delivered to.
+    pub headers: HeaderMap,
     /// The payload, byte for byte.
     pub data: Bytes,
 }
@@ -89,26 +99,33 @@ impl Event {
         data: Bytes,
     ) -> Option<Self> {
         let event_type = EventType::from_subject(subject)?;
-        let mut headers: Vec<(Cow<'static, str>, String)> = headers
-            .into_iter()
-            .map(|(name, value)| (in_lower_case(name), value))
-            .filter(|(name, _)| is_delivered(name))
-            .map(|(name, value)| (name, header_value::encode_stored(value)))
-            .collect();
+        let mut own = HeaderMap::with_capacity(USUAL.len());
+        for (name, value) in headers {
+            // What is said twice counts as it was said first.
+            if own.len() < MAX_HEADERS
+                && let Some(name) = delivered_name(name)
+                && let Entry::Vacant(free) = own.entry(name)
+                && let Ok(value) = HeaderValue::try_from(header_value::encode_stored(value))
+            {
+                free.insert(value);
+            }
+        }
 
-        let time = find(&headers, header::TIME).and_then(|text| Stamp::parse(&header_value::decode(text)).ok());
+        let time = text_of(&own, header::TIME).and_then(|text| Stamp::parse(&header_value::decode(text)).ok());
         if time.is_none() {
-            headers.retain(|(name, _)| name != header::TIME);
+            own.remove(header::TIME);
         }
         let time = time.unwrap_or(stored_at);
-        let transaction_id = match find(&headers, header::TRANSACTION_ID) {
+        let transaction_id = match text_of(&own, header::TRANSACTION_ID) {
             Some(value) => header_value::decode(value).into_owned(),
             None => event_data::transaction_id_of(&data).unwrap_or_else(|| stored_at.to_string()),
         };
 
         let mut fill = |name: &'static str, value: &dyn Fn() -> String| {
-            if find(&headers, name).is_none() {
-                headers.push((name.into(), value()));
+            if let Entry::Vacant(free) = own.entry(HeaderName::from_static(name))
+                && let Ok(value) = HeaderValue::try_from(value())
+            {
+                free.insert(value);
             }
         };
         fill(header::SPEC_VERSION, &|| SPEC_VERSION.to_owned());
@@ -118,12 +135,12 @@ impl Event {
         fill(header::TIME, &|| time.to_rfc3339());
         fill(header::TRANSACTION_ID, &|| header_value::encode(&transaction_id).into_owned());
         fill(header::CONTENT_TYPE, &|| media_type_of(&data).to_owned());
-        Some(Self { sequence, stored_at, event_type, time, transaction_id, headers, data })
+        Some(Self { sequence, stored_at, event_type, time, transaction_id, headers: own, data })
     }
 
     /// The value of one of [`Event::headers`], in header form.
     pub fn header(&self, name: &str) -> Option<&str> {
-        find(&self.headers, name)
+        text_of(&self.headers, name)
     }
 
     /// Its id, in header form: one line, whoever gave it.
@@ -143,20 +160,20 @@ pub fn is_json(media_type: &str) -> bool {
     essence == JSON || essence == "text/json" || essence.ends_with("+json")
 }
 
-fn is_delivered(name: &str) -> bool {
-    let known = [header::CONTENT_TYPE, header::TRACEPARENT, header::TRACESTATE];
-    let attribute =
+/// The name of a header under which it is delivered; `None` where it is not.
+fn delivered_name(name: &str) -> Option<HeaderName> {
+    if let Some(usual) = USUAL.iter().find(|usual| usual.as_str().eq_ignore_ascii_case(name)) {
+        return Some(usual.clone());
+    }
+    let name = name.to_ascii_lowercase();
+    let is_attribute =
         name.starts_with("ce-") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    known.contains(&name) || (attribute && !header::ADDED_ON_DELIVERY.contains(&name))
+    let is_delivered = name == header::TRACESTATE || (is_attribute && !header::ADDED_ON_DELIVERY.contains(&&*name));
+    is_delivered.then(|| HeaderName::try_from(name).ok())?
 }
 
-fn in_lower_case(name: &str) -> Cow<'static, str> {
-    let usual = header::USUAL.into_iter().find(|usual| usual.eq_ignore_ascii_case(name));
-    usual.map_or_else(|| name.to_ascii_lowercase().into(), Cow::Borrowed)
-}
-
-fn find<'a>(headers: &'a [(Cow<'static, str>, String)], name: &str) -> Option<&'a str> {
-    headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 fn media_type_of(data: &[u8]) -> &'static str {
@@ -210,6 +227,21 @@ mod tests {
         assert_eq!((given.id(), given.trace_id()), ("a%20b", Some("0af7651916cd43dd8448eb211c80319c")));
         assert!(given.header(header::SEQUENCE).is_none());
         assert!(!format!("{:?}", given.headers).contains("secret"));
+    }
+
+    #[test]
+    fn what_is_said_twice_counts_as_it_was_said_first() {
+        let event = event(&[("ce-id", "first"), ("Ce-Id", "second")], "{}");
+        assert_eq!(event.headers.get_all(header::ID).iter().collect::<Vec<_>>(), ["first"]);
+    }
+
+    #[test]
+    fn headers_without_number_are_no_harm() {
+        let names: Vec<String> = (0..100_000).map(|n| format!("ce-a{n}")).collect();
+        let headers = names.iter().map(|name| (name.as_str(), "x"));
+        let event = Event::from_message("EVENTS", "events.a", 1, Stamp::from_micros(0), headers, "{}".into()).unwrap();
+        assert!(event.header("ce-a0").is_some() && event.header(header::ID).is_some());
+        assert!(event.headers.len() <= MAX_HEADERS + USUAL.len());
     }
 
     #[test]

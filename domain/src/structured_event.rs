@@ -21,9 +21,9 @@ pub fn write(out: &mut Vec<u8>, event: &Event, due: &Due, previous: u64) {
     out.reserve(due.data.len() + FRAME);
     out.push(b'{');
     for (name, value) in &event.headers {
-        let name = match &**name {
+        let name = match name.as_str() {
             header::CONTENT_TYPE => "datacontenttype",
-            header::TRACEPARENT | header::TRACESTATE => name,
+            name @ (header::TRACEPARENT | header::TRACESTATE) => name,
             name => match name.strip_prefix("ce-") {
                 // What a plain client made up and CloudEvents has no name for is left out.
                 Some(name) if name.bytes().all(|b| b.is_ascii_alphanumeric()) => name,
@@ -31,7 +31,7 @@ pub fn write(out: &mut Vec<u8>, event: &Event, due: &Due, previous: u64) {
             },
         };
         write_name(out, name);
-        write_text(out, &header_value::decode(value));
+        write_text(out, &header_value::decode(value.to_str().unwrap_or_default()));
         out.push(b',');
     }
     write_number(out, "sequence", event.sequence);

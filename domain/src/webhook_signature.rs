@@ -1,6 +1,8 @@
 //! How a request to a target is signed, after Standard Webhooks:
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -20,19 +22,33 @@ pub mod header {
     pub const SIGNATURE: &str = "webhook-signature";
 }
 
+/// A `webhook-id`. It is written out only where something is signed with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Id {
+    /// That of an event.
+    Event {
+        /// The event's place in the log.
+        sequence: u64,
+        /// When the log took it.
+        stored_at: Stamp,
+    },
+    /// Another one.
+    Text(String),
+}
+
 /// The `webhook-id` of an event: the same in every attempt, in every replay and for every URL, and no other event's.
 ///
 /// `ce-id` is not it: senders choose it, it is unique for one source only, and it has full stops in it, which separate
 /// what is signed. The sequence alone is not it either: a log that was restored from an older copy gives numbers out
 /// again, and a target that remembers ids would take a new event for an old one. So the moment of storing is part of it.
-pub fn id_of(event: &Event) -> String {
-    format!("msg_{}_{}", event.sequence, event.stored_at.as_micros())
+pub fn id_of(event: &Event) -> Id {
+    Id::Event { sequence: event.sequence, stored_at: event.stored_at }
 }
 
 /// The `webhook-id` of events that are delivered together: that of the first with a digest of which they are. It is
 /// the same in every attempt at the same ones; with one more or one less among them it is another one, so that a target
 /// which remembers ids takes no batch for one that it has had.
-pub fn id_of_batch<'a>(events: impl IntoIterator<Item = &'a Event>) -> Option<String> {
+pub fn id_of_batch<'a>(events: impl IntoIterator<Item = &'a Event>) -> Option<Id> {
     let mut events = events.into_iter().peekable();
     let first = id_of(events.peek()?);
     let mut digest = Sha256::new();
@@ -40,12 +56,21 @@ pub fn id_of_batch<'a>(events: impl IntoIterator<Item = &'a Event>) -> Option<St
         digest.update(event.sequence.to_be_bytes());
     }
     let digest = digest.finalize();
-    Some(format!("{first}_{}", URL_SAFE_NO_PAD.encode(&digest[..12])))
+    Some(Id::Text(format!("{first}_{}", URL_SAFE_NO_PAD.encode(&digest[..12]))))
 }
 
 /// The `webhook-id` of a test.
-pub fn id_of_test(test: &Test) -> String {
-    format!("msg_{}", test.id)
+pub fn id_of_test(test: &Test) -> Id {
+    Id::Text(format!("msg_{}", test.id))
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event { sequence, stored_at } => write!(f, "msg_{sequence}_{}", stored_at.as_micros()),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
 }
 
 /// The value of [`header::TIMESTAMP`].
@@ -107,11 +132,11 @@ mod tests {
             let at = Stamp::from_micros(at);
             Event::from_message("EVENTS", "events.a.b", sequence, at, [("ce-id", "a.b")], Bytes::new()).unwrap()
         };
-        assert_eq!(id_of(&event(17, 5)), "msg_17_5");
+        assert_eq!(id_of(&event(17, 5)).to_string(), "msg_17_5");
         assert_ne!(id_of(&event(17, 5)), id_of(&event(17, 6)), "of a log that gives numbers out again");
         let batch = |sequences: &[u64]| {
             let events: Vec<Event> = sequences.iter().map(|n| event(*n, 5)).collect();
-            id_of_batch(&events)
+            id_of_batch(&events).map(|id| id.to_string())
         };
         let three = batch(&[1, 2, 3]).unwrap();
         assert!(three.starts_with("msg_1_5_") && !three.contains('.'), "{three}");

@@ -3,6 +3,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use domain::TargetUrl;
+use domain::webhook_signature::Id;
 use http::HeaderMap;
 use rustls::RootCertStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -128,7 +129,7 @@ fn courier(pusher: &Pusher, url: &str) -> Courier {
 }
 
 fn parcel() -> Parcel {
-    Parcel { id: String::new(), headers: HeaderMap::new(), body: Bytes::from_static(b"{}") }
+    Parcel { id: Id::Text(String::new()), headers: HeaderMap::new(), body: Bytes::from_static(b"{}") }
 }
 
 async fn push(pusher: &Pusher, url: &str) -> Outcome {

@@ -304,7 +304,7 @@ async fn a_request_says_what_the_url_says() {
         (":only@127.0.0.1", "", "{}"),
         ("Name.Test", "/", "{}"),
     ] {
-        let parcel = Parcel { id: String::new(), headers: headers.clone(), body: body.into() };
+        let parcel = Parcel { id: Id::Text(String::new()), headers: headers.clone(), body: body.into() };
         let url = format!("http://{host}:{}{path}", target.port);
         assert_eq!(courier(&pusher, &url).push(parcel).await.code(), Some(200), "{url}");
     }
