@@ -239,7 +239,7 @@ impl Lane {
             return BTreeSet::new();
         }
         let wanting = self.wanting(asked, event).chain(self.replayed(asked, event));
-        let required = wanting.flat_map(|(_, entry)| &entry.attributes.required_data);
+        let required = wanting.flat_map(|entry| &entry.attributes.required_data);
         let mut required = required.map(String::as_str).peekable();
         if required.peek().is_none() {
             return BTreeSet::new();
@@ -255,8 +255,8 @@ impl Lane {
         }
         let mut due: Option<Due> = None;
         let mut required: BTreeSet<&str> = BTreeSet::new();
-        let again = self.replayed(asked, event).filter(|(_, entry)| is_satisfied(entry, event, found));
-        for (_, entry) in again {
+        let again = self.replayed(asked, event).filter(|entry| is_satisfied(entry, event, found));
+        for entry in again {
             let due = due.get_or_insert(Due {
                 is_replay: true,
                 priority: f64::INFINITY,
@@ -266,7 +266,7 @@ impl Lane {
             due.take_in(entry);
             required.extend(entry.attributes.required_data.iter().map(String::as_str));
         }
-        for (_, entry) in self.wanting(asked, event).filter(|(_, entry)| is_satisfied(entry, event, found)) {
+        for entry in self.wanting(asked, event).filter(|entry| is_satisfied(entry, event, found)) {
             let due = due.get_or_insert(Due {
                 is_replay: true,
                 priority: f64::INFINITY,
@@ -296,14 +296,13 @@ impl Lane {
     /// survive a crash, and so has a change of what is wanted.
     pub fn delivered(&mut self, asked: &Subscription, event: &Event, found: &Found) -> bool {
         let mut must_write = false;
-        for (pattern, count, satisfied) in self.wanting_by_name(asked, event, found) {
-            let Some(progress) = self.entries.get_mut(&pattern) else { continue };
-            if !satisfied {
+        for (entry, progress) in self.progress_of_wanting(asked, event) {
+            if !is_satisfied(entry, event, found) {
                 progress.skipped += 1;
                 continue;
             }
             progress.delivered += 1;
-            if let Some(count) = count {
+            if let Some(count) = entry.attributes.count {
                 must_write = true;
                 progress.completed = progress.delivered >= count;
             }
@@ -316,13 +315,9 @@ impl Lane {
     }
 
     /// Records that an event is not delivered, to whoever wants it, because what they require was not found.
-    pub fn skipped(&mut self, asked: &Subscription, event: &Event, found: &Found) {
+    pub fn skipped(&mut self, asked: &Subscription, event: &Event) {
         if event.sequence > self.position {
-            for (pattern, ..) in self.wanting_by_name(asked, event, found) {
-                if let Some(progress) = self.entries.get_mut(&pattern) {
-                    progress.skipped += 1;
-                }
-            }
+            self.progress_of_wanting(asked, event).for_each(|(_, progress)| progress.skipped += 1);
         }
         self.passed_over(event.sequence);
     }
@@ -330,10 +325,9 @@ impl Lane {
     /// Records that an event has become a dead letter. That must be written before the next one: what a consumer has
     /// acknowledged beyond the written position was always delivered.
     pub fn dead_lettered(&mut self, asked: &Subscription, event: &Event, found: &Found) {
-        for (pattern, _, satisfied) in self.wanting_by_name(asked, event, found) {
-            if let Some(progress) = self.entries.get_mut(&pattern) {
-                *(if satisfied { &mut progress.dead_lettered } else { &mut progress.skipped }) += 1;
-            }
+        for (entry, progress) in self.progress_of_wanting(asked, event) {
+            let is_dead = is_satisfied(entry, event, found);
+            *(if is_dead { &mut progress.dead_lettered } else { &mut progress.skipped }) += 1;
         }
         self.moved_to(event.sequence);
         self.failure = None;
@@ -448,47 +442,46 @@ impl Lane {
 
     /// The entries that an event is delivered to again because it is in the part of the log that is to be replayed, and
     /// from before where they are.
-    fn replayed<'a>(
-        &'a self,
-        asked: &'a Subscription,
-        event: &'a Event,
-    ) -> impl Iterator<Item = (&'a TypePattern, &'a Entry)> {
+    fn replayed<'a>(&'a self, asked: &'a Subscription, event: &'a Event) -> impl Iterator<Item = &'a Entry> {
         let next = self.replay.as_ref().map_or(u64::MAX, |replay| replay.next);
         let replay = asked.replay.as_ref().filter(|replay| event.sequence >= next && replay.holds(event));
-        self.active(asked).filter(move |(pattern, entry)| {
-            replay.is_some_and(|replay| entry.registered_at <= replay.asked_at)
-                && self.entries.get(*pattern).is_some_and(|progress| event.sequence < progress.from_sequence)
-                && pattern.matches(&event.event_type)
-                && entry.asks_for(event)
+        self.entries.iter().filter_map(move |(pattern, progress)| {
+            let (replay, entry) = (replay?, asked.entries.get(pattern)?);
+            let is_before = !progress.completed && event.sequence < progress.from_sequence;
+            let is_again = is_before && entry.registered_at <= replay.asked_at;
+            (is_again && pattern.matches(&event.event_type) && entry.asks_for(event)).then_some(entry)
         })
     }
 
-    /// The entries that want an event: pattern, count, and whether what they require is there.
-    fn wanting_by_name(
-        &self,
-        asked: &Subscription,
-        event: &Event,
-        found: &Found,
-    ) -> Vec<(TypePattern, Option<u64>, bool)> {
-        let wanting = self.wanting(asked, event);
-        wanting
-            .map(|(pattern, entry)| (pattern.clone(), entry.attributes.count, is_satisfied(entry, event, found)))
-            .collect()
+    /// The entries that want an event.
+    fn wanting<'a>(&'a self, asked: &'a Subscription, event: &'a Event) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter().filter_map(|(pattern, progress)| {
+            let entry = asked.entries.get(pattern)?;
+            wants(pattern, entry, progress, event).then_some(entry)
+        })
     }
 
-    fn wanting<'a>(
-        &'a self,
+    /// The same, and how far each has come.
+    fn progress_of_wanting<'a>(
+        &'a mut self,
         asked: &'a Subscription,
         event: &'a Event,
-    ) -> impl Iterator<Item = (&'a TypePattern, &'a Entry)> {
-        self.active(asked).filter(move |(pattern, entry)| {
-            self.entries.get(*pattern).is_some_and(|progress| {
-                let has_had = progress.by_earlier_words_to.is_some_and(|to| event.sequence <= to);
-                event.sequence >= progress.from_sequence && !(has_had && entry.asked_before(event))
-            }) && pattern.matches(&event.event_type)
-                && entry.asks_for(event)
+    ) -> impl Iterator<Item = (&'a Entry, &'a mut Progress)> {
+        self.entries.iter_mut().filter_map(|(pattern, progress)| {
+            let entry = asked.entries.get(pattern)?;
+            wants(pattern, entry, progress, event).then_some((entry, progress))
         })
     }
+}
+
+/// Whether an entry that has come so far wants an event.
+fn wants(pattern: &TypePattern, entry: &Entry, progress: &Progress, event: &Event) -> bool {
+    let has_had = progress.by_earlier_words_to.is_some_and(|to| event.sequence <= to);
+    !progress.completed
+        && event.sequence >= progress.from_sequence
+        && !(has_had && entry.asked_before(event))
+        && pattern.matches(&event.event_type)
+        && entry.asks_for(event)
 }
 
 /// Whether an event has, with what was found, all that an entry requires.

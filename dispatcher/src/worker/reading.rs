@@ -245,7 +245,7 @@ impl Worker {
             if due.is_some() {
                 ahead.delivered(&run.asked, &event, &found);
             } else {
-                ahead.skipped(&run.asked, &event, &found);
+                ahead.skipped(&run.asked, &event);
             }
             if slot.reached_end || ahead.active_entries() < active {
                 run.window.close();
@@ -288,7 +288,7 @@ impl Worker {
             run.lane.complete_over(&run.asked, event.sequence, event.stored_at);
             match slot.stage {
                 Stage::Passed => {
-                    run.lane.skipped(&run.asked, event, found);
+                    run.lane.skipped(&run.asked, event);
                     run.pass_over(slot.delivery);
                     continue;
                 }

@@ -338,7 +338,7 @@ fn what_is_required_is_filled_in_or_the_event_is_skipped_for_who_requires_it() {
     both.entries.remove(&TypePattern::parse("*").unwrap());
     let mut lane = Lane::reconcile(None, &both, "e2");
     assert_eq!(lane.due(&both, &first, &Found::new()), None);
-    lane.skipped(&both, &first, &Found::new());
+    lane.skipped(&both, &first);
     assert_eq!((progress(&lane), lane.position), (vec![(0, 1)], 1));
 }
 
