@@ -1,8 +1,8 @@
 //! What came of attempts to deliver, collected and written once a second: every failure, and the latest successes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use broker::Unavailable;
@@ -18,10 +18,17 @@ const MAX_SUCCESSES: usize = 50;
 /// How many failures: more than back-off lets happen in that time on one lane.
 const MAX_FAILURES: usize = 50;
 
-/// Attempts that were not written yet.
+/// The attempts of all lanes that were not written yet.
 pub(crate) struct Attempts {
     log: AttemptLog,
-    pending: Mutex<HashMap<SubscriptionId, Pending>>,
+    /// The lanes that have any.
+    pending: Mutex<Vec<Arc<Collected>>>,
+}
+
+/// Those of one lane: it shares nothing with the others at each attempt.
+pub(crate) struct Collected {
+    id: SubscriptionId,
+    pending: Mutex<Pending>,
 }
 
 #[derive(Default)]
@@ -35,19 +42,21 @@ impl Attempts {
         Self { log, pending: Mutex::default() }
     }
 
-    /// Takes in what came of an attempt.
-    pub(crate) fn add(&self, id: &SubscriptionId, attempt: Attempt) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        match pending.get_mut(id) {
-            Some(known) => known.add(attempt),
-            None => pending.entry(id.clone()).or_default().add(attempt),
+    /// Takes in what came of an attempt of a lane.
+    pub(crate) fn add(&self, lane: &Arc<Collected>, attempt: Attempt) {
+        let mut pending = lock(&lane.pending);
+        let is_first = pending.is_empty();
+        pending.add(attempt);
+        drop(pending);
+        if is_first {
+            lock(&self.pending).push(lane.clone());
         }
     }
 
     /// Leaves nothing of a subscription that is gone.
-    pub(crate) async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-        self.log.remove(id).await
+    pub(crate) async fn remove(&self, lane: &Collected) -> Result<(), Unavailable> {
+        lane.take();
+        self.log.remove(&lane.id).await
     }
 
     /// Writes what is collected, again and again.
@@ -60,17 +69,34 @@ impl Attempts {
 
     /// Writes what is collected now.
     pub(crate) async fn write(&self) {
-        let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        for (id, pending) in pending {
-            if let Err(error) = self.log.add(&id, &pending.in_order()).await {
-                tracing::debug!(%id, %error, "attempts.lost");
-                return;
+        let lanes = std::mem::take(&mut *lock(&self.pending));
+        for lane in lanes {
+            let attempts = lane.take().in_order();
+            if attempts.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.log.add(&lane.id, &attempts).await {
+                tracing::debug!(id = %lane.id, %error, "attempts.lost");
             }
         }
     }
 }
 
+impl Collected {
+    pub(crate) fn of(id: SubscriptionId) -> Arc<Self> {
+        Arc::new(Self { id, pending: Mutex::default() })
+    }
+
+    fn take(&self) -> Pending {
+        std::mem::take(&mut *lock(&self.pending))
+    }
+}
+
 impl Pending {
+    fn is_empty(&self) -> bool {
+        self.failures.is_empty() && self.successes.is_empty()
+    }
+
     fn add(&mut self, attempt: Attempt) {
         // How a failure ended is kept with it.
         let (kept, most) = match (&attempt.error, attempt.attempt) {
@@ -88,6 +114,10 @@ impl Pending {
         all.sort_by_key(|attempt| attempt.at);
         all
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::attempts::Collected;
 use crate::fleet::{Asked, Shared};
 use crate::metrics::Meter;
 use crate::push::Courier;
@@ -58,6 +59,7 @@ pub(crate) struct Worker {
     /// When it began: what others have done of this lane was done before.
     began: Instant,
     manners: Manners,
+    attempts: Arc<Collected>,
     meter: Meter,
 }
 
@@ -117,7 +119,7 @@ impl Worker {
         shutdown: CancellationToken,
         takeover: Takeover,
     ) -> Self {
-        let (manners, meter) = (Manners::default(), shared.metrics.meter(&id));
+        let (attempts, meter) = (Collected::of(id.clone()), shared.metrics.meter(&id));
         Self {
             id,
             shared,
@@ -129,7 +131,8 @@ impl Worker {
             is_stale: false,
             takeover,
             began: Instant::now(),
-            manners,
+            manners: Manners::default(),
+            attempts,
             meter,
         }
     }
@@ -311,7 +314,7 @@ impl Worker {
     async fn clear_away(&mut self) -> Result<(), Unavailable> {
         self.shared.feeds.remove(&self.id).await?;
         self.shared.lanes.remove(&self.id).await?;
-        if let Err(error) = self.shared.attempts.remove(&self.id).await {
+        if let Err(error) = self.shared.attempts.remove(&self.attempts).await {
             tracing::warn!(id = %self.id, %error, "attempts.left_behind");
         }
         tracing::info!(id = %self.id, "lane.cleared_away");

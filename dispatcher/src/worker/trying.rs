@@ -131,7 +131,7 @@ impl Worker {
             ..attempt_of(*sequence, landed.at, landed.attempt, landed.duration, outcome)
         };
         let (sequence, attempts, duration_ms) = (attempt.sequence, attempt.attempt, attempt.duration_ms);
-        self.shared.attempts.add(&self.id, attempt.clone());
+        self.shared.attempts.add(&self.attempts, attempt.clone());
         run.lane.last_attempt = Some(attempt);
         if verdict == Verdict::Delivered {
             let events = landed.load.len();
