@@ -35,7 +35,7 @@ impl AttemptLog {
             return Err(Unavailable::new(WHAT, "there is no connection"));
         }
         let value = Bytes::from(serde_json::to_vec(attempts).during(WHAT)?);
-        self.broker.context.client().publish(format!("{SUBJECT_PREFIX}{id}"), value).await.during(WHAT)
+        self.broker.client.publish(format!("{SUBJECT_PREFIX}{id}"), value).await.during(WHAT)
     }
 
     /// Forgets the attempts of one subscription.

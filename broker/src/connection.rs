@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
-use async_nats::{ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -77,6 +77,7 @@ pub enum BadConfig {
 /// A handle on NATS; clones share one connection.
 #[derive(Clone)]
 pub struct Broker {
+    pub(crate) client: Client,
     pub(crate) context: Context,
     config: Arc<Config>,
     addresses: Arc<[(String, u16)]>,
@@ -117,9 +118,10 @@ impl Broker {
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(REQUEST_TIMEOUT)
             .backpressure_on_inflight(true)
-            .build(client);
+            .build(client.clone());
         let objects = Arc::new(watch::Sender::new(None));
         Ok(Self {
+            client,
             context,
             config: Arc::new(config),
             addresses: hosts_and_ports,
@@ -144,7 +146,7 @@ impl Broker {
     async fn keep_to_good_servers(&self) -> Infallible {
         loop {
             self.pulse.stops().await;
-            let client = self.context.client();
+            let client = &self.client;
             let is_up = self.link.borrow().is_up;
             if is_up && client.server_pool().await.is_ok_and(|servers| servers.len() > 1) {
                 tracing::warn!(server = %self.server(), "nats.server_left: it has acknowledged nothing for too long");
@@ -199,7 +201,7 @@ impl Broker {
             return Err(Unavailable::new(WHAT, format!("there is no connection to {}", self.server())));
         }
         let (major, minor) = OLDEST_SERVER;
-        if !self.context.client().is_server_compatible(major, minor, 0) {
+        if !self.client.is_server_compatible(major, minor, 0) {
             return Err(Unavailable::new(WHAT, format!("{} is older than {major}.{minor}", self.server())));
         }
         let objects = self.objects()?;
@@ -209,7 +211,7 @@ impl Broker {
 
     /// The server's name and version, or the address where there is no connection.
     pub fn server(&self) -> String {
-        match self.context.client().try_server_info() {
+        match self.client.try_server_info() {
             Some(info) => format!("{} (nats-server {}) at {}:{}", info.server_name, info.version, info.host, info.port),
             None => redacted(&self.config.url),
         }
@@ -222,7 +224,7 @@ impl Broker {
 
     /// The largest message that the server takes, headers included, in bytes.
     pub(crate) fn max_message_bytes(&self) -> usize {
-        self.context.client().max_payload()
+        self.client.max_payload()
     }
 
     /// The objects, once they have been made on this connection.
@@ -265,7 +267,7 @@ impl Broker {
     /// Sends what was handed to the client, and closes the connection.
     pub async fn close(&self) -> Result<(), Unavailable> {
         const WHAT: &str = "closing the connection to NATS";
-        let client = self.context.client();
+        let client = &self.client;
         // Draining alone may leave behind what is still in the client's buffer (seen: the last attempts were lost).
         client.flush().await.during(WHAT)?;
         client.drain().await.during(WHAT)

@@ -63,7 +63,7 @@ impl Pulls {
         batch: usize,
         lookout: Option<Lookout>,
     ) -> Result<Self, Unavailable> {
-        let client = broker.context.client();
+        let client = broker.client.clone();
         let reply = Subject::from(client.new_inbox());
         let inbox = client.subscribe(reply.clone()).await.during(WHAT)?;
         let info = consumer.cached_info();
