@@ -1,6 +1,7 @@
 //! The payload of an event posted to the receiver: a JSON object, kept byte for byte but for white space.
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use url::Url;
@@ -53,13 +54,11 @@ impl EventData {
     /// string, an absolute `http` or `https` URL.
     pub fn parse(body: &[u8]) -> Result<Self, NotEventData> {
         let text = std::str::from_utf8(body).map_err(NotEventData::NotUtf8)?;
-        let whole: &RawValue = serde_json::from_str(text).map_err(|e| NotEventData::NotJson(e.to_string()))?;
-        if !whole.get().starts_with('{') {
-            let fault = FieldError::at("", "an event's data is a JSON object, like `{\"name\": \"cat\"}`");
-            return Err(NotEventData::Unacceptable(vec![fault]));
-        }
-        let known: KnownKeys<'_> =
-            serde_json::from_str(text).map_err(|e| NotEventData::Unacceptable(vec![FieldError::at("", e)]))?;
+        let is_object = text.trim_start().starts_with('{');
+        let known = match serde_json::from_str::<KnownKeys<'_>>(text) {
+            Ok(known) if is_object => known,
+            known => return Err(what_it_is_not(text, is_object, known.err())),
+        };
 
         let mut faults = Vec::new();
         let transaction_id = known.transaction_id.and_then(|raw| parse_transaction_id(raw, &mut faults));
@@ -94,6 +93,18 @@ impl EventData {
         self.compact.extend_from_slice(format!("\"{TRANSACTION_ID}\":\"{default}\"}}").as_bytes());
         (default.to_owned(), self.compact.into())
     }
+}
+
+/// Why a text is no event's data, where that is so because it is no JSON, no object, or has a key twice.
+fn what_it_is_not(text: &str, is_object: bool, error: Option<serde_json::Error>) -> NotEventData {
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        return NotEventData::NotJson(error.to_string());
+    }
+    let detail = match error {
+        Some(error) if is_object => error.to_string(),
+        _ => "an event's data is a JSON object, like `{\"name\": \"cat\"}`".to_owned(),
+    };
+    NotEventData::Unacceptable(vec![FieldError::at("", detail)])
 }
 
 /// The transaction id in a JSON object of any origin, if it has one that is a non-empty string.
@@ -143,18 +154,19 @@ fn parse_redirect_url(raw: &RawValue, faults: &mut Vec<FieldError>) -> Option<Ur
 /// Valid JSON without the white space between its tokens.
 pub fn compact(json: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len() + 64);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json.bytes() {
+    let (mut in_string, mut escaped, mut copied) = (false, false, 0);
+    for (at, byte) in json.bytes().enumerate() {
         if in_string {
             in_string = escaped || byte != b'"';
             escaped = !escaped && byte == b'\\';
         } else if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-            continue;
+            out.extend_from_slice(&json.as_bytes()[copied..at]);
+            copied = at + 1;
         } else {
             in_string = byte == b'"';
         }
-        out.push(byte);
     }
+    out.extend_from_slice(&json.as_bytes()[copied..]);
     out
 }
 

@@ -40,18 +40,13 @@ impl Metrics {
         Self { accepted, duplicates, rejected, publish }
     }
 
-    /// Takes the time that storing takes, where it succeeds, and counts what is stored.
-    pub(crate) async fn storing<T: AsRef<[Stored]>>(
-        &self,
-        store: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let began = Instant::now();
-        let stored = store.await?;
+    /// Takes the time that storing has taken, where it has succeeded, and counts what is stored.
+    pub(crate) fn stored<T: AsRef<[Stored]>>(&self, began: Instant, stored: &Result<T, StoreError>) {
+        let Ok(stored) = stored else { return };
         self.publish.observe(began.elapsed().as_secs_f64());
         for Stored { is_duplicate, .. } in stored.as_ref() {
             if *is_duplicate { &self.duplicates } else { &self.accepted }.inc();
         }
-        Ok(stored)
     }
 
     /// Counts a post that is refused, and passes on what is answered.

@@ -1,6 +1,7 @@
 //! `POST /v1/events/{type}` and `POST /v1/events`: JSON, and CloudEvents in every mode.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -170,13 +171,12 @@ async fn cloud_events(receiver: &Receiver, request: Request) -> Result<Response,
 async fn store(receiver: &Receiver, mut events: Vec<NewEvent>) -> Result<Response, Refusal> {
     let spans = span::begin(&receiver.tracer, &mut events);
     let is_idempotent = events.iter().all(|event| event.idempotency_key.is_some());
-    let storing = async {
-        match events.as_slice() {
-            [only] => receiver.intake.store(only).await.map(|stored| vec![stored]),
-            several => receiver.log.store_batch(several).await,
-        }
+    let began = Instant::now();
+    let stored = match events.as_slice() {
+        [only] => receiver.intake.store(only).await.map(|stored| vec![stored]),
+        several => receiver.log.store_batch(several).await,
     };
-    let stored = receiver.metrics.storing(storing).await;
+    receiver.metrics.stored(began, &stored);
     span::end(spans, &stored);
     let stored = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
     let mut receipts = Vec::with_capacity(events.len());

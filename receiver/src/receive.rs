@@ -2,6 +2,7 @@
 
 use std::slice;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -96,8 +97,9 @@ async fn receive(
     };
     let spans = span::begin(&receiver.tracer, slice::from_mut(&mut event));
     let is_idempotent = event.idempotency_key.is_some();
-    let storing = async { receiver.intake.store(&event).await.map(|stored| [stored]) };
-    let stored = receiver.metrics.storing(storing).await;
+    let began = Instant::now();
+    let stored = receiver.intake.store(&event).await.map(|stored| [stored]);
+    receiver.metrics.stored(began, &stored);
     span::end(spans, &stored);
     let [stored] = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
     note_stored(&event, stored);
@@ -126,8 +128,9 @@ async fn first_receipt(receiver: &Receiver, sequence: u64) -> Result<Option<Rece
 
 fn answer(receipt: &Receipt, redirect_url: Option<&Url>) -> Response {
     let Receipt { event_type, id, time, sequence, data } = receipt;
-    let name = serde_json::Value::from(format!("{event_type}:{time}")).to_string();
-    let body = [b"{\"event_received\":{\"data\":".as_slice(), data, b",\"event\":", name.as_bytes(), b"}}"].concat();
+    // Writing a string into memory does not fail.
+    let name = serde_json::to_vec(&[event_type, ":", &time.to_string()].concat()).unwrap_or_default();
+    let body = [b"{\"event_received\":{\"data\":".as_slice(), data, b",\"event\":", &name, b"}}"].concat();
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(event::JSON));
     headers.insert(EVENT_SEQUENCE, HeaderValue::from(*sequence));
