@@ -12,6 +12,7 @@
 pub mod body;
 pub mod metrics;
 pub mod openapi;
+mod polled_again;
 pub mod problem;
 pub mod query;
 pub mod serve;

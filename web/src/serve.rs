@@ -20,6 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::polled_again::PolledAgain;
+
 /// How long the head of a request may take to come in, and how long a connection may idle before it.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes.
@@ -56,7 +58,7 @@ where
         });
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         connections.spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = PolledAgain::new(connection).await {
                 tracing::debug!(%error, "http.connection_failed");
             }
             drop(permit);
