@@ -5,7 +5,8 @@
 //! - [`metrics`]: counters by one label.
 //! - [`openapi`]: what the descriptions of all operations share.
 //! - [`query`]: a request's query string, read with every fault named.
-//! - [`mod@serve`]: the accept loop, with a header deadline and a graceful end.
+//! - [`mod@serve`]: the accept loop, with a header deadline and a graceful end; `polled_again`: what keeps a connection that
+//!   wakes itself from waking others.
 //!
 //! Nothing here knows events, registrations or NATS.
 
