@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,10 +89,10 @@ impl State {
 }
 
 impl Permit {
-    /// Runs a delivery: holding the permit for a while, and without it if it takes longer.
-    pub(crate) async fn run<T>(self, delivery: impl Future<Output = T>) -> T {
-        let mut delivery = std::pin::pin!(delivery);
-        match tokio::time::timeout(LONGEST_HOLD, &mut delivery).await {
+    /// Runs a delivery: holding the permit for a while, and without it if it takes longer. It stays where it is: whoever runs
+    /// it would have room for it twice.
+    pub(crate) async fn run<T>(self, mut delivery: Pin<&mut impl Future<Output = T>>) -> T {
+        match tokio::time::timeout(LONGEST_HOLD, delivery.as_mut()).await {
             Ok(result) => result,
             Err(_) => {
                 drop(self);
@@ -175,7 +176,7 @@ mod tests {
         let permits = Permits::new(1);
         let mut hanging = JoinSet::new();
         let permit = permits.get(0.0).await;
-        hanging.spawn(permit.run(std::future::pending::<()>()));
+        hanging.spawn(async { permit.run(std::pin::pin!(std::future::pending::<()>())).await });
         tokio::time::timeout(LONGEST_HOLD * 2, permits.get(0.0)).await.expect("a permit, though the other hangs");
     }
 

@@ -1,6 +1,7 @@
 //! Having the target take an event, however often it must be tried; and trying the target out.
 
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::time::Duration;
 
 use broker::Unavailable;
@@ -105,7 +106,7 @@ impl Worker {
             let outcome = match lease.is_valid() {
                 true => {
                     let span = span.and_then(|span| span.begin(&mut parcel.headers));
-                    let outcome = permit.run(courier.push(parcel)).await;
+                    let outcome = permit.run(pin!(courier.push(parcel))).await;
                     if let Some(span) = span {
                         span::end(span, &outcome);
                     }
