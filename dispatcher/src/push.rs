@@ -139,13 +139,11 @@ impl Courier {
             Err(error) => return Outcome::Failed(format!("nothing can be posted to this URL: {error}")),
         };
         let Parcel { id, mut headers, body } = parcel;
-        if self.signer.has_secrets() {
-            match self.signer.sign(&id, &body, Stamp::now()) {
-                Ok(signature) => {
-                    headers.extend(signature.into_iter().filter_map(|(name, value)| parcel::pair(name, &value)));
-                }
-                Err(error) => return Outcome::Failed(error.to_string()),
+        match self.signer.sign(&id, &body, Stamp::now()) {
+            Ok(signature) => {
+                headers.extend(signature.into_iter().filter_map(|(name, value)| parcel::pair(name, &value)));
             }
+            Err(error) => return Outcome::Failed(error.to_string()),
         }
         let deadline = Instant::now() + self.timeout;
         match timeout_at(deadline, self.send(&to.endpoint, to.request(headers, body))).await {

@@ -1,8 +1,8 @@
 //! A future that wakes itself while it is polled is polled again at once.
 //!
-//! hyper's connections do so, twice for a request with a body: whoever answers it asks for the body, and hyper, in the same
-//! task, has it. The runtime lets everybody else go first then, and wakes another thread so that nobody waits: with few
-//! requests that took longer than all else that is done for one.
+//! hyper's connections do so for a request with a body: whoever answers it asks for the body, and hyper, in the same task,
+//! has it. The runtime lets everybody else go first then, and wakes another thread, if one sleeps, so that nobody waits: with
+//! one sender at a time that was a system call for each request, before anything was done about it.
 
 use std::pin::Pin;
 use std::sync::Arc;
