@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, ReplayPolicy, pull};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
-use async_nats::jetstream::{self, stream::Stream};
+use async_nats::jetstream::stream::Stream;
 use domain::{Event, SubscriptionId, TypePattern};
 use futures_util::FutureExt;
 
+use crate::acknowledgement::{Acknowledgement, Told};
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
-use crate::event_log::{event_of, stamp_of};
+use crate::event_log::event_of;
 use crate::live::{self, Live};
 use crate::lookout::{Lookout, PassedOver};
 use crate::monitoring;
@@ -91,8 +92,8 @@ pub struct Delivery {
     pub event: Option<Arc<Event>>,
     /// How many messages are known to be behind it.
     pub backlog: u64,
-    /// What is acknowledged, where it came from the lane's consumer.
-    message: Option<Box<jetstream::Message>>,
+    /// How it is acknowledged, where it came from the lane's consumer.
+    acknowledgement: Option<Acknowledgement>,
 }
 
 /// Messages of a consumer, none of which is missing: the server numbers them.
@@ -237,11 +238,10 @@ impl Feed {
 
     async fn read(&mut self) -> Result<Delivery, FeedError> {
         if let Some((sequence, backlog)) = self.passed_over.next() {
-            return Ok(Delivery { sequence, event: None, backlog, message: None });
+            return Ok(Delivery { sequence, event: None, backlog, acknowledgement: None });
         }
-        let message = self.messages.next().await?;
-        let (sequence, backlog) = (message.sequence, message.backlog);
-        Ok(Delivery { sequence, event: message.event.map(Arc::new), backlog, message: Some(Box::new(message.message)) })
+        let Read { sequence, event, backlog, acknowledgement } = self.messages.next().await?;
+        Ok(Delivery { sequence, event: event.map(Arc::new), backlog, acknowledgement: Some(acknowledgement) })
     }
 }
 
@@ -250,7 +250,7 @@ pub(crate) struct Read {
     pub(crate) sequence: u64,
     pub(crate) event: Option<Event>,
     pub(crate) backlog: u64,
-    message: jetstream::Message,
+    acknowledgement: Acknowledgement,
 }
 
 impl Numbered {
@@ -261,31 +261,32 @@ impl Numbered {
     /// The next message.
     pub(crate) async fn next(&mut self) -> Result<Read, FeedError> {
         let message = self.pulls.next().await?.ok_or(FeedError::Unreadable)?;
-        let info = message.info().map_err(|error| Unavailable::new("reading a consumer", error))?;
-        let (number, expected) = (info.consumer_sequence, self.next_number);
+        let told = message.reply.and_then(|subject| Some((Told::by(&subject)?, subject)));
+        let Some((Told { sequence, number, stored_at, pending }, subject)) = told else {
+            return Err(Unavailable::new("reading a consumer", "it has sent what cannot be acknowledged").into());
+        };
+        let expected = self.next_number;
         if number != expected {
             return Err(FeedError::Gap { expected, got: number });
         }
         self.next_number += 1;
-        let (sequence, backlog) = (info.stream_sequence, info.pending);
-        let stored_at = stamp_of(info.published.unix_timestamp_nanos());
-        let headers = message.headers.as_ref();
-        let event = event_of(&message.subject, sequence, stored_at, headers, message.payload.clone());
-        Ok(Read { sequence, event, backlog, message })
+        let event = event_of(&message.subject, sequence, stored_at, message.headers.as_ref(), message.payload);
+        let acknowledgement = Acknowledgement { client: self.pulls.client().clone(), subject };
+        Ok(Read { sequence, event, backlog: pending, acknowledgement })
     }
 }
 
 impl Delivery {
     /// An event of the tail of the log, with so many behind it.
     pub fn of_tail(event: Arc<Event>, backlog: u64) -> Self {
-        Self { sequence: event.sequence, event: Some(event), backlog, message: None }
+        Self { sequence: event.sequence, event: Some(event), backlog, acknowledgement: None }
     }
 
     /// Acknowledges this message and all before it; does not wait for the server. One that gets lost is made good by
     /// the next. What came by the tail has nobody to acknowledge it to.
     pub async fn acknowledge(&self) -> Result<(), Unavailable> {
-        match &self.message {
-            Some(message) => message.ack().await.map_err(|error| Unavailable::new("acknowledging", error)),
+        match &self.acknowledgement {
+            Some(acknowledgement) => acknowledgement.send().await,
             None => Ok(()),
         }
     }

@@ -15,7 +15,8 @@
 //! - [`attempts`]: the stream `ATTEMPTS`: what came of deliveries, for whoever looks.
 //! - [`dead_letters`]: the stream `DEAD_LETTERS`: events that a subscription has given up on.
 //! - [`metrics`]: the connection's state, as it is seen from outside.
-//! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position; `pull`: asking for its messages.
+//! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position; `pull`: asking for its messages;
+//!   `acknowledgement`: what the server says of each, and how it is told that one is done.
 //! - `suspicion`: whether a message that cannot be read ends the connection; `lookout`: looking at what is asked for, by `look`
 //!   and `header_block`, before it is.
 //! - [`tail`]: the end of the log, read once for all URLs that have caught up; [`positions`]: the stream `POSITIONS`, how
@@ -24,6 +25,7 @@
 //! Nothing here knows HTTP, targets, or what is done with an event.
 
 pub mod access;
+mod acknowledgement;
 pub mod attempts;
 pub mod batch;
 mod bucket;

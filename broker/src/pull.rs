@@ -5,10 +5,11 @@
 //! until the request would have expired (0.51; seen in replays on busy cores, and each time where that task is delayed by
 //! hand). Here whoever reads sends the request, and counts it before it reads on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{PullConsumer, pull};
-use async_nats::{Client, StatusCode, Subject, Subscriber, jetstream};
+use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep_until};
@@ -35,8 +36,7 @@ const WHAT: &str = "reading a consumer";
 
 /// The messages of one consumer, as they come.
 pub(crate) struct Pulls {
-    client: Client,
-    context: jetstream::Context,
+    client: Arc<Client>,
     inbox: Subscriber,
     /// Where the inbox is.
     reply: Subject,
@@ -63,20 +63,24 @@ impl Pulls {
         batch: usize,
         lookout: Option<Lookout>,
     ) -> Result<Self, Unavailable> {
-        let client = broker.client.clone();
+        let client = Arc::new(broker.client.clone());
         let reply = Subject::from(client.new_inbox());
         let inbox = client.subscribe(reply.clone()).await.during(WHAT)?;
         let info = consumer.cached_info();
         let max_bytes = MIN_BYTES.max(broker.max_message_bytes() + MESSAGE_ALLOWANCE);
         let (request, request_for_one) = (request_for(batch, max_bytes)?, request_for(1, 0)?);
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", info.stream_name, info.name).into();
-        let context = broker.context.clone();
         let (due, silent_since) = (0, None);
-        Ok(Self { client, context, inbox, reply, subject, request, request_for_one, batch, lookout, due, silent_since })
+        Ok(Self { client, inbox, reply, subject, request, request_for_one, batch, lookout, due, silent_since })
+    }
+
+    /// What the messages come by.
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.client
     }
 
     /// The next message; `None` where it cannot be read. Whoever stops waiting for it loses nothing.
-    pub(crate) async fn next(&mut self) -> Result<Option<jetstream::Message>, Unavailable> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Message>, Unavailable> {
         loop {
             if !self.ask_for_more().await? {
                 return Ok(None);
@@ -94,7 +98,7 @@ impl Pulls {
             match message.status {
                 None | Some(StatusCode::OK) => {
                     self.due = self.due.saturating_sub(1);
-                    return Ok(Some(jetstream::Message { message, context: self.context.clone() }));
+                    return Ok(Some(message));
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => {}
                 Some(status) => {
@@ -149,7 +153,7 @@ fn request_for(batch: usize, max_bytes: usize) -> Result<Bytes, Unavailable> {
 }
 
 /// How many messages of a request are not to come any more; an error where another one would fare no better.
-fn unsent(status: StatusCode, message: &async_nats::Message) -> Result<usize, Unavailable> {
+fn unsent(status: StatusCode, message: &Message) -> Result<usize, Unavailable> {
     let unsent = message.headers.as_ref().and_then(|headers| headers.get_last(UNSENT));
     match unsent.and_then(|count| count.as_str().parse().ok()) {
         Some(count) => Ok(count),
