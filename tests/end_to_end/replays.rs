@@ -72,6 +72,20 @@ impl Setting {
         eventually("all have come", LONG, || target.taken().last() == self.expected.last()).await;
         assert_eq!(target.taken(), self.expected);
     }
+
+    async fn crash(&mut self) {
+        self.mer.kill();
+        self.mer.launch();
+        self.mer.until_ready().await;
+    }
+
+    async fn all_come_and_little_twice_to(&self, target: &Target) {
+        eventually("all have come", LONG, || target.taken().last() == self.expected.last()).await;
+        let taken = target.taken();
+        assert_eq!(first_deliveries(&taken), self.expected);
+        let repeated = taken.len() - self.expected.len();
+        assert!(repeated <= 100, "{repeated} came twice; only what was not noted at the kill may");
+    }
 }
 
 async fn events(nats: &Nats) -> Stream {
@@ -131,14 +145,18 @@ async fn little_comes_twice_after_a_crash_and_nothing_is_missing() {
     let mut setting = Setting::new().await;
     let targets = setting.replaying(3).await;
     eventually("a part has come", LONG, || targets[0].taken_count() >= 700).await;
-    setting.mer.kill();
-    setting.mer.launch();
-    setting.mer.until_ready().await;
+    setting.crash().await;
     for target in &targets {
-        eventually("all have come", LONG, || target.taken().last() == setting.expected.last()).await;
-        let taken = target.taken();
-        assert_eq!(first_deliveries(&taken), setting.expected);
-        let repeated = taken.len() - setting.expected.len();
-        assert!(repeated <= 100, "{repeated} came twice; only what was not noted at the kill may");
+        setting.all_come_and_little_twice_to(target).await;
     }
+}
+
+#[tokio::test]
+async fn little_comes_twice_to_one_that_is_taken_through_it_alone() {
+    let mut setting = Setting::new().await;
+    let target = Target::start().await;
+    setting.replay(&target).await;
+    eventually("a part has come", LONG, || target.taken_count() >= 700).await;
+    setting.crash().await;
+    setting.all_come_and_little_twice_to(&target).await;
 }
