@@ -114,6 +114,8 @@ impl Run {
         }
         calls.set(self.next_alarm());
         tokio::select! {
+            // Where there is always a next message, whoever calls would otherwise be heard by chance only.
+            biased;
             Some(came) = calls.calls.next() => {
                 calls.heard.extent.mark_unchanged();
                 came
