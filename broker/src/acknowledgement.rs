@@ -5,26 +5,27 @@
 
 use std::sync::Arc;
 
-use async_nats::{Client, Subject};
+use async_nats::Subject;
 use bytes::Bytes;
 use domain::Stamp;
 
 use crate::error::Unavailable;
 use crate::event_log::stamp_of;
+use crate::handles::Handles;
 
 /// What begins each of them.
 const PREFIX: &str = "$JS.ACK.";
 
 /// How a message is acknowledged.
 pub(crate) struct Acknowledgement {
-    pub(crate) client: Arc<Client>,
+    pub(crate) handles: Arc<Handles>,
     pub(crate) subject: Subject,
 }
 
 impl Acknowledgement {
     /// Acknowledges it; does not wait for the server.
     pub(crate) async fn send(&self) -> Result<(), Unavailable> {
-        let sent = self.client.publish(self.subject.clone(), Bytes::new()).await;
+        let sent = self.handles.client.publish(self.subject.clone(), Bytes::new()).await;
         sent.map_err(|error| Unavailable::new("acknowledging", error))
     }
 }

@@ -35,13 +35,13 @@ impl AttemptLog {
             return Err(Unavailable::new(WHAT, "there is no connection"));
         }
         let value = Bytes::from(serde_json::to_vec(attempts).during(WHAT)?);
-        self.broker.client.publish(format!("{SUBJECT_PREFIX}{id}"), value).await.during(WHAT)
+        self.broker.handles().client.publish(format!("{SUBJECT_PREFIX}{id}"), value).await.during(WHAT)
     }
 
     /// Forgets the attempts of one subscription.
     pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
         const WHAT: &str = "removing attempts";
-        let stream = self.broker.context.get_stream_no_info(ATTEMPTS).await.during(WHAT)?;
+        let stream = self.broker.handles().context.get_stream_no_info(ATTEMPTS).await.during(WHAT)?;
         stream.purge().filter(format!("{SUBJECT_PREFIX}{id}")).await.during(WHAT)?;
         Ok(())
     }

@@ -108,7 +108,7 @@ impl EventLog {
         }
         let Some(mut last) = messages.pop() else { return Ok(0) };
         last.headers.insert(BATCH_COMMIT, "1");
-        let client = &self.broker.client;
+        let client = &self.broker.handles().client;
         for Message { subject, headers, data, .. } in messages {
             client.publish_with_headers(subject, headers, data).await.map_err(not_taken)?;
         }

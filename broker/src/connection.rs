@@ -4,31 +4,27 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{ConnectOptions, ServerAddr};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{BadCredentials, Credentials, Tls};
 use crate::error::{During, Unavailable};
+use crate::handles::{Handles, Hearers};
 use crate::limits::Limits;
 use crate::pulse::Pulse;
-use crate::rotation::Rotation;
 use crate::suspicion::Suspicion;
 use crate::topology::{self, Objects};
 
-/// How long a JetStream request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
-/// How often an idle connection is tried. Two unanswered pings end it.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// How often to look whether the objects are still there.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// The oldest nats-server that can reset a consumer.
 pub(crate) const OLDEST_SERVER: (i64, i64) = (2, 14);
 /// How long to wait before objects that could not be made are tried again.
 const TOPOLOGY_RETRY: Duration = Duration::from_millis(250);
+/// How long to wait before a client that could not be made is tried again.
+const CLIENT_RETRY: Duration = Duration::from_secs(1);
 
 /// How to reach NATS, and what to make there.
 #[derive(Debug, Clone)]
@@ -77,14 +73,15 @@ pub enum BadConfig {
 /// A handle on NATS; clones share one connection.
 #[derive(Clone)]
 pub struct Broker {
-    pub(crate) client: Client,
-    pub(crate) context: Context,
+    handles: Arc<watch::Sender<Arc<Handles>>>,
     config: Arc<Config>,
     addresses: Arc<[(String, u16)]>,
     link: watch::Receiver<Link>,
     objects: Arc<watch::Sender<Option<Arc<Objects>>>>,
     pub(crate) pulse: Pulse,
     pub(crate) suspicion: Suspicion,
+    hearers: Hearers,
+    is_closing: CancellationToken,
 }
 
 impl Broker {
@@ -92,53 +89,51 @@ impl Broker {
     pub async fn connect(config: Config) -> Result<Self, BadConfig> {
         let addresses = addresses_of(&config.url)?;
         let hosts_and_ports = addresses.iter().map(|address| (address.host().to_owned(), address.port())).collect();
-        let (link_writer, link) = watch::channel(Link { generation: 0, is_up: false });
-        let link_writer = Arc::new(link_writer);
-        let rotation = Rotation::default();
-        let suspicion = Suspicion::default();
-        let suspects = suspicion.clone();
-        let client = options_of(&config)
-            .await?
-            .retry_on_initial_connect()
-            .max_reconnects(None)
-            .ping_interval(PING_INTERVAL)
-            .reconnect_delay_callback(|attempts| {
-                let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
-                Duration::from_millis(25).saturating_mul(attempts).min(MAX_RECONNECT_DELAY)
-            })
-            .reconnect_to_server_callback(move |servers, _| std::future::ready(rotation.next(&servers)))
-            .event_callback(move |event| {
-                let (link, suspicion) = (link_writer.clone(), suspects.clone());
-                async move { note(&link, &suspicion, &event) }
-            })
-            .connect(addresses)
-            .await
-            .map_err(|e| bad_address(&config.url, e))?;
-        let context = jetstream::context::ContextBuilder::new()
-            .timeout(REQUEST_TIMEOUT)
-            .ack_timeout(REQUEST_TIMEOUT)
-            .backpressure_on_inflight(true)
-            .build(client.clone());
-        let objects = Arc::new(watch::Sender::new(None));
+        let link = Arc::new(watch::Sender::new(Link { generation: 0, is_up: false }));
+        let hearers = Hearers { link, suspicion: Suspicion::default() };
+        let handles = Handles::open(&config, hearers.clone()).await?;
         Ok(Self {
-            client,
-            context,
+            handles: Arc::new(watch::Sender::new(Arc::new(handles))),
             config: Arc::new(config),
             addresses: hosts_and_ports,
-            link,
-            objects,
+            link: hearers.link.subscribe(),
+            objects: Arc::new(watch::Sender::new(None)),
             pulse: Pulse::new(),
-            suspicion,
+            suspicion: hearers.suspicion.clone(),
+            hearers,
+            is_closing: CancellationToken::new(),
         })
     }
 
-    /// Makes the objects that are missing, after every new connection and now and then, and leaves a server that is of
-    /// no use, until told to stop.
+    /// Makes the objects that are missing, after every new connection and now and then, leaves a server that is of no use,
+    /// and connects anew where the client library keeps up no connection any more, until told to stop.
     pub async fn keep(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.keep_objects() => {}
+            never = self.keep_objects() => match never {},
             never = self.keep_to_good_servers() => match never {},
+            never = self.keep_handles() => match never {},
+        }
+    }
+
+    /// Connects anew where the client library has given its connection up.
+    async fn keep_handles(&self) -> Infallible {
+        loop {
+            self.handles().have_ended().await;
+            if self.is_closing.is_cancelled() {
+                return std::future::pending().await;
+            }
+            tracing::error!("nats.client_ended: the client library has panicked; it is started anew");
+            self.hearers.connection_is_lost();
+            loop {
+                match Handles::open(&self.config, self.hearers.clone()).await {
+                    Ok(handles) => break drop(self.handles.send_replace(Arc::new(handles))),
+                    Err(error) => {
+                        tracing::error!(%error, "nats.client_not_started");
+                        tokio::time::sleep(CLIENT_RETRY).await;
+                    }
+                }
+            }
         }
     }
 
@@ -146,7 +141,7 @@ impl Broker {
     async fn keep_to_good_servers(&self) -> Infallible {
         loop {
             self.pulse.stops().await;
-            let client = &self.client;
+            let client = &self.handles().client;
             let is_up = self.link.borrow().is_up;
             if is_up && client.server_pool().await.is_ok_and(|servers| servers.len() > 1) {
                 tracing::warn!(server = %self.server(), "nats.server_left: it has acknowledged nothing for too long");
@@ -157,22 +152,21 @@ impl Broker {
         }
     }
 
-    async fn keep_objects(&self) {
+    async fn keep_objects(&self) -> Infallible {
         let mut link = self.link.clone();
         loop {
             let now = *link.borrow_and_update();
             if now.is_up {
                 Box::pin(self.make_objects()).await;
             }
-            if let Ok(Err(_)) = timeout(LOOK_AGAIN, link.changed()).await {
-                return;
-            }
+            // The sender lives as long as this.
+            let _ = timeout(LOOK_AGAIN, link.changed()).await;
         }
     }
 
     async fn make_objects(&self) {
         loop {
-            match topology::ensure(&self.context, &self.config).await {
+            match topology::ensure(&self.handles().context, &self.config).await {
                 Ok(objects) => {
                     let had = self.objects.send_replace(Some(Arc::new(objects)));
                     if had.is_none() {
@@ -189,6 +183,11 @@ impl Broker {
         }
     }
 
+    /// The client library's handles on the connection that there is now.
+    pub(crate) fn handles(&self) -> Arc<Handles> {
+        self.handles.borrow().clone()
+    }
+
     /// The connection's state, and its changes.
     pub fn link(&self) -> watch::Receiver<Link> {
         self.link.clone()
@@ -201,7 +200,7 @@ impl Broker {
             return Err(Unavailable::new(WHAT, format!("there is no connection to {}", self.server())));
         }
         let (major, minor) = OLDEST_SERVER;
-        if !self.client.is_server_compatible(major, minor, 0) {
+        if !self.handles().client.is_server_compatible(major, minor, 0) {
             return Err(Unavailable::new(WHAT, format!("{} is older than {major}.{minor}", self.server())));
         }
         let objects = self.objects()?;
@@ -211,7 +210,7 @@ impl Broker {
 
     /// The server's name and version, or the address where there is no connection.
     pub fn server(&self) -> String {
-        match self.client.try_server_info() {
+        match self.handles().client.try_server_info() {
             Some(info) => format!("{} (nats-server {}) at {}:{}", info.server_name, info.version, info.host, info.port),
             None => redacted(&self.config.url),
         }
@@ -224,7 +223,7 @@ impl Broker {
 
     /// The largest message that the server takes, headers included, in bytes.
     pub(crate) fn max_message_bytes(&self) -> usize {
-        self.client.max_payload()
+        self.handles().client.max_payload()
     }
 
     /// The objects, once they have been made on this connection.
@@ -249,7 +248,7 @@ impl Broker {
     pub(crate) async fn is_lost(&self) {
         let mut link = self.link.clone();
         let now = *link.borrow();
-        // The sender lives as long as the connection.
+        // The sender lives as long as this.
         if !now.is_up || link.wait_for(|link| *link != now).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -267,7 +266,8 @@ impl Broker {
     /// Sends what was handed to the client, and closes the connection.
     pub async fn close(&self) -> Result<(), Unavailable> {
         const WHAT: &str = "closing the connection to NATS";
-        let client = &self.client;
+        self.is_closing.cancel();
+        let client = &self.handles().client;
         // Draining alone may leave behind what is still in the client's buffer (seen: the last attempts were lost).
         client.flush().await.during(WHAT)?;
         client.drain().await.during(WHAT)
@@ -289,26 +289,8 @@ pub(crate) async fn options_of(config: &Config) -> Result<ConnectOptions, BadCon
     Ok(options.name(&config.name))
 }
 
-fn bad_address(url: &str, why: impl std::error::Error) -> BadConfig {
+pub(crate) fn bad_address(url: &str, why: impl std::error::Error) -> BadConfig {
     BadConfig::Address { url: last_host_of(url).to_owned(), why: why.to_string() }
-}
-
-fn note(link: &watch::Sender<Link>, suspicion: &Suspicion, event: &Event) {
-    match event {
-        Event::Connected => {
-            link.send_modify(|link| *link = Link { generation: link.generation + 1, is_up: true });
-            tracing::info!("nats.connected");
-        }
-        Event::Draining => tracing::debug!("nats.draining"),
-        Event::Closed => tracing::info!("nats.closed"),
-        Event::Disconnected => {
-            suspicion.connection_is_lost();
-            link.send_modify(|link| link.is_up = false);
-            tracing::warn!("nats.disconnected");
-        }
-        Event::ClientError(error) if !link.borrow().is_up => tracing::debug!(%error, "nats.connect_failed"),
-        other => tracing::warn!(event = %other, "nats.event"),
-    }
 }
 
 /// What surely is no password, of what may be no list of addresses: whether a comma or an `@` ends something or stands in

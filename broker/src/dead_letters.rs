@@ -63,7 +63,7 @@ impl DeadLetters {
     /// Under which id the last letter of the same subscription was added. Asked of the stream's leader.
     async fn last_message_id(&self, letter: &DeadLetter) -> Result<Option<String>, Unavailable> {
         const WHAT: &str = "looking for a dead letter";
-        let stream: Stream<()> = self.broker.context.get_stream_no_info(DEAD_LETTERS).await.during(WHAT)?;
+        let stream: Stream<()> = self.broker.handles().context.get_stream_no_info(DEAD_LETTERS).await.during(WHAT)?;
         match stream.get_last_raw_message_by_subject(&letter.subject()).await {
             Ok(last) => Ok(last.headers.get(async_nats::header::NATS_MESSAGE_ID).map(ToString::to_string)),
             Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),

@@ -55,7 +55,7 @@ pub(crate) async fn read(
     what: &'static str,
     mut each: impl FnMut(Found),
 ) -> Result<End, Unavailable> {
-    let client = &broker.client;
+    let client = &broker.handles().client;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.during(what)?;
     let mut next = request.from.max(1);

@@ -271,7 +271,7 @@ impl Numbered {
         }
         self.next_number += 1;
         let event = event_of(&message.subject, sequence, stored_at, message.headers.as_ref(), message.payload);
-        let acknowledgement = Acknowledgement { client: self.pulls.client().clone(), subject };
+        let acknowledgement = Acknowledgement { handles: self.pulls.handles().clone(), subject };
         Ok(Read { sequence, event, backlog: pending, acknowledgement })
     }
 }

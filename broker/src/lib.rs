@@ -1,6 +1,7 @@
 //! NATS JetStream, and the only crate that names it: streams, buckets and consumers in the words of `domain`.
 //!
 //! - [`connection`]: one connection, kept up; whoever must know hears of each new one.
+//! - `handles`: what the client library gives for it.
 //! - `pulse`, `rotation`: when to leave a server of a cluster, and which one comes next.
 //! - [`access`]: credentials and TLS.
 //! - [`topology`]: which objects there are, and making them.
@@ -36,6 +37,7 @@ mod direct_get;
 mod error;
 pub mod event_log;
 pub mod feed;
+mod handles;
 mod header_block;
 pub mod intake;
 pub mod lanes;

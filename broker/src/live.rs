@@ -41,7 +41,7 @@ pub struct Questions {
 
 /// Asks about a lane; `None` where nobody answers, or whoever works on it cannot say.
 pub(crate) async fn ask(broker: &Broker, id: &SubscriptionId) -> Option<Live> {
-    let client = &broker.client;
+    let client = &broker.handles().client;
     let answer = timeout(DEADLINE, client.request(format!("{SUBJECT_PREFIX}{id}"), Vec::new().into())).await;
     serde_json::from_slice(&answer.ok()?.ok()?.payload).ok()?
 }
@@ -49,7 +49,7 @@ pub(crate) async fn ask(broker: &Broker, id: &SubscriptionId) -> Option<Live> {
 impl Questions {
     /// Begins to listen.
     pub async fn listen(broker: &Broker) -> Result<Self, Unavailable> {
-        let client = &broker.client;
+        let client = &broker.handles().client;
         let questions = client.subscribe(format!("{SUBJECT_PREFIX}*")).await.during("listening for questions")?;
         Ok(Self { broker: broker.clone(), questions })
     }
@@ -69,7 +69,7 @@ impl Questions {
     /// whoever still wants it.
     pub async fn answer(&self, question: Question, live: Option<Live>) {
         if let Ok(value) = serde_json::to_vec(&live) {
-            let _ = self.broker.client.publish(question.reply, value.into()).await;
+            let _ = self.broker.handles().client.publish(question.reply, value.into()).await;
         }
     }
 }

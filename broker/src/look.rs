@@ -72,7 +72,7 @@ pub(crate) async fn stored_from(broker: &Broker, moment: Stamp) -> Result<Option
 /// What a request of `STREAM.MSG.GET` finds.
 async fn look(broker: &Broker, request: &Value, what: &'static str) -> Result<Option<Looked>, Unavailable> {
     let subject = format!("STREAM.MSG.GET.{EVENTS}");
-    let answer: Result<Response<Found>, RequestError> = broker.context.request(subject, request).await;
+    let answer: Result<Response<Found>, RequestError> = broker.handles().context.request(subject, request).await;
     match answer {
         Ok(Response::Ok(found)) => {
             let looked = Looked::from(found.message);

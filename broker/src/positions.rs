@@ -35,7 +35,7 @@ impl Positions {
             return Err(Unavailable::new(WHAT, "there is no connection"));
         }
         let value = Bytes::from(serde_json::to_vec(positions).during(WHAT)?);
-        self.broker.client.publish(format!("{SUBJECT_PREFIX}{dispatcher}"), value).await.during(WHAT)
+        self.broker.handles().client.publish(format!("{SUBJECT_PREFIX}{dispatcher}"), value).await.during(WHAT)
     }
 
     /// The furthest that is known of each epoch.

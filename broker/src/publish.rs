@@ -93,7 +93,7 @@ impl Broker {
     ) -> Result<Acknowledgement, PublishError> {
         // The deadline is for sending, too: so it is not the request's own.
         let request = Request::new().headers(headers).payload(data).timeout(None);
-        let answer = timeout_at(deadline, self.client.send_request(subject, request)).await;
+        let answer = timeout_at(deadline, self.handles().client.send_request(subject, request)).await;
         let answer = answer.map_err(|_| PublishError::TimedOut)?.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => PublishError::NoStream,
             RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => PublishError::NotSent(error),

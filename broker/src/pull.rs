@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{PullConsumer, pull};
-use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
+use async_nats::{Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep_until};
 
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
+use crate::handles::Handles;
 use crate::lookout::{Ahead, Lookout};
 
 /// How many bytes are asked for at a time, at least: what a lane that waits for its target may hold in memory. A message
@@ -36,7 +37,7 @@ const WHAT: &str = "reading a consumer";
 
 /// The messages of one consumer, as they come.
 pub(crate) struct Pulls {
-    client: Arc<Client>,
+    handles: Arc<Handles>,
     inbox: Subscriber,
     /// Where the inbox is.
     reply: Subject,
@@ -63,20 +64,20 @@ impl Pulls {
         batch: usize,
         lookout: Option<Lookout>,
     ) -> Result<Self, Unavailable> {
-        let client = Arc::new(broker.client.clone());
-        let reply = Subject::from(client.new_inbox());
-        let inbox = client.subscribe(reply.clone()).await.during(WHAT)?;
+        let handles = broker.handles();
+        let reply = Subject::from(handles.client.new_inbox());
+        let inbox = handles.client.subscribe(reply.clone()).await.during(WHAT)?;
         let info = consumer.cached_info();
         let max_bytes = MIN_BYTES.max(broker.max_message_bytes() + MESSAGE_ALLOWANCE);
         let (request, request_for_one) = (request_for(batch, max_bytes)?, request_for(1, 0)?);
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", info.stream_name, info.name).into();
         let (due, silent_since) = (0, None);
-        Ok(Self { client, inbox, reply, subject, request, request_for_one, batch, lookout, due, silent_since })
+        Ok(Self { handles, inbox, reply, subject, request, request_for_one, batch, lookout, due, silent_since })
     }
 
     /// What the messages come by.
-    pub(crate) fn client(&self) -> &Arc<Client> {
-        &self.client
+    pub(crate) fn handles(&self) -> &Arc<Handles> {
+        &self.handles
     }
 
     /// The next message; `None` where it cannot be read. Whoever stops waiting for it loses nothing.
@@ -133,7 +134,7 @@ impl Pulls {
 
     async fn ask(&mut self, request: Bytes, count: usize) -> Result<(), Unavailable> {
         let (subject, reply) = (self.subject.clone(), self.reply.clone());
-        self.client.publish_with_reply(subject, reply, request).await.during(WHAT)?;
+        self.handles.client.publish_with_reply(subject, reply, request).await.during(WHAT)?;
         // With nothing awaited in between: what was sent is counted.
         self.due += count;
         Ok(())

@@ -1,4 +1,5 @@
-//! Messages of plain NATS clients on which the client library ends its connection: they are passed over, nothing else is.
+//! Messages of plain NATS clients on which the client library ends its connection, or panics: they are passed over, nothing
+//! else is.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +12,11 @@ use crate::{LONG, SOON, mer_on};
 
 /// Headers in Latin-1.
 const LATIN_1: &[u8] = b"NATS/1.0\r\nX: \xe9\r\n\r\n";
+/// A carriage return that ends no line. On this one the client library panics.
+const LONE_CARRIAGE_RETURN: &[u8] = b"NATS/1.0\r\nX: a\rb\r\n\r\n";
 /// Other things that are no headers, or that nobody can read.
-const REFUSED: [&[u8]; 4] = [
+const REFUSED: [&[u8]; 5] = [
+    LONE_CARRIAGE_RETURN,
     b"NATS/1.0\r\nno colon\r\n\r\n",
     "NATS/1.0\r\n\u{e9}: x\r\n\r\n".as_bytes(),
     b"NATS/1.0\r\na name: x\r\n\r\n",
@@ -86,7 +90,7 @@ async fn urls_that_begin_in_the_past_come_past_unreadable_messages() {
     let first = store_events(&mer, PAST / 4).await;
     let mut good: Vec<u64> = (1..=PAST / 4).collect();
     for _ in 0..3 {
-        nats.store_raw("events.a", LATIN_1, b"{}");
+        nats.store_raw("events.a", LONE_CARRIAGE_RETURN, b"{}");
         nats.store_raw("events.a", LATIN_1, b"{}");
         let next = good.len() as u64;
         store_events(&mer, PAST / 4).await;
@@ -161,14 +165,17 @@ async fn the_log_is_read_past_an_unreadable_message() {
     let mer = mer_on(&nats).await;
     let api = mer.api();
     api.post_event("a", &json!({})).await;
-    let unreadable = nats.store_raw("events.a", LATIN_1, b"{}");
-    api.post_event("a", &json!({})).await;
-    for query in ["", "?type=a"] {
-        let read = api.get(&format!("/v1/events{query}")).await;
-        let sequences = read["events"].as_array().unwrap().iter().map(|event| event["sequence"].clone());
-        assert_eq!(sequences.collect::<Vec<Value>>(), [json!(1), json!(3)], "{query}");
+    for block in [LONE_CARRIAGE_RETURN, LATIN_1] {
+        let unreadable = nats.store_raw("events.a", block, b"{}");
+        post(&api, &format!("behind-{unreadable}")).await;
+        for query in ["", "?type=a"] {
+            let read = api.get(&format!("/v1/events{query}")).await;
+            let sequences = read["events"].as_array().unwrap().iter().map(|event| event["sequence"].clone());
+            let good = (1..=unreadable + 1).step_by(2).map(Value::from);
+            assert_eq!(sequences.collect::<Vec<Value>>(), good.collect::<Vec<Value>>(), "{query}");
+        }
+        assert_eq!(api.status(&format!("/v1/events/{unreadable}")).await, Some(404), "it is no event");
     }
-    assert_eq!(api.status(&format!("/v1/events/{unreadable}")).await, Some(404), "it is no event");
     let last = nats.store_raw("events.a", LATIN_1, b"{}");
     let headers = [("expected-last-sequence", "1")];
     let refused = api.send(Method::POST, "/v1/events/a", &headers, "{}").await.unwrap();
