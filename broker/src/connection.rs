@@ -92,6 +92,7 @@ impl Broker {
         let link = Arc::new(watch::Sender::new(Link { generation: 0, is_up: false }));
         let hearers = Hearers { link, suspicion: Suspicion::default() };
         let handles = Handles::open(&config, hearers.clone()).await?;
+        handles.are_in_place();
         Ok(Self {
             handles: Arc::new(watch::Sender::new(Arc::new(handles))),
             config: Arc::new(config),
@@ -127,7 +128,10 @@ impl Broker {
             self.hearers.connection_is_lost();
             loop {
                 match Handles::open(&self.config, self.hearers.clone()).await {
-                    Ok(handles) => break drop(self.handles.send_replace(Arc::new(handles))),
+                    Ok(handles) => {
+                        self.handles.send_replace(Arc::new(handles));
+                        break self.handles().are_in_place();
+                    }
                     Err(error) => {
                         tracing::error!(%error, "nats.client_not_started");
                         tokio::time::sleep(CLIENT_RETRY).await;
@@ -261,6 +265,13 @@ impl Broker {
         }
         let mut link = self.link.clone();
         matches!(timeout_at(deadline, link.wait_for(|link| link.is_up)).await, Ok(Ok(_)))
+    }
+
+    /// Waits for another connection than that was, but not past the deadline.
+    pub(crate) async fn connected_anew_by(&self, before: Link, deadline: Instant) {
+        let mut link = self.link.clone();
+        let anew = link.wait_for(|link| link.is_up && link.generation != before.generation);
+        let _ = timeout_at(deadline, anew).await;
     }
 
     /// Sends what was handed to the client, and closes the connection.

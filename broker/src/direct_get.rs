@@ -48,13 +48,35 @@ pub enum End {
     Before(u64),
 }
 
+/// Why messages were not read.
+pub(crate) enum Broken {
+    /// The client library has given its connection up: on one of them, it may be.
+    Ended,
+    Unavailable(Unavailable),
+}
+
+impl From<Unavailable> for Broken {
+    fn from(error: Unavailable) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl From<Broken> for Unavailable {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Ended => Self::new("reading a stream", "the connection was lost"),
+            Broken::Unavailable(error) => error,
+        }
+    }
+}
+
 /// Reads some messages, and calls `each` with every one of them.
 pub(crate) async fn read(
     broker: &Broker,
     request: &Request<'_>,
     what: &'static str,
     mut each: impl FnMut(Found),
-) -> Result<End, Unavailable> {
+) -> Result<End, Broken> {
     let client = &broker.handles().client;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.during(what)?;
@@ -67,13 +89,13 @@ pub(crate) async fn read(
     client.publish_with_reply(subject, inbox, body.to_string().into()).await.during(what)?;
     loop {
         let answer = timeout(ANSWER_DEADLINE, answers.next()).await.during(what)?;
-        let answer = answer.ok_or_else(|| Unavailable::new(what, "the connection was lost"))?;
+        let answer = answer.ok_or(Broken::Ended)?;
         match answer.status.map(|status| status.as_u16()) {
             None => {
                 let found = found(answer).ok_or_else(|| Unavailable::new(what, "an unreadable answer"))?;
                 if found.sequence < next {
                     let why = format!("sequence {} came behind {}", found.sequence, next - 1);
-                    return Err(Unavailable::new(what, why));
+                    return Err(Unavailable::new(what, why).into());
                 }
                 next = found.sequence + 1;
                 each(found);
@@ -85,7 +107,8 @@ pub(crate) async fn read(
             }
             Some(NOTHING_FOUND) => return Ok(End::OfLog),
             Some(status) => {
-                return Err(Unavailable::new(what, format!("{status} {}", answer.description.unwrap_or_default())));
+                let why = format!("{status} {}", answer.description.unwrap_or_default());
+                return Err(Unavailable::new(what, why).into());
             }
         }
     }

@@ -6,12 +6,14 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use domain::{Event, Stamp, TypePattern};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::connection::Broker;
 pub use crate::direct_get::End;
-use crate::direct_get::{self, Found, PAGE_BYTES, Request};
+use crate::direct_get::{self, Broken, Found, PAGE_BYTES, Request};
 use crate::error::{During, Unavailable};
 use crate::look;
+use crate::store::RECONNECT_PATIENCE;
 use crate::topology::EVENTS;
 
 /// How many atomic batches one process has under way at a time.
@@ -90,12 +92,17 @@ impl EventLog {
         let subject = pattern.map(TypePattern::subject);
         let request = Request { stream: EVENTS, from, subject: subject.as_deref(), limit };
         if !self.may_hold_what_cannot_be_read(&request) {
+            let link = *self.broker.link().borrow();
             tokio::select! {
                 biased;
-                page = self.read_at_once(&request) => return page,
-                // A message of this page may be the reason, and the only one who asks for it be whoever reads here.
+                page = self.read_at_once(&request) => match page {
+                    Err(Broken::Ended) => {}
+                    page => return Ok(page?),
+                },
                 () = self.broker.is_lost() => {}
             }
+            // A message of this page may be the reason, and the only one who asks for it be whoever reads here.
+            self.broker.connected_anew_by(link, Instant::now() + RECONNECT_PATIENCE).await;
         }
         self.read_one_by_one(&request).await
     }
@@ -108,7 +115,7 @@ impl EventLog {
         suspicion.is_raised() || suspicion.known_behind(request.from.saturating_sub(1)).is_some_and(is_near)
     }
 
-    async fn read_at_once(&self, request: &Request<'_>) -> Result<Page, Unavailable> {
+    async fn read_at_once(&self, request: &Request<'_>) -> Result<Page, Broken> {
         let mut events = Vec::new();
         let end = direct_get::read(&self.broker, request, "reading the log", |found| {
             let Found { sequence, subject, stored_at, message } = found;

@@ -25,6 +25,7 @@ pub(crate) struct Handles {
     pub(crate) client: Client,
     pub(crate) context: Context,
     ended: CancellationToken,
+    in_place: CancellationToken,
 }
 
 /// Who hears of connections that are made and lost.
@@ -35,10 +36,12 @@ pub(crate) struct Hearers {
 }
 
 impl Handles {
-    /// Starts to connect, and returns at once whether or not there is a server yet.
+    /// Starts to connect, and returns at once whether or not there is a server yet. Nobody hears of the connection before
+    /// the handles are in place.
     pub(crate) async fn open(config: &Config, hearers: Hearers) -> Result<Self, BadConfig> {
         let rotation = Rotation::default();
-        let ended = CancellationToken::new();
+        let (ended, in_place) = (CancellationToken::new(), CancellationToken::new());
+        let gate = in_place.clone();
         // The library holds the callback for as long as it keeps up the connection.
         let is_kept_up = ended.clone().drop_guard();
         let client = options_of(config)
@@ -53,8 +56,11 @@ impl Handles {
             .reconnect_to_server_callback(move |servers, _| std::future::ready(rotation.next(&servers)))
             .event_callback(move |event| {
                 let _is_kept_up = &is_kept_up;
-                let hearers = hearers.clone();
-                async move { hearers.hear(&event) }
+                let (hearers, gate) = (hearers.clone(), gate.clone());
+                async move {
+                    gate.cancelled().await;
+                    hearers.hear(&event);
+                }
             })
             .connect(addresses_of(&config.url)?)
             .await
@@ -64,7 +70,12 @@ impl Handles {
             .ack_timeout(REQUEST_TIMEOUT)
             .backpressure_on_inflight(true)
             .build(client.clone());
-        Ok(Self { client, context, ended })
+        Ok(Self { client, context, ended, in_place })
+    }
+
+    /// Whoever hears of the connection finds them.
+    pub(crate) fn are_in_place(&self) {
+        self.in_place.cancel();
     }
 
     /// Waits until nobody keeps up the connection any more: nothing comes of these handles from then on.
