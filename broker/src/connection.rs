@@ -23,7 +23,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 pub(crate) const OLDEST_SERVER: (i64, i64) = (2, 14);
 /// How long to wait before objects that could not be made are tried again.
 const TOPOLOGY_RETRY: Duration = Duration::from_millis(250);
-/// How long to wait before a client that could not be made is tried again.
+/// How long to wait before a client is made anew, so that one that ends at once is not made again all the time; and before
+/// one that could not be made is tried again.
+const CLIENT_PAUSE: Duration = Duration::from_millis(25);
 const CLIENT_RETRY: Duration = Duration::from_secs(1);
 
 /// How to reach NATS, and what to make there.
@@ -76,10 +78,8 @@ pub struct Broker {
     handles: Arc<watch::Sender<Arc<Handles>>>,
     config: Arc<Config>,
     addresses: Arc<[(String, u16)]>,
-    link: watch::Receiver<Link>,
     objects: Arc<watch::Sender<Option<Arc<Objects>>>>,
     pub(crate) pulse: Pulse,
-    pub(crate) suspicion: Suspicion,
     hearers: Hearers,
     is_closing: CancellationToken,
 }
@@ -97,10 +97,8 @@ impl Broker {
             handles: Arc::new(watch::Sender::new(Arc::new(handles))),
             config: Arc::new(config),
             addresses: hosts_and_ports,
-            link: hearers.link.subscribe(),
             objects: Arc::new(watch::Sender::new(None)),
             pulse: Pulse::new(),
-            suspicion: hearers.suspicion.clone(),
             hearers,
             is_closing: CancellationToken::new(),
         })
@@ -126,6 +124,7 @@ impl Broker {
             }
             tracing::error!("nats.client_ended: the client library has panicked; it is started anew");
             self.hearers.connection_is_lost();
+            tokio::time::sleep(CLIENT_PAUSE).await;
             loop {
                 match Handles::open(&self.config, self.hearers.clone()).await {
                     Ok(handles) => {
@@ -146,7 +145,7 @@ impl Broker {
         loop {
             self.pulse.stops().await;
             let client = &self.handles().client;
-            let is_up = self.link.borrow().is_up;
+            let is_up = self.hearers.link.borrow().is_up;
             if is_up && client.server_pool().await.is_ok_and(|servers| servers.len() > 1) {
                 tracing::warn!(server = %self.server(), "nats.server_left: it has acknowledged nothing for too long");
                 // It fails only where the client is gone, and then there is nothing to leave.
@@ -157,7 +156,7 @@ impl Broker {
     }
 
     async fn keep_objects(&self) -> Infallible {
-        let mut link = self.link.clone();
+        let mut link = self.link();
         loop {
             let now = *link.borrow_and_update();
             if now.is_up {
@@ -194,13 +193,18 @@ impl Broker {
 
     /// The connection's state, and its changes.
     pub fn link(&self) -> watch::Receiver<Link> {
-        self.link.clone()
+        self.hearers.link.subscribe()
+    }
+
+    /// Whether a message that cannot be read ends the connection.
+    pub(crate) fn suspicion(&self) -> &Suspicion {
+        &self.hearers.suspicion
     }
 
     /// Whether everything that the services need is there; the error says what is not.
     pub async fn check(&self) -> Result<(), Unavailable> {
         const WHAT: &str = "NATS is not ready";
-        if !self.link.borrow().is_up {
+        if !self.hearers.link.borrow().is_up {
             return Err(Unavailable::new(WHAT, format!("there is no connection to {}", self.server())));
         }
         let (major, minor) = OLDEST_SERVER;
@@ -244,13 +248,13 @@ impl Broker {
 
     /// Whether there is a connection now.
     pub(crate) fn is_connected(&self) -> bool {
-        self.link.borrow().is_up
+        self.hearers.link.borrow().is_up
     }
 
     /// Waits until the connection that there is now is lost: what was asked for on it is not answered any more. For ever
     /// where there is none, as what is asked for then is asked on the next one.
     pub(crate) async fn is_lost(&self) {
-        let mut link = self.link.clone();
+        let mut link = self.link();
         let now = *link.borrow();
         // The sender lives as long as this.
         if !now.is_up || link.wait_for(|link| *link != now).await.is_err() {
@@ -263,13 +267,13 @@ impl Broker {
         if self.is_connected() {
             return true;
         }
-        let mut link = self.link.clone();
+        let mut link = self.link();
         matches!(timeout_at(deadline, link.wait_for(|link| link.is_up)).await, Ok(Ok(_)))
     }
 
     /// Waits for another connection than that was, but not past the deadline.
     pub(crate) async fn connected_anew_by(&self, before: Link, deadline: Instant) {
-        let mut link = self.link.clone();
+        let mut link = self.link();
         let anew = link.wait_for(|link| link.is_up && link.generation != before.generation);
         let _ = timeout_at(deadline, anew).await;
     }

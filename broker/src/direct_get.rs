@@ -51,7 +51,7 @@ pub enum End {
 /// Why messages were not read.
 pub(crate) enum Broken {
     /// The client library has given its connection up: on one of them, it may be.
-    Ended,
+    Ended(Unavailable),
     Unavailable(Unavailable),
 }
 
@@ -64,8 +64,7 @@ impl From<Unavailable> for Broken {
 impl From<Broken> for Unavailable {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::Ended => Self::new("reading a stream", "the connection was lost"),
-            Broken::Unavailable(error) => error,
+            Broken::Ended(error) | Broken::Unavailable(error) => error,
         }
     }
 }
@@ -89,7 +88,7 @@ pub(crate) async fn read(
     client.publish_with_reply(subject, inbox, body.to_string().into()).await.during(what)?;
     loop {
         let answer = timeout(ANSWER_DEADLINE, answers.next()).await.during(what)?;
-        let answer = answer.ok_or(Broken::Ended)?;
+        let answer = answer.ok_or_else(|| Broken::Ended(Unavailable::new(what, "the connection was lost")))?;
         match answer.status.map(|status| status.as_u16()) {
             None => {
                 let found = found(answer).ok_or_else(|| Unavailable::new(what, "an unreadable answer"))?;

@@ -96,7 +96,7 @@ impl EventLog {
             tokio::select! {
                 biased;
                 page = self.read_at_once(&request) => match page {
-                    Err(Broken::Ended) => {}
+                    Err(Broken::Ended(_)) => {}
                     page => return Ok(page?),
                 },
                 () = self.broker.is_lost() => {}
@@ -110,7 +110,7 @@ impl EventLog {
     /// Whether some of what a page would give is to be looked at. Where the log has holes, a page may reach further than it
     /// says: then the connection is lost, and it is looked at all the same.
     fn may_hold_what_cannot_be_read(&self, request: &Request<'_>) -> bool {
-        let suspicion = &self.broker.suspicion;
+        let suspicion = self.broker.suspicion();
         let is_near = |known| request.subject.is_some() || known < request.from.saturating_add(request.limit as u64);
         suspicion.is_raised() || suspicion.known_behind(request.from.saturating_sub(1)).is_some_and(is_near)
     }

@@ -21,6 +21,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
+/// What is asked of NATS is asked by these.
 pub(crate) struct Handles {
     pub(crate) client: Client,
     pub(crate) context: Context,

@@ -294,7 +294,6 @@ async fn until_free(log: &EventLog, hold: Hold, mut held: mpsc::Receiver<()>) {
 /// What comes of some work; `None` where the connection is lost meanwhile: then what it waits for may never come.
 async fn while_connected<T>(log: &EventLog, work: impl Future<Output = T>) -> Option<T> {
     let mut link = log.broker.link();
-    link.mark_unchanged();
     tokio::select! {
         biased;
         done = work => Some(done),

@@ -77,7 +77,7 @@ async fn look(broker: &Broker, request: &Value, what: &'static str) -> Result<Op
         Ok(Response::Ok(found)) => {
             let looked = Looked::from(found.message);
             if !looked.is_readable() {
-                broker.suspicion.found(looked.sequence, &looked.subject);
+                broker.suspicion().found(looked.sequence, &looked.subject);
             }
             Ok(Some(looked))
         }

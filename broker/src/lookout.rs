@@ -73,7 +73,7 @@ impl Lookout {
     /// For a consumer that is to give what lies behind a sequence and is let through by a filter of these: `None` where
     /// there is no reason to look.
     pub(crate) fn behind(broker: &Broker, sequence: u64, filters: impl Iterator<Item = String>) -> Option<Self> {
-        broker.suspicion.is_about_what_follows(sequence).then(|| Self {
+        broker.suspicion().is_about_what_follows(sequence).then(|| Self {
             broker: broker.clone(),
             ways: filters.map(|subject| Way { subject, next: Next::Unknown }).collect(),
             seen_to: sequence,
