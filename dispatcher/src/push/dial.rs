@@ -75,14 +75,16 @@ async fn tcp(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     #[tokio::test]
     async fn the_next_address_is_dialled_where_one_fails_or_says_nothing() {
         let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = open.local_addr().unwrap();
-        // Nobody listens there any more.
-        let refuses = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        // Bound, so that nobody else gets the port, and not listened at.
+        let bound = TcpSocket::new_v4().unwrap();
+        bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let refuses = bound.local_addr().unwrap();
         assert_eq!(tcp(&[refuses, refuses, address]).await.unwrap().peer_addr().unwrap(), address);
         assert_eq!(tcp(&[refuses, refuses]).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert!(tcp(&[]).await.is_err());
