@@ -8,7 +8,7 @@
 //! - [`trace_parent`]: which trace an event belongs to.
 //! - [`target_url`], [`attributes`], [`registration`]: what a registration says, parsed with every fault named.
 //! - [`delivery_settings`]: how events are delivered to one URL.
-//! - [`event_view`]: an event as it is read by a user; [`structured_event`]: as a delivery of many has it.
+//! - [`structured_event`]: an event as a delivery of many has it.
 //! - [`dead_letter`]: an event that a subscription has given up on; and having it delivered again.
 //! - [`subscription_request`]: the bodies of `/v1/subscriptions`.
 //! - [`required_data`]: filling in what an event lacks and a registration requires.
@@ -27,7 +27,6 @@ pub mod digits;
 pub mod event;
 pub mod event_data;
 pub mod event_type;
-pub mod event_view;
 pub mod field_error;
 pub mod header_value;
 pub mod lane;
@@ -52,7 +51,6 @@ pub use dead_letter::DeadLetter;
 pub use event::Event;
 pub use event_data::EventData;
 pub use event_type::EventType;
-pub use event_view::EventView;
 pub use field_error::FieldError;
 pub use lane::Lane;
 pub use sealed::SealingKeys;

@@ -1,23 +1,24 @@
 //! HTTP in, events out to the log; and reading the log.
 //!
-//! - [`receive`]: the seed's `POST /receive_event/{type}`.
+//! - [`receive`]: the original call, `POST /receive_event/{type}`.
 //! - [`publish`]: `POST /v1/events`: JSON, and CloudEvents in every mode.
 //! - [`query`]: `GET /v1/events`: pages, NDJSON, and live.
-//! - `request`: what they do alike.
-//! - [`schema`]: what they read and answer, for OpenAPI.
+//! - `storing`: what the calls that store events do alike.
+//! - [`requests`], [`answers`]: what they read and answer, each described for OpenAPI where it is made.
 //! - [`metrics`]: what is counted; `span`: what a collector of traces is told.
 //! - [`error`]: what can go wrong, and whether it is safe to send again.
 //!
 //! It must not know the registrar, the dispatcher, or who gets an event.
 
+pub mod answers;
 pub mod error;
 pub mod metrics;
 pub mod publish;
 pub mod query;
 pub mod receive;
-mod request;
-pub mod schema;
+pub mod requests;
 mod span;
+mod storing;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use web::openapi::Moment;
 
 pub use metrics::Metrics;
 
@@ -51,9 +53,14 @@ pub struct Receiver {
     pub shutdown: CancellationToken,
 }
 
+/// What the parameters of operations name without showing the type.
+#[derive(OpenApi)]
+#[openapi(components(schemas(Moment)))]
+struct Referenced;
+
 /// The receiver's routes, with their description.
 pub fn router(receiver: Receiver) -> OpenApiRouter {
-    OpenApiRouter::with_openapi(schema::Shared::openapi())
+    OpenApiRouter::with_openapi(Referenced::openapi())
         .routes(routes!(receive::receive_event))
         .route("/receive_event/{type}/", post(receive::receive_event))
         .routes(routes!(query::list, publish::post_cloud_events))

@@ -17,15 +17,16 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use uuid::Uuid;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ProblemDetails, ValueProblems};
 use web::{Problem, query};
 
 use crate::Receiver;
+use crate::answers::{Receipt, Receipts};
 use crate::error::Refusal;
-use crate::request::{event_type_of, idempotency_key_of, note_stored, traceparent_of};
-use crate::{schema, span};
+use crate::requests::CloudEventBody;
+use crate::span;
+use crate::storing::{event_type_of, idempotency_key_of, note_stored, stored_event, traceparent_of};
 
 /// The source of the events that come in as plain JSON.
 const SOURCE: &str = "/v1/events";
@@ -48,7 +49,7 @@ const BATCH_BODIES: usize = 16;
     ),
     request_body(content = serde_json::Value, description = "Any JSON", example = json!({"n": 1})),
     responses(
-        (status = 201, description = "It is stored", body = schema::Receipts),
+        (status = 201, description = "It is stored", body = Receipts),
         (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
@@ -104,13 +105,13 @@ async fn json_event(
     ),
     request_body(
         content(
-            (schema::CloudEvent = "application/cloudevents+json"),
-            (Vec<schema::CloudEvent> = "application/cloudevents-batch+json", example = json!([{"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.created"}, {"specversion": "1.0", "id": "2", "source": "/shop", "type": "order.paid", "data": {"n": 1}}])),
+            (CloudEventBody = "application/cloudevents+json"),
+            (Vec<CloudEventBody> = "application/cloudevents-batch+json", example = json!([{"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.created"}, {"specversion": "1.0", "id": "2", "source": "/shop", "type": "order.paid", "data": {"n": 1}}])),
             (String = "application/x-ndjson", example = "{\"specversion\": \"1.0\", \"id\": \"1\", \"source\": \"/shop\", \"type\": \"order.created\"}\n"),
         ),
     ),
     responses(
-        (status = 201, description = "All are stored", body = schema::Receipts),
+        (status = 201, description = "All are stored", body = Receipts),
         (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
@@ -184,12 +185,12 @@ async fn store(receiver: &Receiver, mut events: Vec<NewEvent>) -> Result<Respons
         note_stored(event, stored);
         receipts.push(receipt(receiver, event, stored).await?);
     }
-    Ok((StatusCode::CREATED, axum::Json(json!({ "events": receipts }))).into_response())
+    Ok((StatusCode::CREATED, axum::Json(Receipts { events: receipts })).into_response())
 }
 
 /// What is answered of one event: of one that was there already, as it was stored.
-async fn receipt(receiver: &Receiver, event: &NewEvent, stored: Stored) -> Result<Value, Refusal> {
-    let first = if stored.is_duplicate { crate::request::stored_event(receiver, stored.sequence).await? } else { None };
+async fn receipt(receiver: &Receiver, event: &NewEvent, stored: Stored) -> Result<Receipt, Refusal> {
+    let first = if stored.is_duplicate { stored_event(receiver, stored.sequence).await? } else { None };
     let (id, event_type, time) = match &first {
         Some(first) => {
             let id = header_value::decode(first.header(header::ID).unwrap_or_default()).into_owned();
@@ -197,7 +198,7 @@ async fn receipt(receiver: &Receiver, event: &NewEvent, stored: Stored) -> Resul
         }
         None => (event.id.clone(), event.event_type.to_string(), event.time),
     };
-    Ok(json!({"id": id, "type": event_type, "sequence": stored.sequence, "time": time.to_rfc3339()}))
+    Ok(Receipt::new(id, event_type, stored.sequence, time))
 }
 
 fn expected_last_of(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
@@ -245,8 +246,8 @@ fn lines_of(body: &Bytes) -> Result<Vec<&RawValue>, Refusal> {
 fn structured(events: &[&RawValue], pointer: impl Fn(usize) -> String) -> Result<Vec<CloudEvent>, Refusal> {
     let (mut good, mut malformed, mut unacceptable) = (Vec::new(), Vec::new(), Vec::new());
     for (i, event) in events.iter().enumerate() {
-        match CloudEvent::from_structured(event, &pointer(i)) {
-            Ok(event) => good.push(event),
+        match CloudEventBody::parse(event, &pointer(i)) {
+            Ok(CloudEventBody(event)) => good.push(event),
             Err(NotACloudEvent::Malformed(faults)) => malformed.extend(faults),
             Err(NotACloudEvent::Unacceptable(faults)) => unacceptable.extend(faults),
         }

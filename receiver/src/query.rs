@@ -14,17 +14,16 @@ use broker::event_log::{End, EventLog};
 use bytes::{Bytes, BytesMut};
 use domain::event::MAX_SEQUENCE;
 use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
-use domain::{Event, EventView, FieldError, Stamp, TypePattern};
+use domain::{Event, FieldError, Stamp, TypePattern};
 use futures_util::stream::{self, Stream};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use web::openapi::{AccessProblems, NatsProblems, NoSuchThing, ValueProblems};
-use web::{Problem, query};
+use web::openapi::{AccessProblems, Moment, NatsProblems, NoSuchThing, ValueProblems};
+use web::{EventView, Problem, query};
 
 use crate::Receiver;
-use crate::schema;
+use crate::answers::EventPage;
 
 const NDJSON: &str = "application/x-ndjson";
 const EVENT_STREAM: &str = "text/event-stream";
@@ -70,8 +69,8 @@ struct Scan {
     tag = "Events",
     params(
         ("type" = Option<String>, Query, description = "A type, or a pattern: `*` for a token, `>` for the rest", example = "order.*", max_length = 200, pattern = r"^(?!\$|mer\.)(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+)(\.(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+))*(\.>)?$"),
-        ("from" = Option<schema::Moment>, Query, description = "Leave out events of an earlier time"),
-        ("to" = Option<schema::Moment>, Query, description = "Leave out events of a later time"),
+        ("from" = Option<Moment>, Query, description = "Leave out events of an earlier time"),
+        ("to" = Option<Moment>, Query, description = "Leave out events of a later time"),
         ("transaction_id" = Option<String>, Query, description = "Only events of this transaction"),
         ("after_sequence" = Option<u64>, Query, description = "Begin behind this sequence"),
         ("Last-Event-ID" = Option<String>, Header, nullable = false, description = "For server-sent events: begin behind this sequence"),
@@ -79,7 +78,7 @@ struct Scan {
     ),
     responses(
         (status = 200, description = "The events", content(
-            (schema::EventPage = "application/json"),
+            (EventPage = "application/json"),
             (String = "application/x-ndjson", example = "{\"sequence\":17,\"id\":\"4711\",\"type\":\"order.created\",\"source\":\"/shop\",\"time\":\"2026-01-31T09:30:00.000000Z\",\"transaction_id\":\"20260131093000.000000\",\"data\":{\"n\":1}}\n"),
             (String = "text/event-stream", example = "id: 17\ndata: {\"sequence\":17}\n\n"),
         )),
@@ -110,7 +109,7 @@ pub async fn list(
         let lines = lines(scan, receiver.shutdown.clone());
         return Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response());
     }
-    page(scan).await.map(|page| axum::Json(page).into_response()).map_err(unavailable)
+    page(scan).await.map_err(unavailable)
 }
 
 /// Read one event
@@ -120,7 +119,7 @@ pub async fn list(
     path = "/v1/events/{key}",
     tag = "Events",
     params(("key" = u64, Path, description = "Its place in the log", minimum = 1)),
-    responses((status = 200, description = "The event", body = schema::Event), NoSuchThing, ValueProblems, NatsProblems, AccessProblems),
+    responses((status = 200, description = "The event", body = EventView), NoSuchThing, ValueProblems, NatsProblems, AccessProblems),
 )]
 pub async fn get(
     State(receiver): State<Arc<Receiver>>,
@@ -139,7 +138,7 @@ fn unavailable(error: Unavailable) -> Problem {
     Problem::unavailable(error, crate::error::RETRY_AFTER_SECS)
 }
 
-async fn page(mut scan: Scan) -> Result<Value, Unavailable> {
+async fn page(mut scan: Scan) -> Result<Response, Unavailable> {
     let limit = scan.query.limit.unwrap_or(DEFAULT_LIMIT);
     let mut events: Vec<Event> = Vec::new();
     let began = scan.next;
@@ -152,8 +151,8 @@ async fn page(mut scan: Scan) -> Result<Value, Unavailable> {
     } else {
         (!scan.is_over).then(|| scan.next - 1)
     };
-    let events: Vec<EventView> = events.iter().map(EventView::of).collect();
-    Ok(json!({"events": events, "next": next}))
+    let events = events.iter().map(EventView::of).collect();
+    Ok(axum::Json(EventPage { events, next }).into_response())
 }
 
 /// All events, one a line. Where the log cannot be read on, or mer stops, the stream breaks off.

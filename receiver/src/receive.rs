@@ -1,4 +1,4 @@
-//! `POST /receive_event/{type}`: the seed's call.
+//! `POST /receive_event/{type}`: the original call.
 
 use std::slice;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use broker::store::NewEvent;
 use bytes::Bytes;
 use domain::event::{self, header};
-use domain::{EventData, Stamp, header_value};
+use domain::{Stamp, header_value};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -19,9 +19,11 @@ use uuid::Uuid;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
 use crate::Receiver;
+use crate::answers::{Received, ReceivedEvent};
 use crate::error::Refusal;
-use crate::request::{event_type_of, idempotency_key_of, note_stored, stored_event, traceparent_of};
-use crate::{schema, span};
+use crate::requests::EventBody;
+use crate::span;
+use crate::storing::{event_type_of, idempotency_key_of, note_stored, stored_event, traceparent_of};
 
 /// The source of the events that come in by this call.
 const SOURCE: &str = "/receive_event";
@@ -30,7 +32,7 @@ const EVENT_SEQUENCE: HeaderName = HeaderName::from_static("event-sequence");
 const EVENT_TIME: HeaderName = HeaderName::from_static("event-time");
 
 /// What the sender is told of an event that is stored.
-struct Receipt {
+struct Acknowledgement {
     event_type: String,
     id: String,
     time: Stamp,
@@ -49,14 +51,14 @@ struct Receipt {
         ("type" = String, Path, description = "The event's type", pattern = r"^(?!\$|mer\.)[^\s/*>.\x00-\x1f\x7f-\x9f]+(\.[^\s/*>.\x00-\x1f\x7f-\x9f]+)*$", max_length = 200, example = "request_from_human"),
         ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "Sent again within the duplicate window, the first answer comes again and nothing is stored", min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$"),
     ),
-    request_body(content = schema::EventData),
+    request_body(content = EventBody),
     responses(
-        (status = 200, description = "It is stored", body = schema::Received, headers(
+        (status = 200, description = "It is stored", body = Received, headers(
             ("Event-Id" = String, description = "The event's id"),
             ("Event-Sequence" = u64, description = "Its place in the log"),
             ("Event-Time" = String, description = "When it was received, RFC 3339"),
         )),
-        (status = 302, description = "It is stored, and the data names a `redirect_url`", body = schema::Received, headers(("Location" = String, description = "The `redirect_url`"))),
+        (status = 302, description = "It is stored, and the data names a `redirect_url`", body = Received, headers(("Location" = String, description = "The `redirect_url`"))),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -77,7 +79,7 @@ async fn receive(
     let event_type = event_type_of(path)?;
     let idempotency_key = idempotency_key_of(&headers, &event_type)?;
     let body = web::body::read_json(&headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
-    let data = EventData::parse(&body).map_err(Refusal::Data)?;
+    let EventBody(data) = EventBody::parse(&body).map_err(Refusal::Data)?;
     let redirect_url = data.redirect_url().cloned();
 
     let time = receiver.clock.next(Stamp::now());
@@ -103,21 +105,21 @@ async fn receive(
     span::end(spans, &stored);
     let [stored] = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
     note_stored(&event, stored);
-    let receipt = if stored.is_duplicate { first_receipt(receiver, stored.sequence).await? } else { None };
-    let receipt = receipt.unwrap_or_else(|| Receipt {
+    let first = if stored.is_duplicate { first_acknowledgement(receiver, stored.sequence).await? } else { None };
+    let acknowledgement = first.unwrap_or_else(|| Acknowledgement {
         event_type: event.event_type.to_string(),
         id: event.id,
         time: event.time,
         sequence: stored.sequence,
         data: event.data,
     });
-    Ok(answer(&receipt, redirect_url.as_ref()))
+    Ok(answer(acknowledgement, redirect_url.as_ref()))
 }
 
 /// What was answered when the key was first used, as far as it is still in the log.
-async fn first_receipt(receiver: &Receiver, sequence: u64) -> Result<Option<Receipt>, Refusal> {
+async fn first_acknowledgement(receiver: &Receiver, sequence: u64) -> Result<Option<Acknowledgement>, Refusal> {
     let found = stored_event(receiver, sequence).await?;
-    Ok(found.map(|event| Receipt {
+    Ok(found.map(|event| Acknowledgement {
         event_type: event.event_type.to_string(),
         id: header_value::decode(event.header(header::ID).unwrap_or_default()).into_owned(),
         time: event.time,
@@ -126,15 +128,14 @@ async fn first_receipt(receiver: &Receiver, sequence: u64) -> Result<Option<Rece
     }))
 }
 
-fn answer(receipt: &Receipt, redirect_url: Option<&Url>) -> Response {
-    let Receipt { event_type, id, time, sequence, data } = receipt;
-    // Writing a string into memory does not fail.
-    let name = serde_json::to_vec(&[event_type, ":", &time.to_string()].concat()).unwrap_or_default();
-    let body = [b"{\"event_received\":{\"data\":".as_slice(), data, b",\"event\":", &name, b"}}"].concat();
+fn answer(acknowledgement: Acknowledgement, redirect_url: Option<&Url>) -> Response {
+    let Acknowledgement { event_type, id, time, sequence, data } = acknowledgement;
+    let event = [event_type.as_str(), ":", &time.to_string()].concat();
+    let received = Received { event_received: ReceivedEvent { data, event } };
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(event::JSON));
-    headers.insert(EVENT_SEQUENCE, HeaderValue::from(*sequence));
-    let facts = [(EVENT_ID, header_value::encode(id).into_owned()), (EVENT_TIME, time.to_rfc3339())];
+    headers.insert(EVENT_SEQUENCE, HeaderValue::from(sequence));
+    let facts = [(EVENT_ID, header_value::encode(&id).into_owned()), (EVENT_TIME, time.to_rfc3339())];
     let location = redirect_url.map(|url| (LOCATION, url.to_string()));
     for (name, value) in facts.into_iter().chain(location) {
         if let Ok(value) = HeaderValue::try_from(value) {
@@ -142,5 +143,5 @@ fn answer(receipt: &Receipt, redirect_url: Option<&Url>) -> Response {
         }
     }
     let status = if redirect_url.is_some() { StatusCode::FOUND } else { StatusCode::OK };
-    (status, headers, body).into_response()
+    (status, headers, received.to_json()).into_response()
 }

@@ -6,13 +6,11 @@ use axum::extract::{RawQuery, State};
 use axum::response::Json;
 use domain::event::MAX_SEQUENCE;
 use domain::lane::Attempt;
-use serde_json::{Value, json};
 use web::openapi::{AccessProblems, NatsProblems, NoSuchThing, ValueProblems};
 use web::{Problem, query};
 
+use crate::answers::{self, Attempts};
 use crate::by_id::{ById, no_such};
-use crate::schema;
-use crate::view::attempt_of;
 use crate::{Registrar, unavailable};
 
 const DEFAULT_LIMIT: usize = 100;
@@ -43,21 +41,20 @@ struct Query {
         ("to_sequence" = Option<u64>, Query, description = "Only of this event and earlier ones"),
         ("limit" = Option<u64>, Query, description = "At most so many", minimum = 1, maximum = 1000),
     ),
-    responses((status = 200, description = "Them", body = schema::Attempts), NoSuchThing, ValueProblems, NatsProblems, AccessProblems),
+    responses((status = 200, description = "Them", body = Attempts), NoSuchThing, ValueProblems, NatsProblems, AccessProblems),
 )]
 pub async fn list(
     State(registrar): State<Arc<Registrar>>,
     ById(id): ById,
     RawQuery(text): RawQuery,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Attempts>, Problem> {
     let query = Query::parse(text.as_deref())?;
     if registrar.desk.look(&id).await.map_err(|error| unavailable(&error))?.is_none() {
         return Err(no_such(&id));
     }
     let attempts = registrar.attempts.read(&id).await.map_err(|error| unavailable(&error))?;
     let asked_for = attempts.iter().rev().filter(|attempt| query.asks_for(attempt)).take(query.limit);
-    let attempts: Vec<Value> = asked_for.map(attempt_of).collect();
-    Ok(Json(json!({ "attempts": attempts })))
+    Ok(Json(Attempts { attempts: asked_for.map(answers::Attempt::from).collect() }))
 }
 
 impl Query {

@@ -10,19 +10,18 @@ use broker::Unavailable;
 use broker::dead_letters::End;
 use domain::dead_letter::{Letters, RedriveRequest};
 use domain::event::MAX_SEQUENCE;
-use domain::lane::State;
 use domain::subscription::{MAX_ONLY, Replay};
-use domain::{DeadLetter, EventView, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
+use domain::{DeadLetter, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
 use uuid::Uuid;
-use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
+use web::openapi::{AccessProblems, BodyProblems, Moment, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 use web::{Problem, query};
 
+use crate::answers::{self, DeadLetterPage};
 use crate::by_id::no_such;
 use crate::schema;
+use crate::status::Snapshot;
 use crate::subscriptions::{change, read};
-use crate::view::Status;
 use crate::{Registrar, read_json, unavailable};
 
 const DEFAULT_LIMIT: usize = 100;
@@ -58,22 +57,22 @@ struct Query {
     params(
         ("subscription" = Option<String>, Query, description = "Only of this subscription", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef"),
         ("type" = Option<String>, Query, description = "A type, or a pattern: `*` for a token, `>` for the rest", example = "order.*", max_length = 200, pattern = r"^(?!\$|mer\.)(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+)(\.(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+))*(\.>)?$"),
-        ("from" = Option<schema::Moment>, Query, description = "Leave out what was given up earlier"),
-        ("to" = Option<schema::Moment>, Query, description = "Leave out what was given up later"),
+        ("from" = Option<Moment>, Query, description = "Leave out what was given up earlier"),
+        ("to" = Option<Moment>, Query, description = "Leave out what was given up later"),
         ("after" = Option<u64>, Query, description = "Begin behind this sequence, of a dead letter"),
         ("limit" = Option<u64>, Query, description = "The most of a page", minimum = 1, maximum = 1000),
     ),
-    responses((status = 200, description = "A page of them", body = schema::DeadLetterPage), ValueProblems, NatsProblems, AccessProblems),
+    responses((status = 200, description = "A page of them", body = DeadLetterPage), ValueProblems, NatsProblems, AccessProblems),
 )]
-pub async fn list(
-    Extract(registrar): Extract<Arc<Registrar>>,
-    RawQuery(text): RawQuery,
-) -> Result<Json<Value>, Problem> {
+pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(text): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(text.as_deref())?;
     let (letters, next) = page(&registrar, &query).await.map_err(|error| unavailable(&error))?;
     let urls = urls_of(&registrar, &letters).await.map_err(|error| unavailable(&error))?;
-    let letters: Vec<Value> = letters.iter().map(|(sequence, letter)| view_of(*sequence, letter, &urls)).collect();
-    Ok(Json(json!({"dead_letters": letters, "next": next})))
+    let shown = letters.iter().map(|(sequence, letter)| {
+        let url = urls.get(&letter.subscription);
+        answers::DeadLetter::of(*sequence, letter, url)
+    });
+    Ok(Json(DeadLetterPage { dead_letters: shown.collect(), next }).into_response())
 }
 
 /// Have dead letters delivered again
@@ -89,7 +88,7 @@ pub async fn list(
     tag = "Dead letters",
     request_body(content = schema::Redrive),
     responses(
-        (status = 202, description = "It has begun", body = schema::Subscription),
+        (status = 202, description = "It has begun", body = answers::Subscription),
         (status = 409, description = "The subscription is completed, or an earlier redrive has too much left to do", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "host_0123456789abcdef is completed: register it again to have events delivered again"})),
         BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),
@@ -103,8 +102,8 @@ pub async fn redrive(
     let RedriveRequest { subscription: id, letters } = RedriveRequest::parse(&body).map_err(Problem::unacceptable)?;
     let current = registrar.desk.look(&id).await.map_err(|error| unavailable(&error))?;
     let current = current.ok_or_else(|| no_such(&id))?;
-    let status = Status::read(&registrar, &id, &current).await.map_err(|error| unavailable(&error))?;
-    if status.state() == Some(State::Completed) {
+    let snapshot = Snapshot::read(&registrar, &id, &current).await.map_err(|error| unavailable(&error))?;
+    if snapshot.is_completed() {
         let detail = format!("{id} is completed: register it again to have events delivered again");
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
@@ -113,7 +112,7 @@ pub async fn redrive(
     let (mut was_there, mut has_room) = (false, true);
     change(&registrar, &id, |current| {
         let mut subscription = current?;
-        let only = &events | &left_of(&subscription, &status);
+        let only = &events | &left_of(&subscription, &snapshot);
         (was_there, has_room) = (true, only.len() <= MAX_ONLY);
         if has_room {
             subscription.replay = Replay::of_only(name.clone(), now, only);
@@ -220,28 +219,10 @@ async fn events_of(
 }
 
 /// The events of an earlier redrive that have not been delivered again yet.
-fn left_of(subscription: &Subscription, status: &Status) -> BTreeSet<u64> {
-    let Some((replay, only)) = subscription.replay.as_ref().and_then(|replay| Some((replay, replay.only.as_ref()?)))
-    else {
-        return BTreeSet::new();
-    };
-    only.range(status.next_of(replay)..).copied().collect()
-}
-
-fn view_of(sequence: u64, letter: &DeadLetter, urls: &HashMap<SubscriptionId, TargetUrl>) -> Value {
-    let mut view = json!({
-        "sequence": sequence,
-        "subscription": letter.subscription,
-        "event": EventView::of(&letter.event),
-        "attempts": letter.attempts,
-        "code": letter.code,
-        "error": letter.error,
-        "at": letter.at.to_rfc3339(),
-    });
-    if let Some(url) = urls.get(&letter.subscription) {
-        view["url"] = json!(url);
-    }
-    view
+fn left_of(subscription: &Subscription, snapshot: &Snapshot) -> BTreeSet<u64> {
+    let earlier = subscription.replay.as_ref().and_then(|request| Some((request, request.only.as_ref()?)));
+    let Some((request, only)) = earlier else { return BTreeSet::new() };
+    only.range(snapshot.next_of(request)..).copied().collect()
 }
 
 impl Query {

@@ -1,17 +1,18 @@
 //! HTTP in, subscriptions out to their bucket: the seed's `register_for_events` and its mirror.
 //!
 //! - [`register`], [`unregister`]: the two calls, from body to answer.
-//! - [`subscriptions`], [`view`]: `/v1/subscriptions`: the same as one thing per URL, with its state.
+//! - [`subscriptions`]: `/v1/subscriptions`: the same as one thing per URL; [`status`]: how far it has come.
 //! - [`secrets`]: new secrets to sign deliveries with.
 //! - [`attempts`]: what came of the last attempts to deliver.
 //! - [`dead_letters`]: `/v1/dead-letters`: what was given up, and having it delivered again.
 //! - [`metrics`]: what is counted.
-//! - [`schema`]: what they read and answer, for OpenAPI.
+//! - [`answers`]: what they answer, each described for OpenAPI where it is made; [`schema`]: what they read.
 //! - [`start`]: to which sequence a start is resolved.
 //! - [`desk`]: changing a subscription so that nobody's concurrent change is lost.
 //!
 //! Only this crate writes `SUBSCRIPTIONS`. It must not know the receiver, the dispatcher, or whether a target answers.
 
+pub mod answers;
 pub mod attempts;
 mod by_id;
 pub mod dead_letters;
@@ -21,9 +22,9 @@ pub mod register;
 pub mod schema;
 pub mod secrets;
 pub mod start;
+pub mod status;
 pub mod subscriptions;
 pub mod unregister;
-pub mod view;
 
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use web::Problem;
+use web::openapi::Moment;
 
 pub use desk::Desk;
 pub use metrics::Metrics;
@@ -74,7 +76,7 @@ pub struct Registrar {
 
 /// What the descriptions of routes name without showing the type.
 #[derive(OpenApi)]
-#[openapi(components(schemas(schema::SecretToMake, schema::Moment)))]
+#[openapi(components(schemas(schema::SecretToMake, Moment)))]
 struct Referenced;
 
 /// The registrar's routes, with their description.
@@ -118,12 +120,4 @@ fn parse_json(body: &[u8]) -> Result<Value, Problem> {
 /// 503: nothing of the request was stored, or what was may be stored again.
 fn unavailable(error: &Unavailable) -> Problem {
     Problem::unavailable(format!("{error}. It is safe to send the request again"), RETRY_AFTER_SECS)
-}
-
-/// Puts `value` under `groups[first][second]`, making what is missing on the way.
-fn put(groups: &mut serde_json::Map<String, Value>, path: [&str; 2], value: Value) {
-    let group = groups.entry(path[0]).or_insert_with(|| Value::Object(serde_json::Map::new()));
-    if let Value::Object(group) = group {
-        group.insert(path[1].to_owned(), value);
-    }
 }

@@ -1,4 +1,4 @@
-//! `POST /register_for_events/`: the seed's call.
+//! `POST /register_for_events/`: the original call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,19 +11,16 @@ use domain::field_error;
 use domain::registration::{Registration, parse_registrations};
 use domain::{Entry, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value};
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
+use crate::answers::Registered;
 use crate::schema;
 use crate::start::Starts;
-use crate::{RETRY_AFTER_SECS, Registrar, put, read_json, unavailable};
+use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
 
 /// The most types and patterns that one URL may be registered for.
 pub(crate) const MAX_ENTRIES: usize = 1000;
-
-const LIVE: &str = "registered_for_events";
-const RETROACTIVE: &str = "registered_for_retro_event_retrieval";
 
 /// What is to be added to one subscription.
 struct Addition {
@@ -41,7 +38,7 @@ struct Addition {
     tag = "Registrations",
     request_body(content = schema::Registrations),
     responses(
-        (status = 200, description = "They are registered", body = schema::Registered),
+        (status = 200, description = "They are registered", body = Registered),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -49,7 +46,7 @@ pub async fn register_for_events(
     State(registrar): State<Arc<Registrar>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Registered>, Problem> {
     let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
     let registrations = parse_registrations(&body, now).map_err(Problem::unacceptable)?;
@@ -179,16 +176,18 @@ impl Refusal {
     }
 }
 
-/// The seed's answer: pairs grouped by whether they reach into the past, each with its attributes as they were given.
-fn answer(registrations: &[Registration], now: Stamp) -> Value {
-    let mut answer: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+/// Pairs grouped by whether they reach into the past, each with its attributes as they were given.
+fn answer(registrations: &[Registration], now: Stamp) -> Registered {
+    let mut answer = Registered::default();
     for registration in registrations {
-        let group = if registration.attributes.is_retroactive(now) { RETROACTIVE } else { LIVE };
-        let attributes = Value::Object(registration.attributes_as_given.clone());
-        let path = [registration.pattern.as_str(), registration.url_as_given.as_str()];
-        put(answer.entry(group).or_default(), path, attributes);
+        let group = match registration.attributes.is_retroactive(now) {
+            true => &mut answer.registered_for_retro_event_retrieval,
+            false => &mut answer.registered_for_events,
+        };
+        let attributes = registration.attributes_as_given.clone();
+        group.put(registration.pattern.as_str(), &registration.url_as_given, attributes);
     }
-    Value::Object(answer.into_iter().map(|(group, events)| (group.to_owned(), Value::Object(events))).collect())
+    answer
 }
 
 #[cfg(test)]
@@ -197,7 +196,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_answer_is_grouped_as_the_seed_does_it() {
+    fn the_answer_is_grouped_by_whether_a_pair_reaches_into_the_past() {
         let now = Stamp::now();
         let body = json!({"events_to_register": [
             {"event": "a", "urls_to_register": [{"url": "http://h/1"}, {"url": "http://h/2", "datetime_start": "20200101000000.0", "count": 1}]},
@@ -205,7 +204,7 @@ mod tests {
         ]});
         let answer = answer(&parse_registrations(&body, now).unwrap(), now);
         assert_eq!(
-            answer.to_string(),
+            serde_json::to_string(&answer).unwrap(),
             r#"{"registered_for_events":{"a":{"http://h/1":{}}},"registered_for_retro_event_retrieval":{"a":{"http://h/2":{"datetime_start":"20200101000000.0","count":1}},"b.*":{"http://h/1":{"transaction_id":"t"}}}}"#
         );
     }

@@ -1,18 +1,11 @@
-//! The shapes of requests and answers, for their description in OpenAPI. Nothing is made of these types: what is read
-//! and written is in `domain` and in [`crate::view`]; the contract test holds both together.
+//! The shapes of requests, for their description in OpenAPI. Nothing is made of these types: what is read is in `domain`.
 #![allow(dead_code, reason = "they describe; nothing is made of them")]
-
-use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 use web::openapi::{closed_with, moment, schema_of};
-
-pub mod standing;
-
-pub use standing::{Attempts, Subscription, SubscriptionPage, TestOutcome};
 
 /// What is to be registered
 #[derive(ToSchema)]
@@ -111,19 +104,6 @@ fn keys() -> RefOr<Schema> {
     )
 }
 
-/// Pairs by event and URL, each with what it says
-type Pairs = BTreeMap<String, BTreeMap<String, Value>>;
-
-/// What was registered: what starts now or later, and what reaches into the past
-#[derive(ToSchema)]
-#[schema(example = json!({"registered_for_events": {"request_from_human": {"http://127.0.0.1:8888/hello/": {}}}}))]
-pub struct Registered {
-    #[schema(nullable = false, value_type = Option<BTreeMap<String, BTreeMap<String, Object>>>)]
-    registered_for_events: Option<Pairs>,
-    #[schema(nullable = false, value_type = Option<BTreeMap<String, BTreeMap<String, Object>>>)]
-    registered_for_retro_event_retrieval: Option<Pairs>,
-}
-
 /// What is to be taken off
 #[derive(ToSchema)]
 #[schema(example = json!({"events_to_unregister": [{"event": "request_from_human", "urls_to_unregister": [{"url": "http://127.0.0.1:8888/hello/"}]}]}))]
@@ -149,16 +129,6 @@ pub struct EventToUnregister {
 pub struct UrlToUnregister {
     #[schema(schema_with = target_url)]
     url: String,
-}
-
-/// What was taken off, and what was not there
-#[derive(ToSchema)]
-#[schema(example = json!({"unregistered_for_events": {"request_from_human": {"http://127.0.0.1:8888/hello/": {}}}}))]
-pub struct Unregistered {
-    #[schema(value_type = BTreeMap<String, BTreeMap<String, Object>>)]
-    unregistered_for_events: Pairs,
-    #[schema(nullable = false, value_type = Option<BTreeMap<String, BTreeMap<String, Object>>>)]
-    not_registered: Option<Pairs>,
 }
 
 /// All that a URL is to be registered for
@@ -272,54 +242,6 @@ impl PartialSchema for Redrive {
 
 impl ToSchema for Redrive {}
 
-/// A stamp (UTC), or RFC 3339
-pub struct Moment;
-
-impl PartialSchema for Moment {
-    fn schema() -> RefOr<Schema> {
-        moment()
-    }
-}
-
-impl ToSchema for Moment {}
-
-/// An event that a subscription has given up on
-#[derive(ToSchema)]
-pub struct DeadLetter {
-    /// Its own place in the stream `DEAD_LETTERS`
-    #[schema(minimum = 1)]
-    sequence: u64,
-    /// The subscription's id
-    subscription: String,
-    /// Where its events go, if it is still there
-    #[schema(nullable = false)]
-    url: Option<String>,
-    /// As `GET /v1/events` shows it
-    #[schema(value_type = Object)]
-    event: Value,
-    /// How often it was tried
-    attempts: u32,
-    /// The status that the target answered with at last, if it did
-    code: Option<u16>,
-    /// What came of the last attempt
-    error: String,
-    #[schema(format = DateTime)]
-    at: String,
-}
-
-/// Dead letters, the oldest first
-#[derive(ToSchema)]
-#[schema(example = json!({"dead_letters": [{
-    "sequence": 1, "subscription": "127-0-0-1-8888-hello_0123456789abcdef", "url": "http://127.0.0.1:8888/hello/",
-    "event": {"sequence": 17, "id": "4711", "type": "order.created", "source": "/shop", "time": "2026-01-31T09:30:00.000000Z", "transaction_id": "20260131093000.000000", "data": {"n": 1}},
-    "attempts": 3, "code": 500, "error": "answered 500", "at": "2026-01-31T09:30:01.000000Z",
-}], "next": null}))]
-pub struct DeadLetterPage {
-    dead_letters: Vec<DeadLetter>,
-    /// Where to go on, as `after`; null: there is nothing more
-    next: Option<u64>,
-}
-
 /// A secret that is to be made
 #[derive(ToSchema)]
 #[schema(example = json!({"type": "v1", "grace_secs": 3600}))]
@@ -332,35 +254,8 @@ pub struct SecretToMake {
     grace_secs: Option<u64>,
 }
 
-fn secret_type() -> RefOr<Schema> {
+pub(crate) fn secret_type() -> RefOr<Schema> {
     schema_of(json!({
         "type": "string", "enum": ["v1", "v1a"], "default": "v1", "description": "HMAC-SHA256, or ed25519",
     }))
-}
-
-/// What a new secret's signatures are verified with: one of the two
-#[derive(ToSchema)]
-#[schema(example = json!({"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}))]
-pub struct NewSecret {
-    /// Of `v1`: the secret itself
-    #[schema(nullable = false, pattern = "^whsec_[A-Za-z0-9+/]+=*$")]
-    secret: Option<String>,
-    /// Of `v1a`: the public key
-    #[schema(nullable = false, pattern = "^whpk_[A-Za-z0-9+/]+=*$")]
-    public_key: Option<String>,
-}
-
-/// A secret that deliveries are signed with; it is never shown itself
-#[derive(ToSchema)]
-pub struct Secret {
-    #[schema(schema_with = secret_type)]
-    r#type: String,
-    #[schema(format = DateTime)]
-    created: String,
-    /// From when on it signs no more; null: not decided
-    #[schema(format = DateTime)]
-    expires: Option<String>,
-    /// Of `v1a`: what its signatures are verified with
-    #[schema(nullable = false)]
-    public_key: Option<String>,
 }

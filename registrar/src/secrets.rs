@@ -10,12 +10,11 @@ use domain::subscription_request::RotationRequest;
 use domain::{SigningSecret, Stamp, WebhookSecret};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
-use serde_json::json;
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 
+use crate::answers::NewSecret;
 use crate::by_id::{ById, no_such};
-use crate::schema;
 use crate::subscriptions::change;
 use crate::{Registrar, read_json_if_any};
 
@@ -33,7 +32,7 @@ use crate::{Registrar, read_json_if_any};
     // By reference: of a type it would be required, of an `Option` it could be null.
     request_body(content = ref("#/components/schemas/SecretToMake"), content_type = "application/json"),
     responses(
-        (status = 200, description = "It signs from now on", body = schema::NewSecret),
+        (status = 200, description = "It signs from now on", body = NewSecret),
         (status = 409, description = "mer runs without `MER_SECRET_KEY`, or too many secrets are current", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "this mer cannot keep secrets: set MER_SECRET_KEY (base64 of 32 bytes, as from `openssl rand -base64 32`) for registrar and dispatcher"})),
         BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),
@@ -66,9 +65,10 @@ pub async fn rotate(
     .await?;
     outcome.ok_or_else(|| no_such(&id))?.map_err(|error| Problem::new(StatusCode::CONFLICT, error))?;
     tracing::info!(%id, kind = %request.kind, grace_secs = request.grace.as_secs(), "subscription.secret_rotated");
-    let answer = match secret.public_key() {
-        Some(public_key) => json!({ "public_key": public_key }),
-        None => json!({ "secret": secret.expose().as_str() }),
+    let (exposed, public_key) = (secret.expose(), secret.public_key());
+    let answer = match &public_key {
+        Some(public_key) => NewSecret::asymmetric(public_key),
+        None => NewSecret::symmetric(&exposed),
     };
     Ok(([(CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response())
 }

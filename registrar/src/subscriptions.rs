@@ -9,23 +9,22 @@ use axum::response::{IntoResponse, Response};
 use broker::Unavailable;
 use broker::subscriptions::WriteError;
 use domain::delivery_settings::DeliverySettings;
-use domain::lane::State;
 use domain::subscription::{Replay, Test};
 use domain::subscription_request::{ReplayRequest, SubscriptionRequest};
 use domain::{Attributes, Entry, FieldError, Stamp, Subscription, SubscriptionId, TypePattern, field_error};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 use web::{Problem, query};
 
+use crate::answers::{self, SubscriptionPage, TestOutcome};
 use crate::by_id::{ById, no_such};
 use crate::register::MAX_ENTRIES;
 use crate::schema;
 use crate::start::Starts;
-use crate::view::{self, Status};
+use crate::status::{self, Snapshot};
 use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
 
 const DEFAULT_LIMIT: usize = 100;
@@ -46,8 +45,8 @@ const LOOK_UPS: usize = 16;
     tag = "Subscriptions",
     request_body(content = schema::SubscriptionToPut),
     responses(
-        (status = 200, description = "It is replaced", body = schema::Subscription),
-        (status = 201, description = "It is made", body = schema::Subscription),
+        (status = 200, description = "It is replaced", body = answers::Subscription),
+        (status = 201, description = "It is made", body = answers::Subscription),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -88,7 +87,7 @@ pub async fn put(
     params(ById),
     request_body(content = schema::SubscriptionPatch),
     responses(
-        (status = 200, description = "It is changed", body = schema::Subscription),
+        (status = 200, description = "It is changed", body = answers::Subscription),
         BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -121,7 +120,7 @@ pub async fn patch(
     path = "/v1/subscriptions/{id}",
     tag = "Subscriptions",
     params(ById),
-    responses((status = 200, description = "It", body = schema::Subscription), NoSuchThing, NatsProblems, AccessProblems),
+    responses((status = 200, description = "It", body = answers::Subscription), NoSuchThing, NatsProblems, AccessProblems),
 )]
 pub async fn get(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
     Ok(axum::Json(read(&registrar, &id).await?).into_response())
@@ -138,7 +137,7 @@ pub async fn get(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) ->
         ("after" = Option<String>, Query, description = "Begin behind this id"),
         ("limit" = Option<u64>, Query, description = "The most of a page", minimum = 1, maximum = 1000),
     ),
-    responses((status = 200, description = "A page of them", body = schema::SubscriptionPage), ValueProblems, NatsProblems, AccessProblems),
+    responses((status = 200, description = "A page of them", body = SubscriptionPage), ValueProblems, NatsProblems, AccessProblems),
 )]
 pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref())?;
@@ -151,13 +150,9 @@ pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): 
     let mut asked_for: Vec<_> = all.into_iter().filter(is_asked_for).collect();
     let next = (asked_for.len() > query.limit).then(|| asked_for[query.limit - 1].0.clone());
     asked_for.truncate(query.limit);
-    let views = stream::iter(asked_for).map(async |(id, subscription)| {
-        let status = Status::read(&registrar, &id, &subscription).await?;
-        Ok::<Value, Unavailable>(view::of(&id, &subscription, &status))
-    });
-    let views: Vec<Value> =
-        views.buffered(LOOK_UPS).try_collect().await.map_err(|error: Unavailable| unavailable(&error))?;
-    Ok(axum::Json(json!({"subscriptions": views, "next": next})).into_response())
+    let shown = stream::iter(asked_for).map(async |(id, subscription)| show(&registrar, &id, subscription).await);
+    let subscriptions = shown.buffered(LOOK_UPS).try_collect().await.map_err(|error| unavailable(&error))?;
+    Ok(axum::Json(SubscriptionPage { subscriptions, next }).into_response())
 }
 
 /// Remove a subscription
@@ -187,7 +182,7 @@ pub async fn delete(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById)
     path = "/v1/subscriptions/{id}/pause",
     tag = "Subscriptions",
     params(ById),
-    responses((status = 200, description = "They wait", body = schema::Subscription), NoSuchThing, NatsProblems, AccessProblems),
+    responses((status = 200, description = "They wait", body = answers::Subscription), NoSuchThing, NatsProblems, AccessProblems),
 )]
 pub async fn pause(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
     change_existing(&registrar, &id, |subscription| subscription.paused = true).await
@@ -202,7 +197,7 @@ pub async fn pause(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) 
     path = "/v1/subscriptions/{id}/resume",
     tag = "Subscriptions",
     params(ById),
-    responses((status = 200, description = "They go on", body = schema::Subscription), NoSuchThing, NatsProblems, AccessProblems),
+    responses((status = 200, description = "They go on", body = answers::Subscription), NoSuchThing, NatsProblems, AccessProblems),
 )]
 pub async fn resume(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
     let resumption = Uuid::now_v7().to_string();
@@ -224,7 +219,7 @@ pub async fn resume(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById)
     params(ById),
     request_body(content = schema::ReplayToMake),
     responses(
-        (status = 202, description = "It has begun", body = schema::Subscription),
+        (status = 202, description = "It has begun", body = answers::Subscription),
         (status = 409, description = "The subscription is completed", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "host_0123456789abcdef is completed: register it again, with a `datetime_start`, to have events delivered again"})),
         BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),
@@ -254,7 +249,7 @@ pub async fn replay(
         only: None,
     };
     let (_, lane) = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
-    if lane.is_some_and(|lane| lane.state == State::Completed) {
+    if lane.as_ref().is_some_and(status::is_completed) {
         let detail =
             format!("{id} is completed: register it again, with a `datetime_start`, to have events delivered again");
         return Err(Problem::new(StatusCode::CONFLICT, detail));
@@ -276,8 +271,8 @@ pub async fn replay(
     tag = "Subscriptions",
     params(ById),
     responses(
-        (status = 200, description = "What came of it", body = schema::TestOutcome),
-        (status = 202, description = "Nothing has come of it yet", body = schema::TestOutcome),
+        (status = 200, description = "What came of it", body = TestOutcome),
+        (status = 202, description = "Nothing has come of it yet", body = TestOutcome),
         NoSuchThing, NatsProblems, AccessProblems,
     ),
 )]
@@ -292,7 +287,7 @@ pub async fn test(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -
         outcome = lane.and_then(|lane| lane.test).filter(|outcome| outcome.id == test.id);
     }
     let status = if outcome.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, axum::Json(view::of_test(&test.id, outcome.as_ref()))).into_response())
+    Ok((status, axum::Json(TestOutcome::new(test.id, outcome.as_ref()))).into_response())
 }
 
 /// The entries of a request, with every start pinned.
@@ -377,13 +372,23 @@ async fn change_existing(
     Ok(axum::Json(read(registrar, id).await?).into_response())
 }
 
-pub(crate) async fn read(registrar: &Registrar, id: &SubscriptionId) -> Result<Value, Problem> {
-    let read = async {
-        let Some(subscription) = registrar.desk.look(id).await? else { return Ok(None) };
-        let status = Status::read(registrar, id, &subscription).await?;
-        Ok(Some(view::of(id, &subscription, &status)))
-    };
-    read.await.map_err(|error: Unavailable| unavailable(&error))?.ok_or_else(|| no_such(id))
+/// The subscription of an id, as it is answered.
+pub(crate) async fn read(registrar: &Registrar, id: &SubscriptionId) -> Result<answers::Subscription, Problem> {
+    let subscription = registrar.desk.look(id).await.map_err(|error| unavailable(&error))?;
+    let subscription = subscription.ok_or_else(|| no_such(id))?;
+    show(registrar, id, subscription).await.map_err(|error| unavailable(&error))
+}
+
+/// A subscription with its status.
+async fn show(
+    registrar: &Registrar,
+    id: &SubscriptionId,
+    subscription: Subscription,
+) -> Result<answers::Subscription, Unavailable> {
+    let snapshot = Snapshot::read(registrar, id, &subscription).await?;
+    let now = Stamp::now();
+    let status = snapshot.status_of(&subscription, now);
+    Ok(answers::Subscription::of(id, subscription, status, now))
 }
 
 /// Which subscriptions are asked for.

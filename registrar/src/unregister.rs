@@ -8,12 +8,13 @@ use axum::response::Json;
 use broker::subscriptions::WriteError;
 use domain::registration::{Unregistration, parse_unregistrations};
 use http::HeaderMap;
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
+use crate::answers::Unregistered;
 use crate::schema;
-use crate::{Registrar, put, read_json, unavailable};
+use crate::{Registrar, read_json, unavailable};
 
 /// Take URLs off events
 ///
@@ -24,7 +25,7 @@ use crate::{Registrar, put, read_json, unavailable};
     tag = "Registrations",
     request_body(content = schema::Unregistrations),
     responses(
-        (status = 200, description = "They are off", body = schema::Unregistered),
+        (status = 200, description = "They are off", body = Unregistered),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -32,18 +33,14 @@ pub async fn unregister_for_events(
     State(registrar): State<Arc<Registrar>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Unregistered>, Problem> {
     let body = read_json(&registrar, &headers, body).await?;
     let unregistrations = parse_unregistrations(&body).map_err(Problem::unacceptable)?;
-    let (mut removed, mut unknown) = (Map::new(), Map::new());
+    let mut answer = Unregistered::default();
     for unregistration in &unregistrations {
         let was_registered = remove(&registrar, unregistration).await?;
-        let group = if was_registered { &mut removed } else { &mut unknown };
-        put(group, [unregistration.pattern.as_str(), unregistration.url_as_given.as_str()], json!({}));
-    }
-    let mut answer = json!({ "unregistered_for_events": removed });
-    if !unknown.is_empty() {
-        answer["not_registered"] = Value::Object(unknown);
+        let group = if was_registered { &mut answer.unregistered_for_events } else { &mut answer.not_registered };
+        group.put(unregistration.pattern.as_str(), &unregistration.url_as_given, Map::new());
     }
     Ok(Json(answer))
 }

@@ -2,15 +2,17 @@
 //!
 //! - [`problem`]: every error as `application/problem+json` (RFC 9457).
 //! - [`body`]: a request's body, read up to a bound and a deadline, with its content type checked.
+//! - [`event_view`]: an event as every service shows it.
 //! - [`metrics`]: counters by one label.
 //! - [`openapi`]: what the descriptions of all operations share.
 //! - [`query`]: a request's query string, read with every fault named.
 //! - [`mod@serve`]: the accept loop, with a header deadline and a graceful end; `polled_again`: what keeps a connection that
 //!   wakes itself from waking others.
 //!
-//! Nothing here knows events, registrations or NATS.
+//! Nothing here knows registrations or NATS; of events only how one is shown.
 
 pub mod body;
+pub mod event_view;
 pub mod metrics;
 pub mod openapi;
 mod polled_again;
@@ -18,5 +20,6 @@ pub mod problem;
 pub mod query;
 pub mod serve;
 
+pub use event_view::EventView;
 pub use problem::Problem;
 pub use serve::serve;

@@ -1,48 +1,17 @@
 //! What the descriptions of all services' operations share: problems, and the groups of answers in which they occur.
 //!
-//! These types are never made: they only say what [`Problem`](crate::Problem) becomes on the wire.
-#![allow(dead_code, reason = "they describe; nothing is made of them")]
+//! The groups are never made: each lists answers for the descriptions of operations. What they hold, [`ProblemDetails`], is
+//! what [`Problem`](crate::Problem) answers with.
+#![allow(dead_code, reason = "utoipa reads groups of answers off enums; nothing is made of them")]
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 use utoipa::openapi::schema::{AdditionalProperties, Schema};
 use utoipa::openapi::{RefOr, Response};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
-/// An error, RFC 9457.
-#[derive(ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemDetails {
-    /// The status code's own phrase
-    #[schema(example = "Unprocessable Entity")]
-    title: String,
-    /// The status code
-    #[schema(example = 422)]
-    status: u16,
-    /// What is wrong, whether anything was stored, and what to do
-    #[schema(example = "nothing was stored: `a..b` has an empty token: dots stand between tokens only")]
-    detail: String,
-    /// Every fault, with its place
-    #[schema(nullable = false)]
-    errors: Option<Vec<Fault>>,
-}
-
-/// One thing that is wrong: in the body (`pointer`), in the path or query (`parameter`), or in a header.
-#[derive(ToSchema)]
-pub struct Fault {
-    /// A JSON pointer (RFC 6901) into the body
-    #[schema(nullable = false, example = "/events_to_register/0/event")]
-    pointer: Option<String>,
-    /// The name of a path or query parameter
-    #[schema(nullable = false)]
-    parameter: Option<String>,
-    /// The name of a header
-    #[schema(nullable = false)]
-    header: Option<String>,
-    /// What is wrong with it
-    detail: String,
-}
+pub use crate::problem::{Fault, ProblemDetails};
 
 /// What any operation with a body may answer.
 #[derive(IntoResponses)]
@@ -128,6 +97,17 @@ pub fn moment() -> RefOr<Schema> {
         "description": "A stamp (UTC) like `20260131093000.000000`, or RFC 3339 like `2026-01-31T09:30:00Z`",
     }))
 }
+
+/// The name of [`moment`] among the components: for the parameters of operations.
+pub struct Moment;
+
+impl PartialSchema for Moment {
+    fn schema() -> RefOr<Schema> {
+        moment()
+    }
+}
+
+impl ToSchema for Moment {}
 
 /// The schema of an object with one more property, which must be there, and no unknown ones.
 pub fn closed_with(object: RefOr<Schema>, name: &str, property: RefOr<Schema>) -> RefOr<Schema> {

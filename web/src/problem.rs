@@ -3,9 +3,11 @@
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use domain::FieldError;
+use domain::field_error::Place;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -19,13 +21,53 @@ pub struct Problem {
     retry_after_secs: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct Wire<'a> {
-    title: &'a str,
+/// An error, RFC 9457.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemDetails {
+    /// The status code's own phrase
+    #[schema(example = "Unprocessable Entity")]
+    title: String,
+    /// The status code
+    #[schema(example = 422)]
     status: u16,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
+    /// What is wrong, whether anything was stored, and what to do
+    #[schema(example = "nothing was stored: `a..b` has an empty token: dots stand between tokens only")]
+    detail: String,
+    /// Every fault, with its place
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<Vec<Fault>>,
+}
+
+/// One thing that is wrong: in the body (`pointer`), in the path or query (`parameter`), or in a header.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Fault {
+    /// A JSON pointer (RFC 6901) into the body
+    #[schema(nullable = false, example = "/events_to_register/0/event")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<String>,
+    /// The name of a path or query parameter
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<String>,
+    /// The name of a header
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<String>,
+    /// What is wrong with it
+    detail: String,
+}
+
+impl From<FieldError> for Fault {
+    fn from(FieldError { place, detail }: FieldError) -> Self {
+        let fault = Self { detail, ..Self::default() };
+        match place {
+            Place::Pointer(pointer) => Self { pointer: Some(pointer), ..fault },
+            Place::Parameter(name) => Self { parameter: Some(name), ..fault },
+            Place::Header(name) => Self { header: Some(name), ..fault },
+        }
+    }
 }
 
 impl Problem {
@@ -78,9 +120,14 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { status, detail, errors, retry_after_secs } = self;
-        let title = status.canonical_reason().unwrap_or("Error");
-        let wire = Wire { title, status: status.as_u16(), detail: &detail, errors: &errors };
-        let body = serde_json::to_vec(&wire).unwrap_or_default();
+        let errors: Vec<Fault> = errors.into_iter().map(Fault::from).collect();
+        let details = ProblemDetails {
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail,
+            errors: (!errors.is_empty()).then_some(errors),
+        };
+        let body = serde_json::to_vec(&details).unwrap_or_default();
         let mut headers = HeaderMap::new();
         if let Some(seconds) = retry_after_secs {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -2,38 +2,47 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use domain::event::{self, Event, header};
+use domain::{event_data, header_value};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
-use crate::event::{self, Event, header};
-use crate::{event_data, header_value};
-
-/// `{"sequence","id","type","source","time","transaction_id","data"}`. Data that is not JSON is a string, and
-/// `data_base64` where it is not text either.
-#[derive(Debug, Serialize)]
+/// An event in the log. Data that is not JSON is a string, and `data_base64` where it is not text either
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Event)]
+#[schema(example = json!({"sequence": 17, "id": "4711", "type": "order.created", "source": "/shop", "time": "2026-01-31T09:30:00.000000Z", "transaction_id": "20260131093000.000000", "data": {"n": 1}}))]
 pub struct EventView<'a> {
+    /// The event's place in the log: a whole number from 1 that grows with each event
+    #[schema(minimum = 1)]
     sequence: u64,
+    /// The event's id, unique for its source
     id: String,
+    /// The event's type
     #[serde(rename = "type")]
     event_type: &'a str,
+    /// Where the event came from: a URI reference; `nats` for what a NATS client published without saying so
     source: String,
+    /// When the event happened: RFC 3339 in UTC, with microseconds
+    #[schema(format = DateTime)]
     time: String,
+    /// The transaction that the event belongs to
     transaction_id: &'a str,
-    #[serde(flatten)]
-    data: Data<'a>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Data<'a> {
-    Json { data: Box<RawValue> },
-    Text { data: &'a str },
-    Bytes { data_base64: String },
+    /// The data: any JSON, byte for byte as it was stored (line breaks between tokens are left out); data of another content
+    /// type is a string. Absent where there is `data_base64`
+    #[schema(required = false, value_type = serde_json::Value)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+    /// The data in base64, where it is not UTF-8
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_base64: Option<String>,
 }
 
 impl<'a> EventView<'a> {
     /// The view of an event.
     pub fn of(event: &'a Event) -> Self {
+        let (data, data_base64) = data_of(event);
         let attribute = |name| header_value::decode(event.header(name).unwrap_or_default()).into_owned();
         Self {
             sequence: event.sequence,
@@ -42,7 +51,8 @@ impl<'a> EventView<'a> {
             source: attribute(header::SOURCE),
             time: event.time.to_rfc3339(),
             transaction_id: &event.transaction_id,
-            data: data_of(event),
+            data,
+            data_base64,
         }
     }
 
@@ -52,14 +62,15 @@ impl<'a> EventView<'a> {
     }
 }
 
-fn data_of(event: &Event) -> Data<'_> {
+/// `data`, or else `data_base64`.
+fn data_of(event: &Event) -> (Option<Box<RawValue>>, Option<String>) {
     let Ok(text) = std::str::from_utf8(&event.data) else {
-        return Data::Bytes { data_base64: STANDARD.encode(&event.data) };
+        return (None, Some(STANDARD.encode(&event.data)));
     };
     let is_json = event::is_json(event.header(header::CONTENT_TYPE).unwrap_or_default());
     match serde_json::from_str::<Box<RawValue>>(text) {
-        Ok(data) if is_json => Data::Json { data: in_one_line(data) },
-        _ => Data::Text { data: text },
+        Ok(data) if is_json => (Some(in_one_line(data)), None),
+        _ => (serde_json::value::to_raw_value(text).ok(), None),
     }
 }
 
@@ -75,8 +86,8 @@ fn in_one_line(data: Box<RawValue>) -> Box<RawValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Stamp;
     use bytes::Bytes;
+    use domain::Stamp;
 
     #[test]
     fn data_is_shown_as_what_it_is() {

@@ -1,0 +1,279 @@
+//! How far a subscription has come: what the dispatcher has written of its lane, and what has been acknowledged since.
+
+use broker::Unavailable;
+use broker::feed::Standing;
+use domain::lane::{self, Failure};
+use domain::subscription::Replay;
+use domain::{Lane, Stamp, Subscription, SubscriptionId};
+
+use crate::Registrar;
+use crate::answers::{Attempt, Gap, Progress, Redelivery, State, Status, Stopped, TestOutcome};
+
+/// What is known of a subscription's lane at one moment.
+pub struct Snapshot {
+    lane: Option<Lane>,
+    /// Everything up to here is acknowledged, as far as is known.
+    position: u64,
+    /// Events that the lane's filters let through and that are not acknowledged.
+    lag: Option<u64>,
+}
+
+/// What a lane's state says, and what belongs to it.
+struct Condition<'a> {
+    state: State,
+    failure: Option<&'a Failure>,
+    gap: Option<Gap>,
+    stopped: Option<Stopped>,
+}
+
+impl<'a> From<&'a Lane> for Condition<'a> {
+    /// The one place of this crate that looks into a lane's state.
+    fn from(lane: &'a Lane) -> Self {
+        let state = match lane.state {
+            lane::State::Active => State::Active,
+            lane::State::Held => State::Held,
+            lane::State::Paused => State::Paused,
+            lane::State::Gap => State::Gap,
+            lane::State::Gone => State::Gone,
+            lane::State::Completed => State::Completed,
+        };
+        Self {
+            state,
+            failure: lane.failure.as_ref(),
+            gap: lane.gap.as_ref().map(Gap::from),
+            stopped: lane.stopped.as_ref().map(Stopped::from),
+        }
+    }
+}
+
+/// Whether a lane has delivered all that was asked of it.
+pub(crate) fn is_completed(lane: &Lane) -> bool {
+    Condition::from(lane).state == State::Completed
+}
+
+impl Snapshot {
+    /// Looks it up: what the dispatcher has written, and what has been acknowledged since, as the lane's consumer knows
+    /// it, or the dispatcher itself where the lane follows the tail of the log.
+    pub async fn read(
+        registrar: &Registrar,
+        id: &SubscriptionId,
+        subscription: &Subscription,
+    ) -> Result<Self, Unavailable> {
+        let (_, lane) = registrar.lanes.get(id).await?;
+        let consumer = registrar.feeds.standing(id).await?;
+        let written = lane.as_ref().map_or(0, |lane| lane.position);
+        let state = lane.as_ref().map(|lane| Condition::from(lane).state);
+        let is_done = state == Some(State::Completed) || subscription.entries.is_empty();
+        let is_read = |consumer: &Standing| lane.as_ref().is_some_and(|lane| lane.epoch == consumer.epoch);
+        let (position, lag) = match (&consumer, state) {
+            (Some(consumer), _) if is_read(consumer) => (consumer.floor, Some(consumer.undelivered)),
+            (_, Some(State::Active | State::Held)) => {
+                let live = registrar.feeds.live(id).await;
+                // Where nobody answers: what was to be delivered when it was last shown.
+                (live.map_or(0, |live| live.position), live.map(|live| live.lag).or(shown(consumer.as_ref())))
+            }
+            (consumer, Some(_)) => (0, shown(consumer.as_ref())),
+            (_, None) => (0, None),
+        };
+        Ok(Self { position: position.max(written), lag: lag.or(is_done.then_some(0)), lane })
+    }
+
+    /// Whether there is a lane, and it has delivered all that was asked of it.
+    pub fn is_completed(&self) -> bool {
+        self.lane.as_ref().is_some_and(is_completed)
+    }
+
+    /// The next sequence of a redelivery request; beyond its last one when it is finished.
+    pub fn next_of(&self, request: &Replay) -> u64 {
+        let progress = self.lane.as_ref().and_then(|lane| lane.replay.as_ref());
+        match progress.filter(|progress| progress.id == request.id) {
+            None => request.from_sequence,
+            Some(progress) if progress.next > request.to_sequence => progress.next,
+            Some(progress) => progress.next.max(self.position + 1),
+        }
+    }
+
+    /// The status of the subscription, as it is answered.
+    pub fn status_of(&self, subscription: &Subscription, now: Stamp) -> Status {
+        let lane = self.lane.as_ref();
+        let condition = lane.map(Condition::from);
+        let state = match &condition {
+            // A pause that the dispatcher has not heard of yet is one all the same.
+            _ if subscription.paused => State::Paused,
+            Some(condition) => condition.state,
+            None => State::Active,
+        };
+        let failure = condition.as_ref().and_then(|condition| condition.failure);
+        let (gap, stopped) = condition.map_or((None, None), |condition| (condition.gap, condition.stopped));
+        Status {
+            state,
+            phase: lane.map(|lane| lane.phase),
+            position: self.position,
+            lag: self.lag,
+            last_delivered: lane.map_or(0, |lane| lane.last_delivered),
+            events: lane.into_iter().flat_map(progress_of).collect(),
+            last_attempt: lane.and_then(|lane| last_attempt_of(lane, failure)),
+            last_test: lane
+                .and_then(|lane| lane.test.as_ref())
+                .map(|test| TestOutcome::new(test.id.clone(), Some(test))),
+            stopped,
+            gap,
+            replay: subscription.replay.as_ref().map(|request| Redelivery::of(request, self.next_of(request), now)),
+        }
+    }
+}
+
+fn shown(consumer: Option<&Standing>) -> Option<u64> {
+    consumer.map(|consumer| consumer.undelivered)
+}
+
+fn progress_of(lane: &Lane) -> impl Iterator<Item = (domain::TypePattern, Progress)> {
+    lane.entries.iter().map(|(pattern, progress)| (pattern.clone(), Progress::from(progress)))
+}
+
+fn last_attempt_of(lane: &Lane, failure: Option<&Failure>) -> Option<Attempt> {
+    let attempt = Attempt::from(lane.last_attempt.as_ref()?);
+    Some(match failure {
+        Some(failure) => attempt.with_next(failure.next_attempt),
+        None => attempt,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answers;
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    /// A value out of its stored form.
+    fn stored<T: DeserializeOwned>(json: Value) -> T {
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn subscription() -> Subscription {
+        let sealed = "xchacha20poly1305:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let entry = |attributes: Value| json!({"registration": "r", "registered_at": "20260131093000.000000", "from_sequence": 1, "live_from": 3, "attributes": attributes});
+        stored(json!({
+            "url": "http://host/in", "group": "g", "paused": false,
+            "entries": {
+                "a": entry(json!({"priority": 100.0})),
+                "b.*": entry(json!({"datetime_start": "20260131093000.000000", "datetime_end": "20270131093000.000000", "count": 3,
+                    "transaction_id": "t", "priority": -0.5, "required_data": ["x", "y"], "listener_data": {"z": [1, 2.50, "é"], "a": null}, "allow_gap": true})),
+            },
+            "delivery": {"mode": "batched", "batch_max_events": 5, "timeout_ms": 7, "on_exhausted": "dead_letter"},
+            "secrets": [
+                {"type": "v1", "created": "20260131093000.000001", "expires": "99991231235959.000000", "sealed": sealed},
+                {"type": "v1", "created": "20260131093000.000001", "expires": "20260131093000.000002", "sealed": sealed},
+                {"type": "v1a", "created": "20260131093000.000002", "public_key": "whpk_AA==", "sealed": sealed},
+            ],
+            "replay": {"id": "p", "asked_at": "20200131093000.000000", "from_sequence": 2, "to_sequence": 11, "from": "20200131093000.000000", "to": null},
+        }))
+    }
+
+    fn lane() -> Lane {
+        stored(json!({
+            "url": "http://host/in", "state": "held", "phase": "replaying", "position": 3, "last_delivered": 2, "epoch": "e",
+            "filters": ["a", "b.*"], "clear_to": 0, "updated": "20260131093000.000000",
+            "entries": {
+                "a": {"registration": "r", "line": "r", "from_sequence": 1, "delivered": 2, "skipped": 1, "dead_lettered": 4, "completed": false},
+                "b.*": {"registration": "r", "line": "r", "from_sequence": 1, "delivered": 0, "completed": true},
+            },
+            "failure": {"sequence": 4, "attempts": 2, "error": "answered 503", "next_attempt": "20260131093001.000000"},
+            "last_attempt": {"sequence": 4, "to_sequence": 6, "at": "20260131093000.500000", "attempt": 2, "code": 503, "duration_ms": 12, "error": "answered 503", "answer": "over\"loaded"},
+            "replay": {"id": "p", "next": 5},
+            "test": {"id": "test", "attempt": {"sequence": 0, "at": "20260131093000.250000", "attempt": 1, "duration_ms": 3}},
+        }))
+    }
+
+    /// The answer, byte for byte.
+    fn shown(subscription: &Subscription, snapshot: &Snapshot) -> String {
+        let id = SubscriptionId::parse("host-in_0123456789abcdef").unwrap();
+        let now = Stamp::now();
+        let status = snapshot.status_of(subscription, now);
+        serde_json::to_string(&answers::Subscription::of(&id, subscription.clone(), status, now)).unwrap()
+    }
+
+    /// What is shown of a lane beside its state: the same in all tests that only change that.
+    const EVENTS: &str = r#""events":{"a":{"delivered":2,"skipped":1,"dead_lettered":4,"completed":false},"b.*":{"delivered":0,"skipped":0,"dead_lettered":0,"completed":true}}"#;
+    const ATTEMPT: &str = r#"{"sequence":4,"at":"2026-01-31T09:30:00.500000Z","attempt":2,"code":503,"duration_ms":12,"to_sequence":6,"error":"answered 503","answer":"over\"loaded""#;
+    const TEST: &str = r#""last_test":{"id":"test","outcome":{"sequence":0,"at":"2026-01-31T09:30:00.250000Z","attempt":1,"code":null,"duration_ms":3}}"#;
+    const DONE: &str = r#""replay":{"from_sequence":2,"to_sequence":11,"done":10,"total":10,"is_finished":true}"#;
+    const UNDER_WAY: &str = r#""replay":{"from_sequence":2,"to_sequence":11,"done":3,"total":10,"is_finished":false,"rate_per_second":0.0}"#;
+
+    #[test]
+    fn a_subscription_without_a_lane_is_active_and_has_no_phase() {
+        let subscription = stored(json!({"url": "http://host/in", "entries": {}}));
+        let snapshot = Snapshot { lane: None, position: 0, lag: Some(0) };
+        assert_eq!(
+            shown(&subscription, &snapshot),
+            r#"{"id":"host-in_0123456789abcdef","url":"http://host/in","group":null,"events":[],"delivery":{"mode":"ordered"},"secrets":[],"status":{"state":"active","phase":null,"position":0,"lag":0,"last_delivered":0,"events":{},"last_attempt":null}}"#
+        );
+    }
+
+    #[test]
+    fn all_that_there_is_of_a_subscription_is_shown_in_its_order() {
+        let snapshot = Snapshot { lane: Some(lane()), position: 3, lag: Some(8) };
+        let start = r#"{"id":"host-in_0123456789abcdef","url":"http://host/in","group":"g","events":[{"type":"a","priority":100.0},{"type":"b.*","datetime_start":"20260131093000.000000","datetime_end":"20270131093000.000000","count":3,"transaction_id":"t","priority":-0.5,"required_data":["x","y"],"listener_data":{"z":[1,2.5,"é"],"a":null},"allow_gap":true}],"delivery":{"mode":"batched","batch_max_events":5,"timeout_ms":7,"on_exhausted":"dead_letter"},"secrets":[{"type":"v1","created":"2026-01-31T09:30:00.000001Z","expires":"9999-12-31T23:59:59.000000Z"},{"type":"v1a","created":"2026-01-31T09:30:00.000002Z","expires":null,"public_key":"whpk_AA=="}],"#;
+        assert_eq!(
+            shown(&subscription(), &snapshot),
+            format!(
+                r#"{start}"status":{{"state":"held","phase":"replaying","position":3,"lag":8,"last_delivered":2,{EVENTS},"last_attempt":{ATTEMPT},"next_attempt":"2026-01-31T09:30:01.000000Z"}},{TEST},{UNDER_WAY}}}}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn what_waits_says_why() {
+        let waits = |state: &str, more: Value| {
+            let mut lane = serde_json::to_value(lane()).unwrap();
+            lane["state"] = state.into();
+            lane["failure"] = Value::Null;
+            for (name, value) in more.as_object().unwrap() {
+                lane[name] = value.clone();
+            }
+            let snapshot = Snapshot { lane: Some(stored(lane)), position: 11, lag: None };
+            serde_json::to_string(&snapshot.status_of(&subscription(), Stamp::now())).unwrap()
+        };
+        let start = |state: &str| {
+            format!(
+                r#"{{"state":"{state}","phase":"replaying","position":11,"lag":null,"last_delivered":2,{EVENTS},"last_attempt":"#
+            )
+        };
+        let gap = json!({"gap": {"from_sequence": 4, "to_sequence": 9, "noticed": "20260131093002.000000"}, "replay": {"id": "p", "next": 12}});
+        assert_eq!(
+            waits("gap", gap),
+            start("gap")
+                + ATTEMPT
+                + "},"
+                + TEST
+                + r#","gap":{"from_sequence":4,"to_sequence":9,"noticed":"2026-01-31T09:30:02.000000Z"},"#
+                + DONE
+                + "}"
+        );
+        let stopped = |why: &str| json!({"why": why, "sequence": 5, "at": "20260131093002.000000"});
+        let shown_stop =
+            |why: &str| format!(r#","stopped":{{"why":"{why}","sequence":5,"at":"2026-01-31T09:30:02.000000Z"}},"#);
+        assert_eq!(
+            waits("gone", json!({"stopped": stopped("gone"), "last_attempt": null})),
+            start("gone") + "null," + TEST + &shown_stop("gone") + DONE + "}"
+        );
+        let failure = json!({"sequence": 4, "attempts": 2, "error": "x"});
+        assert_eq!(
+            waits("paused", json!({"stopped": stopped("exhausted"), "failure": failure})),
+            start("paused") + ATTEMPT + r#","next_attempt":null},"# + TEST + &shown_stop("exhausted") + DONE + "}"
+        );
+        assert_eq!(
+            waits("completed", json!({"test": {"id": "test", "attempt": null}})),
+            start("completed") + ATTEMPT + r#"},"last_test":{"id":"test","outcome":null},"# + DONE + "}"
+        );
+    }
+
+    #[test]
+    fn a_pause_that_the_dispatcher_has_not_heard_of_is_shown() {
+        let subscription = Subscription { paused: true, ..subscription() };
+        let snapshot = Snapshot { lane: Some(lane()), position: 3, lag: None };
+        let status = serde_json::to_string(&snapshot.status_of(&subscription, Stamp::now())).unwrap();
+        assert!(status.starts_with(r#"{"state":"paused","phase":"replaying","position":3,"#), "{status}");
+    }
+}
