@@ -2,25 +2,8 @@
 
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use crate::attributes::whole_number;
-use crate::field_error::{self, FieldError};
-
-/// The longest that a target may be given to answer, in milliseconds.
-pub const MAX_TIMEOUT_MS: u64 = 600_000;
-/// The most attempts that may be asked for.
-pub const MAX_ATTEMPTS: u64 = 1_000_000;
-/// The most deliveries a second that may be asked for.
-pub const MAX_RATE: u64 = 1_000_000;
-/// The most events that may be asked for in one request.
-pub const MAX_BATCH_EVENTS: u32 = 1000;
-/// The longest that a batch may be asked to wait for more events, in milliseconds.
-pub const MAX_BATCH_WAIT_MS: u64 = 60_000;
-/// The most requests that may be asked to be under way at a time.
-pub const MAX_CONCURRENCY: u32 = 256;
 /// How many events a batch has at most where nothing is said.
 const DEFAULT_BATCH_EVENTS: u32 = 100;
 /// How many requests are under way at a time where nothing is said.
@@ -103,121 +86,5 @@ impl DeliverySettings {
 impl OnExhausted {
     fn is_default(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// What a request says of [`DeliverySettings`]: what it does not name stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeliveryChange {
-    mode: Option<Mode>,
-    batch_max_events: Option<Option<u32>>,
-    batch_max_wait_ms: Option<Option<u64>>,
-    concurrency: Option<Option<u32>>,
-    timeout_ms: Option<Option<u64>>,
-    max_attempts: Option<Option<u32>>,
-    on_exhausted: Option<OnExhausted>,
-    rate_per_second: Option<Option<u32>>,
-}
-
-impl DeliveryChange {
-    /// Reads the settings by their names; `null` takes one away. Faults are added to `faults`, with pointers below
-    /// `/delivery`.
-    pub fn parse(value: &Value, faults: &mut Vec<FieldError>) -> Self {
-        let empty = Map::new();
-        let object = value.as_object().unwrap_or_else(|| {
-            faults.push(FieldError::at("/delivery", "it must be an object"));
-            &empty
-        });
-        let mut change = Self::default();
-        for (name, value) in object {
-            if let Err(detail) = change.take_in(name, value) {
-                faults.push(FieldError::at(field_error::push("/delivery", name), detail));
-            }
-        }
-        change
-    }
-
-    fn take_in(&mut self, name: &str, value: &Value) -> Result<(), String> {
-        match name {
-            "mode" => self.mode = Some(one_of(value, "`ordered`, `batched` or `concurrent`")?),
-            "batch_max_events" => self.batch_max_events = Some(limited_u32(value, MAX_BATCH_EVENTS.into())?),
-            "batch_max_wait_ms" => self.batch_max_wait_ms = Some(limited(value, 0, MAX_BATCH_WAIT_MS)?),
-            "concurrency" => self.concurrency = Some(limited_u32(value, MAX_CONCURRENCY.into())?),
-            "timeout_ms" => self.timeout_ms = Some(limited(value, 1, MAX_TIMEOUT_MS)?),
-            "max_attempts" => self.max_attempts = Some(limited_u32(value, MAX_ATTEMPTS)?),
-            "rate_per_second" => self.rate_per_second = Some(limited_u32(value, MAX_RATE)?),
-            "on_exhausted" => self.on_exhausted = Some(one_of(value, "`hold`, `dead_letter` or `disable`")?),
-            _ => {
-                return Err(
-                    "it is unknown; expected: mode, batch_max_events, batch_max_wait_ms, concurrency, timeout_ms, \
-                            max_attempts, on_exhausted, rate_per_second"
-                        .to_owned(),
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// The settings as they are then.
-    pub fn apply(&self, settings: &mut DeliverySettings) {
-        set(&mut settings.mode, self.mode);
-        set(&mut settings.batch_max_events, self.batch_max_events);
-        set(&mut settings.batch_max_wait_ms, self.batch_max_wait_ms);
-        set(&mut settings.concurrency, self.concurrency);
-        set(&mut settings.timeout_ms, self.timeout_ms);
-        set(&mut settings.max_attempts, self.max_attempts);
-        set(&mut settings.on_exhausted, self.on_exhausted);
-        set(&mut settings.rate_per_second, self.rate_per_second);
-    }
-}
-
-fn set<T>(setting: &mut T, change: Option<T>) {
-    if let Some(value) = change {
-        *setting = value;
-    }
-}
-
-fn one_of<T: DeserializeOwned>(value: &Value, words: &str) -> Result<T, String> {
-    T::deserialize(value).map_err(|_| format!("it must be {words}"))
-}
-
-/// A whole number within limits, or null.
-fn limited(value: &Value, least: u64, most: u64) -> Result<Option<u64>, String> {
-    match whole_number(value) {
-        Some(number) if (least..=most).contains(&number) => Ok(Some(number)),
-        None if value.is_null() => Ok(None),
-        _ => Err(format!("it must be a whole number from {least} to {most}, or null")),
-    }
-}
-
-fn limited_u32(value: &Value, most: u64) -> Result<Option<u32>, String> {
-    limited(value, 1, most).map(|number| number.and_then(|number| u32::try_from(number).ok()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn what_is_named_changes_and_the_rest_stays() {
-        let mut faults = Vec::new();
-        let mut settings = DeliverySettings { timeout_ms: Some(5), ..DeliverySettings::default() };
-        let change = json!({"mode": "ordered", "max_attempts": 3.0, "on_exhausted": "disable", "rate_per_second": 7});
-        DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
-        assert_eq!((settings.timeout_ms, settings.max_attempts, settings.rate_per_second), (Some(5), Some(3), Some(7)));
-        assert_eq!((settings.on_exhausted, faults.len()), (OnExhausted::Disable, 0));
-        let change = json!({"timeout_ms": null, "max_attempts": null, "on_exhausted": "dead_letter"});
-        DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
-        assert_eq!((settings.timeout_ms, settings.max_attempts), (None, None));
-        assert_eq!((settings.on_exhausted, faults.len()), (OnExhausted::DeadLetter, 0));
-        let change = json!({"mode": "batched", "batch_max_events": 1000, "batch_max_wait_ms": 0, "concurrency": 256});
-        DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
-        assert_eq!((settings.mode, settings.batch_max_events(), settings.concurrency()), (Mode::Batched, 1000, 256));
-        DeliveryChange::parse(&json!({"timeout_ms": 5}), &mut faults).apply(&mut settings);
-        assert_eq!((settings.mode, faults.len()), (Mode::Batched, 0));
-        let bad = json!({"mode": "x", "batch_max_events": 1001, "batch_max_wait_ms": 60_001, "concurrency": 0, "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "rate_per_second": "1", "z": 1});
-        DeliveryChange::parse(&bad, &mut faults);
-        assert_eq!(faults.len(), 9, "{faults:?}");
     }
 }

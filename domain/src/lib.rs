@@ -6,11 +6,11 @@
 //! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event
 //!   as it stands in the log.
 //! - [`trace_parent`]: which trace an event belongs to.
-//! - [`target_url`], [`attributes`], [`registration`]: what a registration says, parsed with every fault named.
+//! - [`target_url`], [`attributes`]: where events go, and what a registration says beside; [`field_error`]: what is wrong
+//!   with a request, and where.
 //! - [`delivery_settings`]: how events are delivered to one URL.
 //! - [`structured_event`]: an event as a delivery of many has it.
-//! - [`dead_letter`]: an event that a subscription has given up on; and having it delivered again.
-//! - [`subscription_request`]: the bodies of `/v1/subscriptions`.
+//! - [`dead_letter`]: an event that a subscription has given up on.
 //! - [`required_data`]: filling in what an event lacks and a registration requires.
 //! - [`shard`]: which dispatcher works on what.
 //! - [`webhook_secret`], [`webhook_signature`]: what deliveries are signed with, and how.
@@ -30,7 +30,6 @@ pub mod event_type;
 pub mod field_error;
 pub mod header_value;
 pub mod lane;
-pub mod registration;
 pub mod required_data;
 pub mod sealed;
 pub mod shard;
@@ -38,7 +37,6 @@ pub mod signing_secret;
 pub mod stamp;
 pub mod structured_event;
 pub mod subscription;
-pub mod subscription_request;
 pub mod target_url;
 pub mod trace_parent;
 pub mod type_pattern;

@@ -49,7 +49,7 @@ pub async fn list(
     RawQuery(text): RawQuery,
 ) -> Result<Json<Attempts>, Problem> {
     let query = Query::parse(text.as_deref())?;
-    if registrar.desk.look(&id).await.map_err(|error| unavailable(&error))?.is_none() {
+    if registrar.store.get(&id).await.map_err(|error| unavailable(&error))?.is_none() {
         return Err(no_such(&id));
     }
     let attempts = registrar.attempts.read(&id).await.map_err(|error| unavailable(&error))?;

@@ -8,7 +8,6 @@ use axum::extract::{RawQuery, State as Extract};
 use axum::response::{IntoResponse, Json, Response};
 use broker::Unavailable;
 use broker::dead_letters::End;
-use domain::dead_letter::{Letters, RedriveRequest};
 use domain::event::MAX_SEQUENCE;
 use domain::subscription::{MAX_ONLY, Replay};
 use domain::{DeadLetter, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
@@ -19,7 +18,7 @@ use web::{Problem, query};
 
 use crate::answers::{self, DeadLetterPage};
 use crate::by_id::no_such;
-use crate::schema;
+use crate::requests::{Letters, RedriveRequest};
 use crate::status::Snapshot;
 use crate::subscriptions::{change, read};
 use crate::{Registrar, read_json, unavailable};
@@ -86,7 +85,7 @@ pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(text): R
     operation_id = "redrive_dead_letters",
     path = "/v1/dead-letters/redrive",
     tag = "Dead letters",
-    request_body(content = schema::Redrive),
+    request_body(content = RedriveRequest),
     responses(
         (status = 202, description = "It has begun", body = answers::Subscription),
         (status = 409, description = "The subscription is completed, or an earlier redrive has too much left to do", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "host_0123456789abcdef is completed: register it again to have events delivered again"})),
@@ -100,7 +99,7 @@ pub async fn redrive(
 ) -> Result<Response, Problem> {
     let body = read_json(&registrar, &headers, body).await?;
     let RedriveRequest { subscription: id, letters } = RedriveRequest::parse(&body).map_err(Problem::unacceptable)?;
-    let current = registrar.desk.look(&id).await.map_err(|error| unavailable(&error))?;
+    let current = registrar.store.get(&id).await.map_err(|error| unavailable(&error))?;
     let current = current.ok_or_else(|| no_such(&id))?;
     let snapshot = Snapshot::read(&registrar, &id, &current).await.map_err(|error| unavailable(&error))?;
     if snapshot.is_completed() {
@@ -167,7 +166,7 @@ async fn urls_of(
     let ids: BTreeSet<&SubscriptionId> = letters.iter().map(|(_, letter)| &letter.subscription).collect();
     let mut urls = HashMap::new();
     for id in ids {
-        if let Some(subscription) = registrar.desk.look(id).await? {
+        if let Some(subscription) = registrar.store.get(id).await? {
             urls.insert(id.clone(), subscription.url);
         }
     }

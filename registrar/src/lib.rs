@@ -1,4 +1,4 @@
-//! HTTP in, subscriptions out to their bucket: the seed's `register_for_events` and its mirror.
+//! HTTP in, subscriptions out to their bucket: the original call, `register_for_events`, its mirror, and `/v1/subscriptions`.
 //!
 //! - [`register`], [`unregister`]: the two calls, from body to answer.
 //! - [`subscriptions`]: `/v1/subscriptions`: the same as one thing per URL; [`status`]: how far it has come.
@@ -6,9 +6,9 @@
 //! - [`attempts`]: what came of the last attempts to deliver.
 //! - [`dead_letters`]: `/v1/dead-letters`: what was given up, and having it delivered again.
 //! - [`metrics`]: what is counted.
-//! - [`answers`]: what they answer, each described for OpenAPI where it is made; [`schema`]: what they read.
+//! - [`requests`], [`answers`]: what they read and answer, each described for OpenAPI where it is made.
 //! - [`start`]: to which sequence a start is resolved.
-//! - [`desk`]: changing a subscription so that nobody's concurrent change is lost.
+//! - [`subscription_store`]: the subscriptions as they are kept; changing one so that no concurrent change is lost.
 //!
 //! Only this crate writes `SUBSCRIPTIONS`. It must not know the receiver, the dispatcher, or whether a target answers.
 
@@ -16,13 +16,13 @@ pub mod answers;
 pub mod attempts;
 mod by_id;
 pub mod dead_letters;
-pub mod desk;
 pub mod metrics;
 pub mod register;
-pub mod schema;
+pub mod requests;
 pub mod secrets;
 pub mod start;
 pub mod status;
+pub mod subscription_store;
 pub mod subscriptions;
 pub mod unregister;
 
@@ -46,8 +46,8 @@ use utoipa_axum::routes;
 use web::Problem;
 use web::openapi::Moment;
 
-pub use desk::Desk;
 pub use metrics::Metrics;
+pub use subscription_store::SubscriptionStore;
 
 /// How long whoever registers should wait before trying again, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
@@ -57,7 +57,7 @@ pub struct Registrar {
     /// Where starts are looked up.
     pub log: EventLog,
     /// Where subscriptions are kept.
-    pub desk: Desk,
+    pub store: SubscriptionStore,
     /// What the dispatcher has written; read only.
     pub lanes: Lanes,
     /// How far the consumers are; read only.
@@ -76,7 +76,7 @@ pub struct Registrar {
 
 /// What the descriptions of routes name without showing the type.
 #[derive(OpenApi)]
-#[openapi(components(schemas(schema::SecretToMake, Moment)))]
+#[openapi(components(schemas(requests::RotationRequest, Moment)))]
 struct Referenced;
 
 /// The registrar's routes, with their description.
@@ -87,12 +87,12 @@ pub fn router(registrar: Registrar) -> OpenApiRouter {
         .route("/register_for_events", post(register::register_for_events))
         .routes(routes!(unregister::unregister_for_events))
         .route("/unregister_for_events", post(unregister::unregister_for_events))
-        .routes(routes!(subscriptions::list, subscriptions::put))
+        .routes(routes!(subscriptions::list::list, subscriptions::put))
         .routes(routes!(subscriptions::get, subscriptions::patch, subscriptions::delete))
-        .routes(routes!(subscriptions::pause))
-        .routes(routes!(subscriptions::resume))
-        .routes(routes!(subscriptions::replay))
-        .routes(routes!(subscriptions::test))
+        .routes(routes!(subscriptions::pause::pause))
+        .routes(routes!(subscriptions::pause::resume))
+        .routes(routes!(subscriptions::redelivery::replay))
+        .routes(routes!(subscriptions::target_test::test))
         .routes(routes!(secrets::rotate))
         .routes(routes!(attempts::list))
         .routes(routes!(dead_letters::list))

@@ -8,14 +8,13 @@ use axum::extract::State;
 use axum::response::Json;
 use broker::subscriptions::WriteError;
 use domain::field_error;
-use domain::registration::{Registration, parse_registrations};
 use domain::{Entry, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
 use http::{HeaderMap, StatusCode};
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
 use crate::answers::Registered;
-use crate::schema;
+use crate::requests::{Registrations, UrlToRegister};
 use crate::start::Starts;
 use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
 
@@ -36,7 +35,7 @@ struct Addition {
     post,
     path = "/register_for_events/",
     tag = "Registrations",
-    request_body(content = schema::Registrations),
+    request_body(content = Registrations),
     responses(
         (status = 200, description = "They are registered", body = Registered),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
@@ -49,7 +48,7 @@ pub async fn register_for_events(
 ) -> Result<Json<Registered>, Problem> {
     let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
-    let registrations = parse_registrations(&body, now).map_err(Problem::unacceptable)?;
+    let registrations = Registrations::parse(&body, now).map_err(Problem::unacceptable)?;
     let additions = resolve(&registrar, &registrations, now).await?;
     check(&registrar, &additions).await?;
     let mut stored: Vec<String> = Vec::new();
@@ -64,26 +63,26 @@ pub async fn register_for_events(
 /// Pins every start, and sorts the entries by URL.
 async fn resolve(
     registrar: &Registrar,
-    registrations: &[Registration],
+    registrations: &Registrations,
     now: Stamp,
 ) -> Result<BTreeMap<SubscriptionId, Addition>, Problem> {
     let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
-    let gap = |registration: &Registration| {
-        let detail = starts.gap(&registration.attributes)?;
-        Some(FieldError::at(field_error::push(&registration.pointer, "datetime_start"), detail))
+    let gap = |url: &UrlToRegister| {
+        let detail = starts.gap(&url.attributes)?;
+        Some(FieldError::at(field_error::push(&url.pointer, "datetime_start"), detail))
     };
-    let gaps: Vec<FieldError> = registrations.iter().filter_map(gap).collect();
+    let gaps: Vec<FieldError> = registrations.pairs().filter_map(|(_, url)| gap(url)).collect();
     if !gaps.is_empty() {
         return Err(Problem::unacceptable(gaps));
     }
     let mut additions: BTreeMap<SubscriptionId, Addition> = BTreeMap::new();
-    for registration in registrations {
-        let entry = starts.entry(&registration.attributes).await.map_err(|error| unavailable(&error))?;
+    for (pattern, UrlToRegister { url, attributes, .. }) in registrations.pairs() {
+        let entry = starts.entry(attributes).await.map_err(|error| unavailable(&error))?;
         additions
-            .entry(registration.url.subscription_id())
-            .or_insert_with(|| Addition { url: registration.url.clone(), entries: Vec::new() })
+            .entry(url.subscription_id())
+            .or_insert_with(|| Addition { url: url.clone(), entries: Vec::new() })
             .entries
-            .push((registration.pattern.clone(), entry));
+            .push((pattern.clone(), entry));
     }
     Ok(additions)
 }
@@ -91,8 +90,8 @@ async fn resolve(
 /// Refuses what cannot be stored before anything is.
 async fn check(registrar: &Registrar, additions: &BTreeMap<SubscriptionId, Addition>) -> Result<(), Problem> {
     for (id, addition) in additions {
-        let checked = match registrar.desk.look(id).await {
-            Ok(current) => addition.to(current).and_then(|subscription| Ok(registrar.desk.check(&subscription)?)),
+        let checked = match registrar.store.get(id).await {
+            Ok(current) => addition.to(current).and_then(|subscription| Ok(registrar.store.check(&subscription)?)),
             Err(error) => Err(Refusal::Write(error.into())),
         };
         checked.map_err(|refusal| refusal.into_problem(&[]))?;
@@ -102,7 +101,7 @@ async fn check(registrar: &Registrar, additions: &BTreeMap<SubscriptionId, Addit
 
 async fn add(registrar: &Registrar, id: &SubscriptionId, addition: &Addition) -> Result<(), Refusal> {
     let mut refusal = None;
-    let changed = registrar.desk.change(id, |current| match addition.to(current.clone()) {
+    let changed = registrar.store.change(id, |current| match addition.to(current.clone()) {
         Ok(subscription) => {
             refusal = None;
             Some(subscription)
@@ -177,15 +176,14 @@ impl Refusal {
 }
 
 /// Pairs grouped by whether they reach into the past, each with its attributes as they were given.
-fn answer(registrations: &[Registration], now: Stamp) -> Registered {
+fn answer(registrations: &Registrations, now: Stamp) -> Registered {
     let mut answer = Registered::default();
-    for registration in registrations {
-        let group = match registration.attributes.is_retroactive(now) {
+    for (pattern, url) in registrations.pairs() {
+        let group = match url.attributes.is_retroactive(now) {
             true => &mut answer.registered_for_retro_event_retrieval,
             false => &mut answer.registered_for_events,
         };
-        let attributes = registration.attributes_as_given.clone();
-        group.put(registration.pattern.as_str(), &registration.url_as_given, attributes);
+        group.put(pattern.as_str(), &url.url_as_given, url.attributes_as_given.clone());
     }
     answer
 }
@@ -202,7 +200,7 @@ mod tests {
             {"event": "a", "urls_to_register": [{"url": "http://h/1"}, {"url": "http://h/2", "datetime_start": "20200101000000.0", "count": 1}]},
             {"event": "b.*", "urls_to_register": [{"url": "http://h/1", "transaction_id": "t"}]},
         ]});
-        let answer = answer(&parse_registrations(&body, now).unwrap(), now);
+        let answer = answer(&Registrations::parse(&body, now).unwrap(), now);
         assert_eq!(
             serde_json::to_string(&answer).unwrap(),
             r#"{"registered_for_events":{"a":{"http://h/1":{}}},"registered_for_retro_event_retrieval":{"a":{"http://h/2":{"datetime_start":"20200101000000.0","count":1}},"b.*":{"http://h/1":{"transaction_id":"t"}}}}"#

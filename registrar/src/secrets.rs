@@ -6,7 +6,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use domain::signing_secret::{self, TooMany};
-use domain::subscription_request::RotationRequest;
 use domain::{SigningSecret, Stamp, WebhookSecret};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
@@ -15,6 +14,7 @@ use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, Prob
 
 use crate::answers::NewSecret;
 use crate::by_id::{ById, no_such};
+use crate::requests::RotationRequest;
 use crate::subscriptions::change;
 use crate::{Registrar, read_json_if_any};
 
@@ -53,7 +53,7 @@ pub async fn rotate(
     let mut outcome: Option<Result<(), TooMany>> = None;
     change(&registrar, &id, |current| {
         let mut subscription = current?;
-        outcome = Some(match signing_secret::rotated(&subscription.secrets, kept.clone(), request.grace) {
+        outcome = Some(match signing_secret::rotated(&subscription.secrets, kept.clone(), request.grace()) {
             Ok(secrets) => {
                 subscription.secrets = secrets;
                 Ok(())
@@ -64,7 +64,7 @@ pub async fn rotate(
     })
     .await?;
     outcome.ok_or_else(|| no_such(&id))?.map_err(|error| Problem::new(StatusCode::CONFLICT, error))?;
-    tracing::info!(%id, kind = %request.kind, grace_secs = request.grace.as_secs(), "subscription.secret_rotated");
+    tracing::info!(%id, kind = %request.kind, grace_secs = request.grace_secs, "subscription.secret_rotated");
     let (exposed, public_key) = (secret.expose(), secret.public_key());
     let answer = match &public_key {
         Some(public_key) => NewSecret::asymmetric(public_key),

@@ -1,39 +1,36 @@
-//! `/v1/subscriptions`: all that is registered for a URL, as one thing with a state.
+//! `/v1/subscriptions`: all that is registered for a URL, as one thing with a status.
+//!
+//! - here: making, changing, reading and removing one.
+//! - [`list`]: pages of them.
+//! - [`pause`]: having deliveries wait, and go on; [`redelivery`]: delivering a part of the log again; [`target_test`]: a test
+//!   of the target.
+//! - `entries`: what a request says of events, with every start pinned.
 
-use std::collections::BTreeMap;
+mod entries;
+pub mod list;
+pub mod pause;
+pub mod redelivery;
+pub mod target_test;
+
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State as Extract};
+use axum::extract::State as Extract;
 use axum::response::{IntoResponse, Response};
 use broker::Unavailable;
 use broker::subscriptions::WriteError;
 use domain::delivery_settings::DeliverySettings;
-use domain::subscription::{Replay, Test};
-use domain::subscription_request::{ReplayRequest, SubscriptionRequest};
-use domain::{Attributes, Entry, FieldError, Stamp, Subscription, SubscriptionId, TypePattern, field_error};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use domain::{Stamp, Subscription, SubscriptionId};
 use http::{HeaderMap, StatusCode};
-use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
-use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
-use web::{Problem, query};
+use web::Problem;
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ValueProblems};
 
-use crate::answers::{self, SubscriptionPage, TestOutcome};
+use crate::answers;
 use crate::by_id::{ById, no_such};
-use crate::register::MAX_ENTRIES;
-use crate::schema;
-use crate::start::Starts;
-use crate::status::{self, Snapshot};
+use crate::requests::{SubscriptionPatch, SubscriptionToPut};
+use crate::status::Snapshot;
 use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
-
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
-/// How long to wait for what comes of a test, and how often to look.
-const TEST_DEADLINE: Duration = Duration::from_secs(5);
-const TEST_LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// How many states are looked up at a time for a list.
-const LOOK_UPS: usize = 16;
 
 /// Make a subscription, or replace the one of the same URL
 ///
@@ -43,10 +40,10 @@ const LOOK_UPS: usize = 16;
     operation_id = "put_subscription",
     path = "/v1/subscriptions",
     tag = "Subscriptions",
-    request_body(content = schema::SubscriptionToPut),
+    request_body(content = SubscriptionToPut),
     responses(
-        (status = 200, description = "It is replaced", body = answers::Subscription),
-        (status = 201, description = "It is made", body = answers::Subscription),
+        (status = 200, description = "The subscription, replaced", body = answers::Subscription),
+        (status = 201, description = "The subscription, made", body = answers::Subscription),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -57,18 +54,18 @@ pub async fn put(
 ) -> Result<Response, Problem> {
     let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
-    let request = SubscriptionRequest::parse_put(&body, now).map_err(Problem::unacceptable)?;
-    let url = request.url.clone().ok_or_else(|| Problem::malformed(vec![FieldError::at("/url", "it is missing")]))?;
+    let SubscriptionToPut { url, events, group, delivery } =
+        SubscriptionToPut::parse(&body, now).map_err(Problem::unacceptable)?;
     let id = url.subscription_id();
-    let entries = resolve(&registrar, &id, &request, now).await?.unwrap_or_default();
+    let entries = entries::pinned(&registrar, &id, &events, now).await?;
     let (mut is_new, act) = (false, Uuid::now_v7().to_string());
     let changed = change(&registrar, &id, |current| {
         is_new = current.is_none();
         let mut subscription = current.unwrap_or_else(|| Subscription::new(url.clone()));
-        subscription.entries = merged(&subscription, &entries);
-        subscription.group = request.group.clone().flatten();
+        subscription.entries = entries::merged(&subscription, &entries);
+        subscription.group.clone_from(&group);
         subscription.delivery = DeliverySettings::default();
-        request.delivery.apply(&mut subscription.delivery);
+        delivery.apply(&mut subscription.delivery);
         subscription.registered = Some(act.clone());
         Some(subscription)
     });
@@ -85,9 +82,9 @@ pub async fn put(
     path = "/v1/subscriptions/{id}",
     tag = "Subscriptions",
     params(ById),
-    request_body(content = schema::SubscriptionPatch),
+    request_body(content = SubscriptionPatch),
     responses(
-        (status = 200, description = "It is changed", body = answers::Subscription),
+        (status = 200, description = "The subscription, changed", body = answers::Subscription),
         BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -99,60 +96,34 @@ pub async fn patch(
 ) -> Result<Response, Problem> {
     let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
-    let request = SubscriptionRequest::parse_patch(&body, now).map_err(Problem::unacceptable)?;
-    let entries = resolve(&registrar, &id, &request, now).await?;
+    let patch = SubscriptionPatch::parse(&body, now).map_err(Problem::unacceptable)?;
+    let entries = match &patch.events {
+        Some(events) => Some(entries::pinned(&registrar, &id, events, now).await?),
+        None => None,
+    };
     change_existing(&registrar, &id, |subscription| {
         if let Some(entries) = &entries {
-            subscription.entries = merged(subscription, entries);
+            subscription.entries = entries::merged(subscription, entries);
         }
-        if let Some(group) = &request.group {
+        if let Some(group) = &patch.group {
             subscription.group.clone_from(group);
         }
-        request.delivery.apply(&mut subscription.delivery);
+        patch.delivery.apply(&mut subscription.delivery);
     })
     .await
 }
 
-/// Read a subscription with its state
+/// Read a subscription with its status
 #[utoipa::path(
     get,
     operation_id = "get_subscription",
     path = "/v1/subscriptions/{id}",
     tag = "Subscriptions",
     params(ById),
-    responses((status = 200, description = "It", body = answers::Subscription), NoSuchThing, NatsProblems, AccessProblems),
+    responses((status = 200, description = "The subscription", body = answers::Subscription), NoSuchThing, NatsProblems, AccessProblems),
 )]
 pub async fn get(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
     Ok(axum::Json(read(&registrar, &id).await?).into_response())
-}
-
-/// List subscriptions with their states, by id
-#[utoipa::path(
-    get,
-    operation_id = "list_subscriptions",
-    path = "/v1/subscriptions",
-    tag = "Subscriptions",
-    params(
-        ("group" = Option<String>, Query, description = "Only those of this group"),
-        ("after" = Option<String>, Query, description = "Begin behind this id"),
-        ("limit" = Option<u64>, Query, description = "The most of a page", minimum = 1, maximum = 1000),
-    ),
-    responses((status = 200, description = "A page of them", body = SubscriptionPage), ValueProblems, NatsProblems, AccessProblems),
-)]
-pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let query = Query::parse(query.as_deref())?;
-    let mut all = registrar.desk.list().await.map_err(|error| unavailable(&error))?;
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let is_asked_for = |(id, subscription): &(SubscriptionId, Subscription)| {
-        query.group.as_ref().is_none_or(|group| subscription.group.as_ref() == Some(group))
-            && query.after.as_ref().is_none_or(|after| id.as_str() > after.as_str())
-    };
-    let mut asked_for: Vec<_> = all.into_iter().filter(is_asked_for).collect();
-    let next = (asked_for.len() > query.limit).then(|| asked_for[query.limit - 1].0.clone());
-    asked_for.truncate(query.limit);
-    let shown = stream::iter(asked_for).map(async |(id, subscription)| show(&registrar, &id, subscription).await);
-    let subscriptions = shown.buffered(LOOK_UPS).try_collect().await.map_err(|error| unavailable(&error))?;
-    Ok(axum::Json(SubscriptionPage { subscriptions, next }).into_response())
 }
 
 /// Remove a subscription
@@ -162,7 +133,7 @@ pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(query): 
     path = "/v1/subscriptions/{id}",
     tag = "Subscriptions",
     params(ById),
-    responses((status = 204, description = "It is gone"), NoSuchThing, NatsProblems, AccessProblems),
+    responses((status = 204, description = "The subscription is removed"), NoSuchThing, NatsProblems, AccessProblems),
 )]
 pub async fn delete(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<StatusCode, Problem> {
     let mut was_there = false;
@@ -175,177 +146,13 @@ pub async fn delete(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById)
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(no_such(&id)) }
 }
 
-/// Have deliveries wait
-#[utoipa::path(
-    post,
-    operation_id = "pause_subscription",
-    path = "/v1/subscriptions/{id}/pause",
-    tag = "Subscriptions",
-    params(ById),
-    responses((status = 200, description = "They wait", body = answers::Subscription), NoSuchThing, NatsProblems, AccessProblems),
-)]
-pub async fn pause(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
-    change_existing(&registrar, &id, |subscription| subscription.paused = true).await
-}
-
-/// Have deliveries go on
-///
-/// Where they were; or behind a gap, where the subscription waits because of one.
-#[utoipa::path(
-    post,
-    operation_id = "resume_subscription",
-    path = "/v1/subscriptions/{id}/resume",
-    tag = "Subscriptions",
-    params(ById),
-    responses((status = 200, description = "They go on", body = answers::Subscription), NoSuchThing, NatsProblems, AccessProblems),
-)]
-pub async fn resume(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
-    let resumption = Uuid::now_v7().to_string();
-    change_existing(&registrar, &id, |subscription| {
-        subscription.paused = false;
-        subscription.resumption = Some(resumption.clone());
-    })
-    .await
-}
-
-/// Deliver a part of the log again
-///
-/// In order; then deliveries go on where they were. Its progress is in the subscription's status.
-#[utoipa::path(
-    post,
-    operation_id = "replay_subscription",
-    path = "/v1/subscriptions/{id}/replay",
-    tag = "Subscriptions",
-    params(ById),
-    request_body(content = schema::ReplayToMake),
-    responses(
-        (status = 202, description = "It has begun", body = answers::Subscription),
-        (status = 409, description = "The subscription is completed", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "host_0123456789abcdef is completed: register it again, with a `datetime_start`, to have events delivered again"})),
-        BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
-    ),
-)]
-pub async fn replay(
-    Extract(registrar): Extract<Arc<Registrar>>,
-    ById(id): ById,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let body = read_json(&registrar, &headers, body).await?;
-    let now = Stamp::now();
-    let ReplayRequest { from, to } = ReplayRequest::parse(&body, now).map_err(Problem::unacceptable)?;
-    let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
-    let attributes = Attributes { datetime_start: Some(from), ..Attributes::default() };
-    if let Some(detail) = starts.gap(&attributes) {
-        return Err(Problem::unacceptable(vec![FieldError::at("/from", detail)]));
-    }
-    let from_sequence = starts.resolve(&attributes).await.map_err(|error| unavailable(&error))?;
-    let replay = Replay {
-        id: Uuid::now_v7().to_string(),
-        asked_at: now,
-        from_sequence,
-        to_sequence: starts.live_from - 1,
-        from,
-        to,
-        only: None,
-    };
-    let (_, lane) = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
-    if lane.as_ref().is_some_and(status::is_completed) {
-        let detail =
-            format!("{id} is completed: register it again, with a `datetime_start`, to have events delivered again");
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
-    }
-    let mut response =
-        change_existing(&registrar, &id, |subscription| subscription.replay = Some(replay.clone())).await?;
-    *response.status_mut() = StatusCode::ACCEPTED;
-    Ok(response)
-}
-
-/// Post a test to the target
-///
-/// A CloudEvent of type `mer.test`; it is no event: nothing is stored. One at a time: a later one takes its place. 202 where nothing has come of it within five
-/// seconds: what does is the subscription's `last_test` then.
-#[utoipa::path(
-    post,
-    operation_id = "test_subscription",
-    path = "/v1/subscriptions/{id}/test",
-    tag = "Subscriptions",
-    params(ById),
-    responses(
-        (status = 200, description = "What came of it", body = TestOutcome),
-        (status = 202, description = "Nothing has come of it yet", body = TestOutcome),
-        NoSuchThing, NatsProblems, AccessProblems,
-    ),
-)]
-pub async fn test(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) -> Result<Response, Problem> {
-    let test = Test { id: Uuid::now_v7().to_string(), asked_at: Stamp::now() };
-    change_existing(&registrar, &id, |subscription| subscription.test = Some(test.clone())).await?;
-    let deadline = Instant::now() + TEST_DEADLINE;
-    let mut outcome = None;
-    while outcome.is_none() && Instant::now() < deadline {
-        sleep(TEST_LOOK_INTERVAL).await;
-        let (_, lane) = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
-        outcome = lane.and_then(|lane| lane.test).filter(|outcome| outcome.id == test.id);
-    }
-    let status = if outcome.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, axum::Json(TestOutcome::new(test.id, outcome.as_ref()))).into_response())
-}
-
-/// The entries of a request, with every start pinned.
-async fn resolve(
-    registrar: &Registrar,
-    id: &SubscriptionId,
-    request: &SubscriptionRequest,
-    now: Stamp,
-) -> Result<Option<BTreeMap<TypePattern, Entry>>, Problem> {
-    let Some(events) = &request.events else { return Ok(None) };
-    if events.len() > MAX_ENTRIES {
-        let detail = format!("it has {} types and patterns; at most {MAX_ENTRIES} are kept for a URL", events.len());
-        return Err(Problem::unacceptable(vec![FieldError::at("/events", detail)]));
-    }
-    let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
-    // What is asked for in the same words already goes on as it is, wherever it once began.
-    let current = registrar.desk.look(id).await.map_err(|error| unavailable(&error))?;
-    let goes_on = |pattern: &TypePattern, attributes: &Attributes| {
-        let earlier = current.as_ref().and_then(|current| current.entries.get(pattern));
-        earlier.is_some_and(|entry| entry.attributes == *attributes)
-    };
-    let gaps: Vec<FieldError> = events
-        .iter()
-        .filter(|(pattern, (attributes, _))| !goes_on(pattern, attributes))
-        .filter_map(|(_, (attributes, at))| {
-            Some(FieldError::at(field_error::push(at, "datetime_start"), starts.gap(attributes)?))
-        })
-        .collect();
-    if !gaps.is_empty() {
-        return Err(Problem::unacceptable(gaps));
-    }
-    let mut entries = BTreeMap::new();
-    for (pattern, (attributes, _)) in events {
-        let entry = starts.entry(attributes).await.map_err(|error| unavailable(&error))?;
-        entries.insert(pattern.clone(), entry);
-    }
-    Ok(Some(entries))
-}
-
-/// What is asked for now, where what was asked for in the same words goes on as it is.
-fn merged(current: &Subscription, asked: &BTreeMap<TypePattern, Entry>) -> BTreeMap<TypePattern, Entry> {
-    let merge = |(pattern, entry): (&TypePattern, &Entry)| {
-        let entry = match current.entries.get(pattern) {
-            Some(earlier) if earlier.attributes == entry.attributes => earlier.clone(),
-            Some(earlier) => entry.clone().replacing(earlier),
-            None => entry.clone(),
-        };
-        (pattern.clone(), entry)
-    };
-    asked.iter().map(merge).collect()
-}
-
+/// Changes a subscription, or what is none yet: see [`SubscriptionStore::change`](crate::SubscriptionStore::change).
 pub(crate) async fn change(
     registrar: &Registrar,
     id: &SubscriptionId,
     change: impl FnMut(Option<Subscription>) -> Option<Subscription>,
 ) -> Result<(), Problem> {
-    registrar.desk.change(id, change).await.map_err(|error| match error {
+    registrar.store.change(id, change).await.map_err(|error| match error {
         WriteError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error),
         WriteError::Conflict => Problem::unavailable(error, RETRY_AFTER_SECS),
         WriteError::Unavailable(error) => unavailable(&error),
@@ -374,13 +181,13 @@ async fn change_existing(
 
 /// The subscription of an id, as it is answered.
 pub(crate) async fn read(registrar: &Registrar, id: &SubscriptionId) -> Result<answers::Subscription, Problem> {
-    let subscription = registrar.desk.look(id).await.map_err(|error| unavailable(&error))?;
+    let subscription = registrar.store.get(id).await.map_err(|error| unavailable(&error))?;
     let subscription = subscription.ok_or_else(|| no_such(id))?;
-    show(registrar, id, subscription).await.map_err(|error| unavailable(&error))
+    shown(registrar, id, subscription).await.map_err(|error| unavailable(&error))
 }
 
-/// A subscription with its status.
-async fn show(
+/// A subscription with its status, as it is answered.
+async fn shown(
     registrar: &Registrar,
     id: &SubscriptionId,
     subscription: Subscription,
@@ -389,27 +196,4 @@ async fn show(
     let now = Stamp::now();
     let status = snapshot.status_of(&subscription, now);
     Ok(answers::Subscription::of(id, subscription, status, now))
-}
-
-/// Which subscriptions are asked for.
-struct Query {
-    group: Option<String>,
-    after: Option<String>,
-    limit: usize,
-}
-
-impl Query {
-    fn parse(text: Option<&str>) -> Result<Self, Problem> {
-        let mut parsed = Self { group: None, after: None, limit: DEFAULT_LIMIT };
-        query::read(text, |name, value| {
-            match name {
-                "group" => parsed.group = Some(value.into_owned()),
-                "after" => parsed.after = Some(value.into_owned()),
-                "limit" => parsed.limit = query::whole_number(&value, 1..=MAX_LIMIT)?,
-                _ => query::no_such_parameter()?,
-            }
-            Ok(())
-        })?;
-        Ok(parsed)
-    }
 }

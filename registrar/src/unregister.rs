@@ -6,14 +6,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Json;
 use broker::subscriptions::WriteError;
-use domain::registration::{Unregistration, parse_unregistrations};
+use domain::{TargetUrl, TypePattern};
 use http::HeaderMap;
 use serde_json::Map;
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
 use crate::answers::Unregistered;
-use crate::schema;
+use crate::requests::Unregistrations;
 use crate::{Registrar, read_json, unavailable};
 
 /// Take URLs off events
@@ -23,7 +23,7 @@ use crate::{Registrar, read_json, unavailable};
     post,
     path = "/unregister_for_events/",
     tag = "Registrations",
-    request_body(content = schema::Unregistrations),
+    request_body(content = Unregistrations),
     responses(
         (status = 200, description = "They are off", body = Unregistered),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
@@ -35,21 +35,20 @@ pub async fn unregister_for_events(
     body: Body,
 ) -> Result<Json<Unregistered>, Problem> {
     let body = read_json(&registrar, &headers, body).await?;
-    let unregistrations = parse_unregistrations(&body).map_err(Problem::unacceptable)?;
+    let unregistrations = Unregistrations::parse(&body).map_err(Problem::unacceptable)?;
     let mut answer = Unregistered::default();
-    for unregistration in &unregistrations {
-        let was_registered = remove(&registrar, unregistration).await?;
+    for (pattern, url) in unregistrations.pairs() {
+        let was_registered = remove(&registrar, pattern, &url.url).await?;
         let group = if was_registered { &mut answer.unregistered_for_events } else { &mut answer.not_registered };
-        group.put(unregistration.pattern.as_str(), &unregistration.url_as_given, Map::new());
+        group.put(pattern.as_str(), &url.url_as_given, Map::new());
     }
     Ok(Json(answer))
 }
 
-async fn remove(registrar: &Registrar, unregistration: &Unregistration) -> Result<bool, Problem> {
-    let Unregistration { pattern, url, .. } = unregistration;
+async fn remove(registrar: &Registrar, pattern: &TypePattern, url: &TargetUrl) -> Result<bool, Problem> {
     let id = url.subscription_id();
     let mut was_registered = false;
-    let changed = registrar.desk.change(&id, |subscription| {
+    let changed = registrar.store.change(&id, |subscription| {
         let mut subscription = subscription?;
         was_registered = subscription.entries.remove(pattern).is_some();
         (!subscription.entries.is_empty()).then_some(subscription)

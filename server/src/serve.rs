@@ -16,7 +16,7 @@ use broker::{Broker, Config};
 use dispatcher::{Dispatcher, Guard, Pusher};
 use domain::{SealingKeys, StampClock};
 use receiver::Receiver;
-use registrar::{Desk, Registrar};
+use registrar::{Registrar, SubscriptionStore};
 use spans::{Exporter, Tracer};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -222,7 +222,7 @@ fn router(
     if let (true, Some(broker)) = (options.has(Role::Registrar), broker) {
         router = router.merge(registrar::router(Registrar {
             log: EventLog::new(broker.clone()),
-            desk: Desk::new(Subscriptions::new(broker.clone())),
+            store: SubscriptionStore::new(Subscriptions::new(broker.clone())),
             lanes: Lanes::new(broker.clone()),
             feeds: Feeds::new(broker.clone()),
             attempts: AttemptLog::new(broker.clone()),

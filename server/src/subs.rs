@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Subcommand;
-use domain::subscription_request::DEFAULT_GRACE_SECS;
 use indicatif::{ProgressBar, ProgressStyle};
+use registrar::requests::DEFAULT_GRACE_SECS;
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use utoipa::openapi::schema::{AdditionalProperties, Schema};
+use utoipa::openapi::schema::{AdditionalProperties, Object, Schema, SchemaType};
 use utoipa::openapi::{RefOr, Response};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
@@ -82,9 +82,26 @@ pub enum TooBusy {
     TooMany(ProblemDetails),
 }
 
-/// A schema out of JSON, for what `derive` cannot say. One that is none becomes the schema of anything.
+/// A schema out of JSON, for what `derive` cannot say. One that is none becomes the schema of anything: what says no type is
+/// none, see [`anything`].
 pub fn schema_of(json: serde_json::Value) -> RefOr<Schema> {
     serde_json::from_value(json).unwrap_or_else(|_| RefOr::T(Schema::default()))
+}
+
+/// The schema of any JSON.
+pub fn anything(description: &str) -> RefOr<Schema> {
+    let object = Object::builder().schema_type(SchemaType::AnyValue).description(Some(description));
+    RefOr::T(Schema::Object(object.build()))
+}
+
+/// A moment of which more is to be said: what it means here, without a full stop.
+pub fn moment_that(meaning: &str) -> RefOr<Schema> {
+    let mut schema = moment();
+    if let RefOr::T(Schema::AnyOf(any_of)) = &mut schema {
+        let form = any_of.description.take().unwrap_or_default();
+        any_of.description = Some(format!("{meaning}. {form}"));
+    }
+    schema
 }
 
 /// A moment: the stamp that receivers make, or RFC 3339.

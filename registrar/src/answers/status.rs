@@ -14,10 +14,10 @@ use web::openapi::schema_of;
 /// How far a subscription has come
 #[derive(Serialize, ToSchema)]
 pub struct Status {
-    /// Whether it delivers, and if not, why: see the values
-    #[schema(inline)]
+    /// Whether it delivers, and if not, why.
+    #[schema(schema_with = state)]
     pub state: State,
-    /// `replaying`: it delivers events from before its registration, or again. `live`: it has caught up. Null: it has not begun
+    /// Whether what it delivers is past or present; `None`: it has not begun.
     #[schema(required = true, schema_with = phase)]
     pub phase: Option<Phase>,
     /// The sequence up to which the target has acknowledged everything that it is to get; 0: nothing yet
@@ -50,10 +50,8 @@ pub struct Status {
     pub replay: Option<Redelivery>,
 }
 
-/// Whether it delivers. `active`: it does. `paused`: it waits until it is resumed. `held`: the target does not take an event,
-/// which is tried again. `gone`: the target answered 410; it waits until it is resumed or registered again. `gap`: events were
-/// removed from the log before they were delivered; it waits until it is resumed. `completed`: nothing more is to come
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+/// Whether a subscription delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It delivers what comes.
@@ -70,8 +68,22 @@ pub enum State {
     Completed,
 }
 
+fn state() -> RefOr<Schema> {
+    schema_of(json!({
+        "type": "string", "enum": ["active", "paused", "held", "gone", "gap", "completed"],
+        "description": "Whether it delivers. `active`: it does. `paused`: it waits until it is resumed. `held`: the target does \
+            not take an event, which is tried again. `gone`: the target answered 410; it waits until it is resumed or registered \
+            again. `gap`: events were removed from the log before they were delivered; it waits until it is resumed. \
+            `completed`: nothing more is to come",
+    }))
+}
+
 fn phase() -> RefOr<Schema> {
-    schema_of(json!({"type": ["string", "null"], "enum": ["replaying", "live", null]}))
+    schema_of(json!({
+        "type": ["string", "null"], "enum": ["replaying", "live", null],
+        "description": "`replaying`: it delivers events from before its registration, or again. `live`: it has caught up. \
+            Null: it has not begun",
+    }))
 }
 
 /// How far one event of a subscription has come.

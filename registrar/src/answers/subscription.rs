@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Status;
-use crate::schema::secret_type;
+use crate::requests::secret_type;
 
 /// Subscriptions, by id
 #[derive(Serialize, ToSchema)]

@@ -1,4 +1,4 @@
-//! Changing a subscription so that nobody's concurrent change is lost.
+//! The subscriptions as they are kept, and changing one so that no concurrent change is lost.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -14,24 +14,24 @@ const QUEUES: usize = 64;
 const MAX_CONFLICTS: u32 = 100;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
 
-/// The one place where subscriptions are changed.
-pub struct Desk {
+/// The subscriptions as they are kept: the one place where they are changed.
+pub struct SubscriptionStore {
     subscriptions: Subscriptions,
     queues: [Mutex<()>; QUEUES],
 }
 
-impl Desk {
-    /// A desk in front of the bucket.
+impl SubscriptionStore {
+    /// A store in the bucket.
     pub fn new(subscriptions: Subscriptions) -> Self {
         Self { subscriptions, queues: std::array::from_fn(|_| Mutex::new(())) }
     }
 
-    /// What stands under an id now.
-    pub async fn look(&self, id: &SubscriptionId) -> Result<Option<Subscription>, Unavailable> {
+    /// The subscription that is kept under an id now.
+    pub async fn get(&self, id: &SubscriptionId) -> Result<Option<Subscription>, Unavailable> {
         Ok(self.subscriptions.get(id).await?.subscription)
     }
 
-    /// Everything that is asked for now.
+    /// All subscriptions that are kept now.
     pub async fn list(&self) -> Result<Vec<(SubscriptionId, Subscription)>, Unavailable> {
         let all = self.subscriptions.snapshot().await?.subscriptions;
         Ok(all.into_iter().filter_map(|change| Some((change.id, change.subscription?))).collect())

@@ -1,0 +1,77 @@
+//! `POST /v1/subscriptions/{id}/replay`: a part of the log again.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State as Extract;
+use axum::response::Response;
+use domain::subscription::Replay;
+use domain::{Attributes, FieldError, Stamp};
+use http::{HeaderMap, StatusCode};
+use uuid::Uuid;
+use web::Problem;
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
+
+use super::change_existing;
+use crate::by_id::ById;
+use crate::requests::RedeliveryRequest;
+use crate::start::Starts;
+use crate::status::is_completed;
+use crate::{Registrar, answers, read_json, unavailable};
+
+/// Deliver a part of the log again
+///
+/// In order; then deliveries go on where they were. Its progress is in the subscription's status.
+#[utoipa::path(
+    post,
+    operation_id = "replay_subscription",
+    path = "/v1/subscriptions/{id}/replay",
+    tag = "Subscriptions",
+    params(ById),
+    request_body(content = RedeliveryRequest),
+    responses(
+        (status = 202, description = "The subscription, which begins to deliver that part again", body = answers::Subscription),
+        (status = 409, description = "The subscription is completed", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "host_0123456789abcdef is completed: register it again, with a `datetime_start`, to have events delivered again"})),
+        BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
+    ),
+)]
+pub async fn replay(
+    Extract(registrar): Extract<Arc<Registrar>>,
+    ById(id): ById,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = read_json(&registrar, &headers, body).await?;
+    let now = Stamp::now();
+    let request = RedeliveryRequest::parse(&body, now).map_err(Problem::unacceptable)?;
+    let request = pinned(&registrar, request, now).await?;
+    let (_, lane) = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
+    if lane.as_ref().is_some_and(is_completed) {
+        let detail =
+            format!("{id} is completed: register it again, with a `datetime_start`, to have events delivered again");
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    let mut response =
+        change_existing(&registrar, &id, |subscription| subscription.replay = Some(request.clone())).await?;
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+/// The request as it is kept: where it begins and ends in the log.
+async fn pinned(registrar: &Registrar, request: RedeliveryRequest, now: Stamp) -> Result<Replay, Problem> {
+    let RedeliveryRequest { from, to } = request;
+    let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
+    let attributes = Attributes { datetime_start: Some(from), ..Attributes::default() };
+    if let Some(detail) = starts.gap(&attributes) {
+        return Err(Problem::unacceptable(vec![FieldError::at("/from", detail)]));
+    }
+    Ok(Replay {
+        id: Uuid::now_v7().to_string(),
+        asked_at: now,
+        from_sequence: starts.resolve(&attributes).await.map_err(|error| unavailable(&error))?,
+        to_sequence: starts.live_from - 1,
+        from,
+        to,
+        only: None,
+    })
+}
