@@ -43,13 +43,13 @@ const BATCH_BODIES: usize = 16;
     path = "/v1/events/{key}",
     tag = "Events",
     params(
-        ("key" = String, Path, description = "The event's type", pattern = r"^(?!\$|mer\.)[^\s/*>.\x00-\x1f\x7f-\x9f]+(\.[^\s/*>.\x00-\x1f\x7f-\x9f]+)*$", max_length = 200, example = "order.created"),
-        ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "Sent again within the duplicate window, the first answer comes again and nothing is stored", min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$"),
-        ("Expected-Last-Sequence" = Option<u64>, Header, nullable = false, description = "Stores only if the last event of the type has this sequence; 0: there is none yet"),
+        ("key" = String, Path, description = "The event's type: tokens with dots between them, at most 200 bytes", pattern = r"^(?!\$|mer\.)[^\s/*>.\x00-\x1f\x7f-\x9f]+(\.[^\s/*>.\x00-\x1f\x7f-\x9f]+)*$", max_length = 200, example = "order.created"),
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "A key that names this event, 1 to 256 printable ASCII characters. Sent again within the duplicate window, the first answer comes again and nothing is stored", min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$"),
+        ("Expected-Last-Sequence" = Option<u64>, Header, nullable = false, description = "The event is stored only if the last event of its type has this sequence; 0: if there is none of the type yet"),
     ),
-    request_body(content = serde_json::Value, description = "Any JSON", example = json!({"n": 1})),
+    request_body(content = serde_json::Value, description = "The event's data: any JSON", example = json!({"n": 1})),
     responses(
-        (status = 201, description = "It is stored", body = Receipts),
+        (status = 201, description = "The event is stored; where it stands", body = Receipts),
         (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
@@ -100,8 +100,8 @@ async fn json_event(
     path = "/v1/events",
     tag = "Events",
     params(
-        ("ce-id" = Option<String>, Header, nullable = false, description = "Binary mode, which any other content type is: the attributes are headers, percent-encoded (`ce-specversion`, `ce-source` and `ce-type` too), and the body is the data"),
-        ("Expected-Last-Sequence" = Option<u64>, Header, nullable = false, description = "For one event: stores only if the last event of the type has this sequence; 0: there is none yet"),
+        ("ce-id" = Option<String>, Header, nullable = false, description = "The event's id in binary mode, which any other content type is: attributes are headers, percent-encoded (`ce-specversion`, `ce-source` and `ce-type` are needed too), and the body is the data"),
+        ("Expected-Last-Sequence" = Option<u64>, Header, nullable = false, description = "For a single event: it is stored only if the last event of its type has this sequence; 0: if there is none of the type yet"),
     ),
     request_body(
         content(
@@ -111,7 +111,7 @@ async fn json_event(
         ),
     ),
     responses(
-        (status = 201, description = "All are stored", body = Receipts),
+        (status = 201, description = "All events are stored; where they stand", body = Receipts),
         (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),

@@ -68,16 +68,16 @@ struct Scan {
     path = "/v1/events",
     tag = "Events",
     params(
-        ("type" = Option<String>, Query, description = "A type, or a pattern: `*` for a token, `>` for the rest", example = "order.*", max_length = 200, pattern = r"^(?!\$|mer\.)(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+)(\.(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+))*(\.>)?$"),
-        ("from" = Option<Moment>, Query, description = "Leave out events of an earlier time"),
-        ("to" = Option<Moment>, Query, description = "Leave out events of a later time"),
+        ("type" = Option<String>, Query, description = "Only events of this type, or of types that match this pattern: `*` stands for a token, `>` at the end for the rest", example = "order.*", max_length = 200, pattern = r"^(?!\$|mer\.)(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+)(\.(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+))*(\.>)?$"),
+        ("from" = Option<Moment>, Query, description = "Only events of this moment or later"),
+        ("to" = Option<Moment>, Query, description = "Only events of this moment or earlier"),
         ("transaction_id" = Option<String>, Query, description = "Only events of this transaction"),
-        ("after_sequence" = Option<u64>, Query, description = "Begin behind this sequence"),
-        ("Last-Event-ID" = Option<String>, Header, nullable = false, description = "For server-sent events: begin behind this sequence"),
-        ("limit" = Option<u64>, Query, description = "The most events of a page", minimum = 1, maximum = 1000),
+        ("after_sequence" = Option<u64>, Query, description = "Only events behind this sequence; left out: from the log's first event"),
+        ("Last-Event-ID" = Option<String>, Header, nullable = false, description = "For server-sent events, in place of `after_sequence`: only events behind this sequence. With neither, and no `from`: only events that come from now on"),
+        ("limit" = Option<u64>, Query, description = "How many events a page of JSON has at most; 100 where it is left out", minimum = 1, maximum = 1000),
     ),
     responses(
-        (status = 200, description = "The events", content(
+        (status = 200, description = "Events in the log's order", content(
             (EventPage = "application/json"),
             (String = "application/x-ndjson", example = "{\"sequence\":17,\"id\":\"4711\",\"type\":\"order.created\",\"source\":\"/shop\",\"time\":\"2026-01-31T09:30:00.000000Z\",\"transaction_id\":\"20260131093000.000000\",\"data\":{\"n\":1}}\n"),
             (String = "text/event-stream", example = "id: 17\ndata: {\"sequence\":17}\n\n"),
@@ -118,7 +118,7 @@ pub async fn list(
     operation_id = "get_event",
     path = "/v1/events/{key}",
     tag = "Events",
-    params(("key" = u64, Path, description = "Its place in the log", minimum = 1)),
+    params(("key" = u64, Path, description = "The event's place in the log, from 1", minimum = 1)),
     responses((status = 200, description = "The event", body = EventView), NoSuchThing, ValueProblems, NatsProblems, AccessProblems),
 )]
 pub async fn get(

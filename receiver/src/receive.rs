@@ -48,17 +48,17 @@ struct Acknowledgement {
     path = "/receive_event/{type}",
     tag = "Events",
     params(
-        ("type" = String, Path, description = "The event's type", pattern = r"^(?!\$|mer\.)[^\s/*>.\x00-\x1f\x7f-\x9f]+(\.[^\s/*>.\x00-\x1f\x7f-\x9f]+)*$", max_length = 200, example = "request_from_human"),
-        ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "Sent again within the duplicate window, the first answer comes again and nothing is stored", min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$"),
+        ("type" = String, Path, description = "The event's type: tokens with dots between them, at most 200 bytes", pattern = r"^(?!\$|mer\.)[^\s/*>.\x00-\x1f\x7f-\x9f]+(\.[^\s/*>.\x00-\x1f\x7f-\x9f]+)*$", max_length = 200, example = "request_from_human"),
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "A key that names this event, 1 to 256 printable ASCII characters. Sent again within the duplicate window, the first answer comes again and nothing is stored", min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$"),
     ),
     request_body(content = EventBody),
     responses(
-        (status = 200, description = "It is stored", body = Received, headers(
-            ("Event-Id" = String, description = "The event's id"),
-            ("Event-Sequence" = u64, description = "Its place in the log"),
-            ("Event-Time" = String, description = "When it was received, RFC 3339"),
+        (status = 200, description = "The event is stored", body = Received, headers(
+            ("Event-Id" = String, description = "The event's id, percent-encoded"),
+            ("Event-Sequence" = u64, description = "The event's place in the log, from 1"),
+            ("Event-Time" = String, description = "When the event was received: RFC 3339 in UTC, with microseconds"),
         )),
-        (status = 302, description = "It is stored, and the data names a `redirect_url`", body = Received, headers(("Location" = String, description = "The `redirect_url`"))),
+        (status = 302, description = "The event is stored, and its data names a `redirect_url`", body = Received, headers(("Location" = String, description = "The `redirect_url` of the data"))),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]

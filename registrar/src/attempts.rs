@@ -27,8 +27,8 @@ struct Query {
 
 /// List the last attempts to deliver, the latest first
 ///
-/// All failures, and the latest successes of each second, as far as they are kept: 7 days, and no
-/// more than the last 500 seconds in which there were any.
+/// All failures are kept, and of each second the latest successes. They are kept for 7 days, of a subscription at most the last
+/// 500 seconds in which there were any.
 #[utoipa::path(
     get,
     operation_id = "list_attempts",
@@ -36,12 +36,12 @@ struct Query {
     tag = "Subscriptions",
     params(
         ById,
-        ("outcome" = Option<String>, Query, description = "`failed` or `delivered`", pattern = "^(failed|delivered)$"),
-        ("from_sequence" = Option<u64>, Query, description = "Only of this event and later ones"),
-        ("to_sequence" = Option<u64>, Query, description = "Only of this event and earlier ones"),
-        ("limit" = Option<u64>, Query, description = "At most so many", minimum = 1, maximum = 1000),
+        ("outcome" = Option<String>, Query, description = "Only attempts that failed (`failed`), or that the target took (`delivered`); left out: all", pattern = "^(failed|delivered)$"),
+        ("from_sequence" = Option<u64>, Query, description = "Only attempts at the event with this sequence and at later ones"),
+        ("to_sequence" = Option<u64>, Query, description = "Only attempts at the event with this sequence and at earlier ones"),
+        ("limit" = Option<u64>, Query, description = "How many attempts are answered at most; 100 where it is left out", minimum = 1, maximum = 1000),
     ),
-    responses((status = 200, description = "Them", body = Attempts), NoSuchThing, ValueProblems, NatsProblems, AccessProblems),
+    responses((status = 200, description = "The attempts", body = Attempts), NoSuchThing, ValueProblems, NatsProblems, AccessProblems),
 )]
 pub async fn list(
     State(registrar): State<Arc<Registrar>>,

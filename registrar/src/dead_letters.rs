@@ -45,23 +45,23 @@ struct Query {
 
 /// List dead letters, the oldest first
 ///
-/// Events that were tried as often as `max_attempts` says, where `on_exhausted` is `dead_letter`. They are kept until
-/// somebody removes them from the stream `DEAD_LETTERS`. A page that matches little, or much data, may end early;
-/// `next` says where to go on.
+/// Dead letters are events that were tried as often as `max_attempts` says, where `on_exhausted` is `dead_letter`. They are
+/// kept until somebody removes them from the stream `DEAD_LETTERS`. A page may end early where little matches or there is
+/// much data; `next` says where to go on.
 #[utoipa::path(
     get,
     operation_id = "list_dead_letters",
     path = "/v1/dead-letters",
     tag = "Dead letters",
     params(
-        ("subscription" = Option<String>, Query, description = "Only of this subscription", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef"),
-        ("type" = Option<String>, Query, description = "A type, or a pattern: `*` for a token, `>` for the rest", example = "order.*", max_length = 200, pattern = r"^(?!\$|mer\.)(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+)(\.(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+))*(\.>)?$"),
-        ("from" = Option<Moment>, Query, description = "Leave out what was given up earlier"),
-        ("to" = Option<Moment>, Query, description = "Leave out what was given up later"),
-        ("after" = Option<u64>, Query, description = "Begin behind this sequence, of a dead letter"),
-        ("limit" = Option<u64>, Query, description = "The most of a page", minimum = 1, maximum = 1000),
+        ("subscription" = Option<String>, Query, description = "Only dead letters of the subscription with this id", pattern = "^[A-Za-z0-9_-]{1,100}$", example = "127-0-0-1-8888-hello_0123456789abcdef"),
+        ("type" = Option<String>, Query, description = "Only events of this type, or of types that match this pattern: `*` stands for a token, `>` at the end for the rest", example = "order.*", max_length = 200, pattern = r"^(?!\$|mer\.)(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+)(\.(\*|[^\s/*>.\x00-\x1f\x7f-\x9f]+))*(\.>)?$"),
+        ("from" = Option<Moment>, Query, description = "Only events that were given up at this moment or later"),
+        ("to" = Option<Moment>, Query, description = "Only events that were given up at this moment or earlier"),
+        ("after" = Option<u64>, Query, description = "Only dead letters behind the one with this sequence of its own; left out: from the first"),
+        ("limit" = Option<u64>, Query, description = "How many dead letters a page has at most; 100 where it is left out", minimum = 1, maximum = 1000),
     ),
-    responses((status = 200, description = "A page of them", body = DeadLetterPage), ValueProblems, NatsProblems, AccessProblems),
+    responses((status = 200, description = "A page of dead letters", body = DeadLetterPage), ValueProblems, NatsProblems, AccessProblems),
 )]
 pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(text): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(text.as_deref())?;
@@ -76,10 +76,10 @@ pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(text): R
 
 /// Have dead letters delivered again
 ///
-/// To the subscription that gave them up: a replay of these events alone, in the log's order, then deliveries go on where
-/// they were. Named by `sequences` of dead letters, or by when they were given up (`from`, `to`); at most 1,000 events.
-/// The dead letters stay; an event that is given up again is a new one. What is left of an earlier redrive is delivered
-/// too; a replay that is under way ends.
+/// The subscription that gave them up gets these events alone, in the log's order, marked as a replay; then deliveries go on
+/// where they were. They are named by `sequences` of dead letters, or by when they were given up (`from`, `to`); at most
+/// 1,000 events. The dead letters stay; an event that is given up again becomes a new one. What is left of an earlier redrive
+/// is delivered too; a replay of a part of the log that is under way ends.
 #[utoipa::path(
     post,
     operation_id = "redrive_dead_letters",
@@ -87,7 +87,7 @@ pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(text): R
     tag = "Dead letters",
     request_body(content = RedriveRequest),
     responses(
-        (status = 202, description = "It has begun", body = answers::Subscription),
+        (status = 202, description = "The subscription, which begins to deliver them again", body = answers::Subscription),
         (status = 409, description = "The subscription is completed, or an earlier redrive has too much left to do", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "host_0123456789abcdef is completed: register it again to have events delivered again"})),
         BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),

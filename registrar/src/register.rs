@@ -37,7 +37,7 @@ struct Addition {
     tag = "Registrations",
     request_body(content = Registrations),
     responses(
-        (status = 200, description = "They are registered", body = Registered),
+        (status = 200, description = "All pairs are registered; each is named with its attributes", body = Registered),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]

@@ -20,9 +20,9 @@ use crate::{Registrar, read_json_if_any};
 
 /// Make a new secret
 ///
-/// Deliveries are signed after Standard Webhooks with every current secret. Those of the same type that there were go on
-/// signing for the grace time; those of the other type stay. What is answered is shown this once: the secret of `v1`
-/// (HMAC-SHA256), the public key of `v1a` (ed25519), whose private key never leaves mer.
+/// Every current secret signs deliveries, as Standard Webhooks describes it. Earlier secrets of the same type go on signing
+/// for the grace time; those of the other type stay. The answer is shown this once: of `v1` (HMAC-SHA256) the secret, of `v1a`
+/// (ed25519) the public key; its private key never leaves mer.
 #[utoipa::path(
     post,
     operation_id = "rotate_secret",
@@ -32,7 +32,7 @@ use crate::{Registrar, read_json_if_any};
     // By reference: of a type it would be required, of an `Option` it could be null.
     request_body(content = ref("#/components/schemas/SecretToMake"), content_type = "application/json"),
     responses(
-        (status = 200, description = "It signs from now on", body = NewSecret),
+        (status = 200, description = "The new secret, or its public key. It signs deliveries from now on", body = NewSecret),
         (status = 409, description = "mer runs without `MER_SECRET_KEY`, or too many secrets are current", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Conflict", "status": 409, "detail": "this mer cannot keep secrets: set MER_SECRET_KEY (base64 of 32 bytes, as from `openssl rand -base64 32`) for registrar and dispatcher"})),
         BodyProblems, NoSuchThing, ValueProblems, NatsProblems, AccessProblems,
     ),

@@ -34,7 +34,8 @@ use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
 
 /// Make a subscription, or replace the one of the same URL
 ///
-/// An event that is registered with the same attributes already goes on as it is; so doing it twice is as good as once.
+/// An event that is registered with the same attributes already goes on as it is. What a 410 or `on_exhausted` has stopped
+/// delivers again.
 #[utoipa::path(
     put,
     operation_id = "put_subscription",

@@ -18,14 +18,15 @@ use crate::{Registrar, read_json, unavailable};
 
 /// Take URLs off events
 ///
-/// Doing it again is no error: pairs that were not registered are named as such. `/unregister_for_events` is the same.
+/// Doing it again is no error: pairs that were not registered are named in the answer. A URL without events has no subscription
+/// any more. `/unregister_for_events` is the same.
 #[utoipa::path(
     post,
     path = "/unregister_for_events/",
     tag = "Registrations",
     request_body(content = Unregistrations),
     responses(
-        (status = 200, description = "They are off", body = Unregistered),
+        (status = 200, description = "No pair of the request is registered any more", body = Unregistered),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]

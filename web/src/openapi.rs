@@ -25,7 +25,7 @@ pub enum BodyProblems {
     /// The body, or what would become of it, is too large
     #[response(status = 413, content_type = "application/problem+json", example = json!({"title": "Payload Too Large", "status": 413, "detail": "the body is over the limit of 1048576 bytes"}))]
     TooLarge(ProblemDetails),
-    /// The content type is not taken here
+    /// The operation does not take this content type
     #[response(status = 415, content_type = "application/problem+json", example = json!({"title": "Unsupported Media Type", "status": 415, "detail": "the content type is `text/plain`; send JSON in UTF-8 with `Content-Type: application/json`"}))]
     UnsupportedMediaType(ProblemDetails),
 }
@@ -41,7 +41,7 @@ pub enum ValueProblems {
 /// What any operation on one thing may answer.
 #[derive(IntoResponses)]
 pub enum NoSuchThing {
-    /// There is no such thing
+    /// There is nothing of this id or sequence
     #[response(status = 404, content_type = "application/problem+json", example = json!({"title": "Not Found", "status": 404, "detail": "there is no subscription host_0000000000000000"}))]
     NotFound(ProblemDetails),
 }
@@ -57,7 +57,7 @@ pub enum NatsProblems {
 /// What an operation may answer to whoever may not ask for it.
 #[derive(IntoResponses)]
 pub enum TokenProblems {
-    /// Tokens are asked for, and there is none, or one that is not known
+    /// This mer asks for tokens, and the request has none, or one that is not known
     #[response(status = 401, content_type = "application/problem+json", headers(("WWW-Authenticate" = String, description = "`Bearer`")), example = json!({"title": "Unauthorized", "status": 401, "detail": "a token is needed: send `Authorization: Bearer TOKEN`"}))]
     Unauthorized(ProblemDetails),
     /// The token may not do this
@@ -111,7 +111,7 @@ pub fn moment() -> RefOr<Schema> {
             {"type": "string", "pattern": r"^20[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9](\.[0-9]{1,6})?$"},
             {"type": "string", "format": "date-time"},
         ],
-        "description": "A stamp (UTC) like `20260131093000.000000`, or RFC 3339 like `2026-01-31T09:30:00Z`",
+        "description": "A moment: a stamp (UTC) like `20260131093000.000000`, or RFC 3339 like `2026-01-31T09:30:00Z`",
     }))
 }
 

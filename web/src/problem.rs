@@ -21,41 +21,41 @@ pub struct Problem {
     retry_after_secs: Option<u32>,
 }
 
-/// An error, RFC 9457.
+/// An error, as RFC 9457 describes it
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemDetails {
-    /// The status code's own phrase
+    /// The phrase of the HTTP status code
     #[schema(example = "Unprocessable Entity")]
     title: String,
-    /// The status code
+    /// The HTTP status code
     #[schema(example = 422)]
     status: u16,
     /// What is wrong, whether anything was stored, and what to do
     #[schema(example = "nothing was stored: `a..b` has an empty token: dots stand between tokens only")]
     detail: String,
-    /// Every fault, with its place
+    /// Every fault of the request, with its place; absent where no single place is at fault
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<Fault>>,
 }
 
-/// One thing that is wrong: in the body (`pointer`), in the path or query (`parameter`), or in a header.
+/// One thing that is wrong: in the body (`pointer`), in the path or query (`parameter`), or in a header (`header`)
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct Fault {
-    /// A JSON pointer (RFC 6901) into the body
+    /// Where it is in the body: a JSON pointer (RFC 6901); empty for the whole body
     #[schema(nullable = false, example = "/events_to_register/0/event")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<String>,
-    /// The name of a path or query parameter
+    /// The name of the path or query parameter that it is in
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
-    /// The name of a header
+    /// The name of the header that it is in
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     header: Option<String>,
-    /// What is wrong with it
+    /// What is wrong, and what is expected
     detail: String,
 }
 

@@ -13,6 +13,8 @@ use crate::by_id::ById;
 use crate::{Registrar, answers};
 
 /// Have deliveries wait
+///
+/// Events wait in the log until the subscription is resumed, as long as the log keeps them.
 #[utoipa::path(
     post,
     operation_id = "pause_subscription",
@@ -27,7 +29,7 @@ pub async fn pause(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById) 
 
 /// Have deliveries go on
 ///
-/// Where they were; or behind a gap, where the subscription waits because of one.
+/// Deliveries go on where they were, or behind the gap where the subscription waits because of one.
 #[utoipa::path(
     post,
     operation_id = "resume_subscription",

@@ -21,7 +21,8 @@ use crate::{Registrar, answers, read_json, unavailable};
 
 /// Deliver a part of the log again
 ///
-/// In order; then deliveries go on where they were. Its progress is in the subscription's status.
+/// The events of that time are delivered in order, marked as a replay; then deliveries go on where they were. The
+/// subscription's status shows how far it has come, as `replay`.
 #[utoipa::path(
     post,
     operation_id = "replay_subscription",

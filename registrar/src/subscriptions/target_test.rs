@@ -23,8 +23,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Post a test to the target
 ///
-/// A CloudEvent of type `mer.test`; it is no event: nothing is stored. One at a time: a later one takes its place. 202 where nothing has come of it within five
-/// seconds: what does is the subscription's `last_test` then.
+/// Posts a CloudEvent of type `mer.test` to the target, which is no event of the log: nothing is stored. There is one test at a
+/// time: a later one takes the place of an earlier one. Where nothing has come of it within five seconds, the answer is 202, and
+/// the subscription's status shows it later as `last_test`.
 #[utoipa::path(
     post,
     operation_id = "test_subscription",
