@@ -150,23 +150,27 @@ async fn cloud_events(receiver: &Receiver, request: Request) -> Result<Response,
     }
     let traceparent = traceparent_of(headers);
     let new = events.into_iter().map(|event| {
-        let now = receiver.clock.next(Stamp::now());
-        NewEvent {
-            idempotency_key: Some(event.identity()),
-            event_type: event.event_type,
-            id: event.id,
-            source: event.source,
-            time: event.time.unwrap_or(now),
-            transaction_id: event.transaction_id.unwrap_or_else(|| now.to_string()),
-            content_type: event.content_type,
-            traceparent: event.traceparent.or_else(|| traceparent.clone()),
-            extensions: event.extensions,
-            expected_last,
-            data: event.data,
-        }
+        let event = new_event(event, receiver.clock.next(Stamp::now()));
+        NewEvent { expected_last, traceparent: event.traceparent.or_else(|| traceparent.clone()), ..event }
     });
-    let new = new.collect();
-    store(receiver, new).await
+    store(receiver, new.collect()).await
+}
+
+/// A CloudEvent that is to be stored, received at this moment.
+fn new_event(event: CloudEvent, now: Stamp) -> NewEvent {
+    NewEvent {
+        idempotency_key: Some(event.identity()),
+        event_type: event.event_type,
+        id: event.id,
+        source: event.source,
+        time: event.time.unwrap_or(now),
+        transaction_id: event.transaction_id.unwrap_or_else(|| now.to_string()),
+        content_type: event.content_type,
+        traceparent: event.traceparent,
+        extensions: event.extensions,
+        expected_last: None,
+        data: event.data,
+    }
 }
 
 async fn store(receiver: &Receiver, mut events: Vec<NewEvent>) -> Result<Response, Refusal> {

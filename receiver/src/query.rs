@@ -39,7 +39,7 @@ const TAIL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often an idle tail says that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What is asked for.
+/// Which events a request wants.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Query {
     pattern: Option<TypePattern>,
@@ -215,7 +215,7 @@ impl Scan {
         Ok(scan)
     }
 
-    /// The next events that are asked for; none does not mean that it is over.
+    /// The next events that the request wants; none does not mean that it is over.
     async fn read(&mut self) -> Result<Vec<Event>, Unavailable> {
         let page = self.log.read(self.next, self.query.pattern.as_ref(), READ_AT_A_TIME).await?;
         self.is_over = page.end == End::OfLog;
@@ -224,7 +224,7 @@ impl Scan {
             (End::OfLog, Some(last)) => last.sequence + 1,
             (End::OfLog, None) => self.next,
         };
-        Ok(page.events.into_iter().filter(|event| self.query.asks_for(event)).collect())
+        Ok(page.events.into_iter().filter(|event| self.query.wants(event)).collect())
     }
 }
 
@@ -247,7 +247,7 @@ impl Query {
         Ok(parsed)
     }
 
-    fn asks_for(&self, event: &Event) -> bool {
+    fn wants(&self, event: &Event) -> bool {
         self.from.is_none_or(|from| event.time >= from)
             && self.to.is_none_or(|to| event.time <= to)
             && self.transaction_id.as_ref().is_none_or(|id| *id == event.transaction_id)

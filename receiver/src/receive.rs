@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use broker::store::NewEvent;
+use broker::store::{NewEvent, Stored};
 use bytes::Bytes;
 use domain::event::{self, header};
 use domain::{Stamp, header_value};
@@ -97,14 +97,7 @@ async fn receive(
         idempotency_key,
         data,
     };
-    let spans = span::begin(&receiver.tracer, slice::from_mut(&mut event));
-    let is_idempotent = event.idempotency_key.is_some();
-    let began = Instant::now();
-    let stored = receiver.intake.store(&event).await.map(|stored| [stored]);
-    receiver.metrics.stored(began, &stored);
-    span::end(spans, &stored);
-    let [stored] = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
-    note_stored(&event, stored);
+    let stored = store(receiver, &mut event).await?;
     let first = if stored.is_duplicate { first_acknowledgement(receiver, stored.sequence).await? } else { None };
     let acknowledgement = first.unwrap_or_else(|| Acknowledgement {
         event_type: event.event_type.to_string(),
@@ -114,6 +107,19 @@ async fn receive(
         data: event.data,
     });
     Ok(answer(acknowledgement, redirect_url.as_ref()))
+}
+
+/// Stores an event, within a span, and counts it.
+async fn store(receiver: &Receiver, event: &mut NewEvent) -> Result<Stored, Refusal> {
+    let spans = span::begin(&receiver.tracer, slice::from_mut(event));
+    let is_idempotent = event.idempotency_key.is_some();
+    let began = Instant::now();
+    let stored = receiver.intake.store(event).await.map(|stored| [stored]);
+    receiver.metrics.stored(began, &stored);
+    span::end(spans, &stored);
+    let [stored] = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
+    note_stored(event, stored);
+    Ok(stored)
 }
 
 /// What was answered when the key was first used, as far as it is still in the log.

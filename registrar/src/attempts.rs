@@ -16,7 +16,7 @@ use crate::{Registrar, unavailable};
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
-/// Which attempts are asked for.
+/// Which attempts a request wants.
 struct Query {
     /// Those that failed, or those that did not.
     has_failed: Option<bool>,
@@ -53,8 +53,8 @@ pub async fn list(
         return Err(no_such(&id));
     }
     let attempts = registrar.attempts.read(&id).await.map_err(|error| unavailable(&error))?;
-    let asked_for = attempts.iter().rev().filter(|attempt| query.asks_for(attempt)).take(query.limit);
-    Ok(Json(Attempts { attempts: asked_for.map(answers::Attempt::from).collect() }))
+    let wanted = attempts.iter().rev().filter(|attempt| query.wants(attempt)).take(query.limit);
+    Ok(Json(Attempts { attempts: wanted.map(answers::Attempt::from).collect() }))
 }
 
 impl Query {
@@ -73,7 +73,7 @@ impl Query {
         Ok(parsed)
     }
 
-    fn asks_for(&self, attempt: &Attempt) -> bool {
+    fn wants(&self, attempt: &Attempt) -> bool {
         self.from_sequence <= attempt.to_sequence.unwrap_or(attempt.sequence)
             && attempt.sequence <= self.to_sequence
             && self.has_failed.is_none_or(|has_failed| attempt.error.is_some() == has_failed)

@@ -10,7 +10,7 @@ use broker::Unavailable;
 use broker::dead_letters::End;
 use domain::event::MAX_SEQUENCE;
 use domain::subscription::{MAX_ONLY, Replay};
-use domain::{DeadLetter, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
+use domain::{DeadLetter, Event, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
 use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 use web::openapi::{AccessProblems, BodyProblems, Moment, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
@@ -32,7 +32,7 @@ const READS_PER_PAGE: usize = 100;
 /// How much data a page holds before it ends early, in bytes.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Which dead letters are asked for.
+/// Which dead letters a request wants.
 #[derive(Debug, Default)]
 struct Query {
     subscription: Option<SubscriptionId>,
@@ -121,12 +121,7 @@ pub async fn redrive(
     .await?;
     match (was_there, has_room) {
         (false, _) => Err(no_such(&id)),
-        (true, false) => {
-            let detail = format!(
-                "with what an earlier redrive has left to do, these are more than {MAX_ONLY} events: wait for it"
-            );
-            Err(Problem::new(StatusCode::CONFLICT, detail))
-        }
+        (true, false) => Err(no_room()),
         (true, true) => {
             tracing::info!(%id, events = events.len(), "dead_letters.redriven");
             Ok((StatusCode::ACCEPTED, Json(read(&registrar, &id).await?)).into_response())
@@ -134,13 +129,20 @@ pub async fn redrive(
     }
 }
 
-/// A page of what is asked for, and where to go on if there may be more.
+/// 409: what an earlier redrive has left to do leaves no room for more.
+fn no_room() -> Problem {
+    let detail =
+        format!("with what an earlier redrive has left to do, these are more than {MAX_ONLY} events: wait for it");
+    Problem::new(StatusCode::CONFLICT, detail)
+}
+
+/// A page of the dead letters that a request wants, and where to go on if there may be more.
 async fn page(registrar: &Registrar, query: &Query) -> Result<(Vec<(u64, DeadLetter)>, Option<u64>), Unavailable> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     let (mut letters, mut bytes, mut from) = (Vec::new(), 0, query.after.saturating_add(1));
     for _ in 0..READS_PER_PAGE {
         let page = registrar.dead_letters.read(from, query.subscription.as_ref(), READ_AT_A_TIME).await?;
-        for (sequence, letter) in page.letters.into_iter().filter(|(_, letter)| query.asks_for(letter)) {
+        for (sequence, letter) in page.letters.into_iter().filter(|(_, letter)| query.wants(letter)) {
             if letters.len() == limit {
                 return Ok((letters, Some(sequence - 1)));
             }
@@ -182,12 +184,7 @@ async fn events_of(
     letters: &Letters,
 ) -> Result<BTreeSet<u64>, Problem> {
     let first_in_log = registrar.log.span().await.map_err(|error| unavailable(&error))?.first_sequence;
-    let is_wanted = |letter: &DeadLetter| {
-        let event = &letter.event;
-        let mut entries = subscription.entries.iter();
-        event.sequence >= first_in_log
-            && entries.any(|(p, entry)| p.matches(&event.event_type) && entry.asks_for(event))
-    };
+    let is_wanted = |letter: &DeadLetter| letter.event.sequence >= first_in_log && wants(subscription, &letter.event);
     let (mut from, last) = match letters {
         Letters::Named(sequences) => (sequences.first().copied().unwrap_or(1), sequences.last().copied()),
         Letters::Of { .. } => (1, None),
@@ -215,6 +212,11 @@ async fn events_of(
         )));
     }
     Ok(events)
+}
+
+fn wants(subscription: &Subscription, event: &Event) -> bool {
+    let mut entries = subscription.entries.iter();
+    entries.any(|(pattern, entry)| pattern.matches(&event.event_type) && entry.asks_for(event))
 }
 
 /// The events of an earlier redrive that have not been delivered again yet.
@@ -245,7 +247,7 @@ impl Query {
         Ok(parsed)
     }
 
-    fn asks_for(&self, letter: &DeadLetter) -> bool {
+    fn wants(&self, letter: &DeadLetter) -> bool {
         self.pattern.as_ref().is_none_or(|pattern| pattern.matches(&letter.event.event_type))
             && self.from.is_none_or(|from| letter.at >= from)
             && self.to.is_none_or(|to| letter.at <= to)

@@ -49,7 +49,7 @@ use web::openapi::Moment;
 pub use metrics::Metrics;
 pub use subscription_store::SubscriptionStore;
 
-/// How long whoever registers should wait before trying again, in seconds.
+/// How long a client should wait before it tries again, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
 
 /// What the registrar works with.

@@ -46,7 +46,7 @@ impl<'a> From<&'a Lane> for Condition<'a> {
     }
 }
 
-/// Whether a lane has delivered all that was asked of it.
+/// Whether a lane has delivered all that its subscription wants.
 pub(crate) fn is_completed(lane: &Lane) -> bool {
     Condition::from(lane).state == State::Completed
 }
@@ -69,7 +69,7 @@ impl Snapshot {
             (Some(consumer), _) if is_read(consumer) => (consumer.floor, Some(consumer.undelivered)),
             (_, Some(State::Active | State::Held)) => {
                 let live = registrar.feeds.live(id).await;
-                // Where nobody answers: what was to be delivered when it was last shown.
+                // Where no dispatcher answers: what was to be delivered when it was last shown.
                 (live.map_or(0, |live| live.position), live.map(|live| live.lag).or(shown(consumer.as_ref())))
             }
             (consumer, Some(_)) => (0, shown(consumer.as_ref())),
@@ -78,7 +78,7 @@ impl Snapshot {
         Ok(Self { position: position.max(written), lag: lag.or(is_done.then_some(0)), lane })
     }
 
-    /// Whether there is a lane, and it has delivered all that was asked of it.
+    /// Whether there is a lane, and it has delivered all that its subscription wants.
     pub fn is_completed(&self) -> bool {
         self.lane.as_ref().is_some_and(is_completed)
     }

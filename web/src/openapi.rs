@@ -54,7 +54,7 @@ pub enum NatsProblems {
     Unavailable(ProblemDetails),
 }
 
-/// What an operation may answer to whoever may not ask for it.
+/// What an operation may answer to a client that may not call it.
 #[derive(IntoResponses)]
 pub enum TokenProblems {
     /// This mer asks for tokens, and the request has none, or one that is not known
@@ -65,7 +65,7 @@ pub enum TokenProblems {
     Forbidden(ProblemDetails),
 }
 
-/// What any operation may answer before it is looked at: to whoever may not ask for it, and when there are too many.
+/// What any operation may answer before it is looked at: to a client that may not call it, and when there are too many calls.
 pub struct AccessProblems;
 
 impl IntoResponses for AccessProblems {

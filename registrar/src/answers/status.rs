@@ -64,7 +64,7 @@ pub enum State {
     Gone,
     /// Events were removed from the log before they could be delivered.
     Gap,
-    /// Every registration has had all that it asked for.
+    /// Every registration has had all that it wants.
     Completed,
 }
 

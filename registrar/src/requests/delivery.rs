@@ -13,15 +13,15 @@ use super::values::whole_number;
 
 /// The longest that a target may be given to answer, in milliseconds.
 const MAX_TIMEOUT_MS: u64 = 600_000;
-/// The most attempts that may be asked for.
+/// The most attempts that a request may set.
 const MAX_ATTEMPTS: u64 = 1_000_000;
-/// The most deliveries a second that may be asked for.
+/// The most deliveries a second that a request may set.
 const MAX_RATE: u64 = 1_000_000;
-/// The most events that may be asked for in one request.
+/// The most events of one batch that a request may set.
 const MAX_BATCH_EVENTS: u32 = 1000;
-/// The longest that a batch may be asked to wait for more events, in milliseconds.
+/// The longest wait of a batch for more events that a request may set, in milliseconds.
 const MAX_BATCH_WAIT_MS: u64 = 60_000;
-/// The most requests that may be asked to be under way at a time.
+/// The most deliveries under way at a time that a request may set.
 const MAX_CONCURRENCY: u32 = 256;
 
 /// How events are delivered. A setting that is left out stays as it is, null makes it the default

@@ -7,7 +7,7 @@ use domain::event::MAX_SEQUENCE;
 use domain::field_error::{self, FieldError};
 use domain::subscription::MAX_ONLY;
 use domain::{DeadLetter, Stamp, SubscriptionId};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
@@ -102,13 +102,7 @@ impl RedriveRequest {
         if !body.contains_key("subscription") {
             faults.push(FieldError::at("/subscription", "it is missing"));
         }
-        let has = |name: &str| body.contains_key(name);
-        match (has("sequences"), has("from")) {
-            (true, false) if !has("to") => {}
-            (false, true) => {}
-            (false, false) => faults.push(FieldError::at("", "it must have `sequences`, or `from`")),
-            (true, _) => faults.push(FieldError::at("/sequences", "not beside `from` and `to`")),
-        }
+        faults.extend(fault_of_choice(body));
         if let (Some(from), Some(to)) = (from, to)
             && to < from
         {
@@ -122,6 +116,17 @@ impl RedriveRequest {
             (Some(subscription), Some(letters), true) => Ok(Self { subscription, letters }),
             _ => Err(faults),
         }
+    }
+}
+
+/// What is wrong where a request names both kinds of dead letters, or neither.
+fn fault_of_choice(body: &Map<String, Value>) -> Option<FieldError> {
+    let has = |name: &str| body.contains_key(name);
+    match (has("sequences"), has("from")) {
+        (true, false) if !has("to") => None,
+        (false, true) => None,
+        (false, false) => Some(FieldError::at("", "it must have `sequences`, or `from`")),
+        (true, _) => Some(FieldError::at("/sequences", "not beside `from` and `to`")),
     }
 }
 

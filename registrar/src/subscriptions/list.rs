@@ -38,7 +38,7 @@ pub async fn list(
     let query = Query::parse(query.as_deref())?;
     let mut all = registrar.store.list().await.map_err(|error| unavailable(&error))?;
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let mut wanted: Vec<_> = all.into_iter().filter(|(id, subscription)| query.asks_for(id, subscription)).collect();
+    let mut wanted: Vec<_> = all.into_iter().filter(|(id, subscription)| query.wants(id, subscription)).collect();
     let next = (wanted.len() > query.limit).then(|| wanted[query.limit - 1].0.clone());
     wanted.truncate(query.limit);
     let page = stream::iter(wanted).map(async |(id, subscription)| shown(&registrar, &id, subscription).await);
@@ -46,7 +46,7 @@ pub async fn list(
     Ok(Json(SubscriptionPage { subscriptions, next }))
 }
 
-/// Which subscriptions are asked for.
+/// Which subscriptions a request wants.
 struct Query {
     group: Option<String>,
     after: Option<String>,
@@ -68,7 +68,7 @@ impl Query {
         Ok(parsed)
     }
 
-    fn asks_for(&self, id: &SubscriptionId, subscription: &Subscription) -> bool {
+    fn wants(&self, id: &SubscriptionId, subscription: &Subscription) -> bool {
         self.group.as_ref().is_none_or(|group| subscription.group.as_ref() == Some(group))
             && self.after.as_ref().is_none_or(|after| id.as_str() > after.as_str())
     }
