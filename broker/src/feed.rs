@@ -16,6 +16,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, ReplayPolicy, pull};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::Stream;
+use domain::lane::Epoch;
 use domain::{Event, SubscriptionId, TypePattern};
 use futures_util::FutureExt;
 
@@ -50,7 +51,7 @@ pub struct Want<'a> {
     /// The target, as it may be shown.
     pub target: &'a str,
     /// The lane's epoch.
-    pub epoch: &'a str,
+    pub epoch: &'a Epoch,
     /// What to let through; no two may overlap.
     pub filters: &'a [TypePattern],
     /// Read on after this sequence.
@@ -155,7 +156,7 @@ impl Feeds {
         let events = &objects.events;
         let found = find(events, want.id).await?;
         if let Some(info) = &found
-            && info.config.metadata.get(EPOCH).map(String::as_str) != Some(want.epoch)
+            && info.config.metadata.get(EPOCH) != Some(&want.epoch.to_string())
         {
             remove(events, want.id).await?;
         }
@@ -293,8 +294,8 @@ impl Delivery {
 }
 
 fn config(want: &Want<'_>, found: Option<&consumer::Info>) -> pull::Config {
-    let own = [(TARGET, want.target), (EPOCH, want.epoch)];
-    let mut metadata = own.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let own = [(TARGET, want.target.to_owned()), (EPOCH, want.epoch.to_string())];
+    let mut metadata = own.map(|(key, value)| (key.to_owned(), value)).into();
     monitoring::complete_consumer(&mut metadata, found.map(|info| &info.config.metadata));
     pull::Config {
         durable_name: Some(want.id.to_string()),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use broker::feed::Delivery;
 use broker::{Link, Unavailable};
 use domain::lane::gap::{Beginning, Loss};
-use domain::lane::{Gap, Lane, State};
+use domain::lane::{Epoch, Gap, Lane, State};
 use domain::{Stamp, Subscription, SubscriptionId};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -185,7 +185,7 @@ impl Worker {
             drop(permit);
             return Ok(self.rest().await);
         }
-        if matches!(lane.state, State::Paused | State::Gap | State::Gone) {
+        if !lane.state.is_at_work() {
             drop(permit);
             self.show(&lane).await;
             return Ok(self.rest().await);
@@ -241,14 +241,18 @@ impl Worker {
             self.is_stale = false;
         }
         let fresh_epoch = source::fresh_epoch();
-        let mut lane = Lane::reconcile(self.lane.as_ref(), asked, &fresh_epoch);
+        let mut lane = Lane::reconcile(self.lane.as_ref(), asked, Epoch::WithoutConsumer(fresh_epoch.clone()));
         sabotage::misplace(&mut lane, self.lane.as_ref(), asked);
         let span = self.shared.log.span().await?;
         let (position, last_sequence) = (lane.position, span.last_sequence);
         if lane.follow_log_back(last_sequence, &fresh_epoch) {
             tracing::error!(id = %self.id, position, last_sequence, "lane.log_was_rolled_back");
         }
-        if self.lane.as_ref().is_some_and(|before| before.gap.is_some() && before.resumption != asked.resumption) {
+        if self
+            .lane
+            .as_ref()
+            .is_some_and(|before| before.state.gap().is_some() && before.resumption != asked.resumption)
+        {
             // The log may have been cut further since the gap was noticed: whoever resumes wants to go on.
             lane.go_on_at(span.first_sequence);
         }
@@ -280,7 +284,7 @@ impl Worker {
             && !sabotage::has_no_fencing()
         {
             // Another consumer: what the dispatcher before may still read from the old one is nobody's.
-            lane.epoch = source::fresh_epoch();
+            lane.epoch = Epoch::WithoutConsumer(source::fresh_epoch());
         }
         (self.written, self.revision, self.lane) = (written, revision, lane);
         Ok(())
@@ -288,10 +292,11 @@ impl Worker {
 
     /// What a lane has delivered beyond what is written of it, as far as is known.
     async fn floor(&self, lane: &Lane) -> Result<Option<u64>, Unavailable> {
-        if source::is_without_consumer(&lane.epoch) {
-            return Ok(self.shared.journal.position(&lane.epoch, self.began).await);
+        if !lane.epoch.has_consumer() {
+            return Ok(self.shared.journal.position(&lane.epoch.to_string(), self.began).await);
         }
-        let standing = self.shared.feeds.standing(&self.id).await?.filter(|standing| standing.epoch == lane.epoch);
+        let standing =
+            self.shared.feeds.standing(&self.id).await?.filter(|standing| standing.epoch == lane.epoch.to_string());
         let Some(floor) = standing.map(|standing| standing.floor).filter(|floor| *floor > lane.position) else {
             return Ok(None);
         };

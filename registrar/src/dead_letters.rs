@@ -10,8 +10,8 @@ use broker::Unavailable;
 use broker::dead_letters::End;
 use domain::dead_letter::{Letters, RedriveRequest};
 use domain::event::MAX_SEQUENCE;
-use domain::lane::State;
-use domain::subscription::{MAX_ONLY, Replay};
+use domain::lane::Word;
+use domain::subscription::{MAX_ONLY, Redelivery, Start};
 use domain::{DeadLetter, EventView, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -104,7 +104,7 @@ pub async fn redrive(
     let current = registrar.desk.look(&id).await.map_err(|error| unavailable(&error))?;
     let current = current.ok_or_else(|| no_such(&id))?;
     let status = Status::read(&registrar, &id, &current).await.map_err(|error| unavailable(&error))?;
-    if status.state() == Some(State::Completed) {
+    if status.state() == Some(Word::Completed) {
         let detail = format!("{id} is completed: register it again to have events delivered again");
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
@@ -116,7 +116,7 @@ pub async fn redrive(
         let only = &events | &left_of(&subscription, &status);
         (was_there, has_room) = (true, only.len() <= MAX_ONLY);
         if has_room {
-            subscription.replay = Replay::of_only(name.clone(), now, only);
+            subscription.redelivery = Redelivery::of_only(name.clone(), now, only);
         }
         Some(subscription)
     })
@@ -188,7 +188,7 @@ async fn events_of(
         let event = &letter.event;
         let mut entries = subscription.entries.iter();
         event.sequence >= first_in_log
-            && entries.any(|(p, entry)| p.matches(&event.event_type) && entry.asks_for(event))
+            && entries.any(|(p, entry)| p.matches(&event.event_type) && entry.lets_through(event, Start::Counts))
     };
     let (mut from, last) = match letters {
         Letters::Named(sequences) => (sequences.first().copied().unwrap_or(1), sequences.last().copied()),
@@ -221,7 +221,8 @@ async fn events_of(
 
 /// The events of an earlier redrive that have not been delivered again yet.
 fn left_of(subscription: &Subscription, status: &Status) -> BTreeSet<u64> {
-    let Some((replay, only)) = subscription.replay.as_ref().and_then(|replay| Some((replay, replay.only.as_ref()?)))
+    let Some((replay, only)) =
+        subscription.redelivery.as_ref().and_then(|replay| Some((replay, replay.only.as_ref()?)))
     else {
         return BTreeSet::new();
     };

@@ -81,6 +81,7 @@ impl<'a> Starts<'a> {
             from_sequence: self.resolve(attributes).await?,
             live_from: self.live_from,
             continues: None,
+            after_redelivery: None,
             attributes: attributes.clone(),
         })
     }

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use broker::Unavailable;
 use broker::subscriptions::WriteError;
 use domain::delivery_settings::DeliverySettings;
-use domain::lane::State;
-use domain::subscription::{Replay, Test};
+use domain::lane::Word;
+use domain::subscription::{Redelivery, Test};
 use domain::subscription_request::{ReplayRequest, SubscriptionRequest};
 use domain::{Attributes, Entry, FieldError, Stamp, Subscription, SubscriptionId, TypePattern, field_error};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -244,7 +244,7 @@ pub async fn replay(
         return Err(Problem::unacceptable(vec![FieldError::at("/from", detail)]));
     }
     let from_sequence = starts.resolve(&attributes).await.map_err(|error| unavailable(&error))?;
-    let replay = Replay {
+    let replay = Redelivery {
         id: Uuid::now_v7().to_string(),
         asked_at: now,
         from_sequence,
@@ -254,13 +254,13 @@ pub async fn replay(
         only: None,
     };
     let (_, lane) = registrar.lanes.get(&id).await.map_err(|error| unavailable(&error))?;
-    if lane.is_some_and(|lane| lane.state == State::Completed) {
+    if lane.is_some_and(|lane| lane.state.word() == Word::Completed) {
         let detail =
             format!("{id} is completed: register it again, with a `datetime_start`, to have events delivered again");
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
     let mut response =
-        change_existing(&registrar, &id, |subscription| subscription.replay = Some(replay.clone())).await?;
+        change_existing(&registrar, &id, |subscription| subscription.redelivery = Some(replay.clone())).await?;
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)
 }
@@ -337,8 +337,7 @@ fn merged(current: &Subscription, asked: &BTreeMap<TypePattern, Entry>) -> BTree
     let merge = |(pattern, entry): (&TypePattern, &Entry)| {
         let entry = match current.entries.get(pattern) {
             Some(earlier) if earlier.attributes == entry.attributes => earlier.clone(),
-            Some(earlier) => entry.clone().replacing(earlier),
-            None => entry.clone(),
+            _ => current.admits(pattern, entry),
         };
         (pattern.clone(), entry)
     };

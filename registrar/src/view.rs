@@ -2,8 +2,8 @@
 
 use broker::Unavailable;
 use broker::feed::Standing;
-use domain::lane::{Attempt, State, TestOutcome};
-use domain::subscription::Replay;
+use domain::lane::{Attempt, TestOutcome, Word};
+use domain::subscription::Redelivery;
 use domain::{Lane, SigningSecret, Stamp, Subscription, SubscriptionId};
 use serde_json::{Map, Value, json};
 
@@ -30,11 +30,11 @@ impl Status {
         let standing = registrar.feeds.standing(id).await?;
         let written = lane.as_ref().map_or(0, |lane| lane.position);
         let is_done =
-            lane.as_ref().is_some_and(|lane| lane.state == State::Completed) || subscription.entries.is_empty();
-        let is_read = |standing: &Standing| lane.as_ref().is_some_and(|lane| lane.epoch == standing.epoch);
+            lane.as_ref().is_some_and(|lane| lane.state.word() == Word::Completed) || subscription.entries.is_empty();
+        let is_read = |standing: &Standing| lane.as_ref().is_some_and(|lane| lane.epoch.to_string() == standing.epoch);
         let (position, lag) = match (&standing, &lane) {
             (Some(standing), _) if is_read(standing) => (standing.floor, Some(standing.undelivered)),
-            (_, Some(lane)) if matches!(lane.state, State::Active | State::Held) => {
+            (_, Some(lane)) if lane.state.is_at_work() => {
                 let live = registrar.feeds.live(id).await;
                 // Where nobody answers: what was to be delivered when it was last shown.
                 (live.map_or(0, |live| live.position), live.map(|live| live.lag).or(shown(standing.as_ref())))
@@ -46,13 +46,13 @@ impl Status {
     }
 
     /// The lane's state, where there is a lane.
-    pub fn state(&self) -> Option<State> {
-        self.lane.as_ref().map(|lane| lane.state)
+    pub fn state(&self) -> Option<Word> {
+        self.lane.as_ref().map(|lane| lane.state.word())
     }
 
     /// The next sequence of a replay; beyond its last one when it is finished.
-    pub fn next_of(&self, replay: &Replay) -> u64 {
-        let progress = self.lane.as_ref().and_then(|lane| lane.replay.as_ref());
+    pub fn next_of(&self, replay: &Redelivery) -> u64 {
+        let progress = self.lane.as_ref().and_then(|lane| lane.redelivery.as_ref());
         match progress.filter(|progress| progress.id == replay.id) {
             None => replay.from_sequence,
             Some(progress) if progress.next > replay.to_sequence => progress.next,
@@ -108,7 +108,7 @@ fn of_secret(secret: &SigningSecret) -> Value {
 fn status_of(subscription: &Subscription, status: &Status) -> Value {
     let lane = status.lane.as_ref();
     // A pause that the dispatcher has not heard of yet is one all the same.
-    let state = if subscription.paused { State::Paused } else { lane.map_or(State::Active, |lane| lane.state) };
+    let state = if subscription.paused { Word::Paused } else { lane.map_or(Word::Active, |lane| lane.state.word()) };
     let mut view = json!({
         "state": state,
         "phase": lane.map(|lane| lane.phase),
@@ -121,17 +121,17 @@ fn status_of(subscription: &Subscription, status: &Status) -> Value {
     if let Some(test) = lane.and_then(|lane| lane.test.as_ref()) {
         view["last_test"] = of_test(&test.id, Some(test));
     }
-    if let Some(stop) = lane.and_then(|lane| lane.stopped.as_ref()) {
+    if let Some(stop) = lane.and_then(|lane| lane.state.stop()) {
         view["stopped"] = json!({"why": stop.why, "sequence": stop.sequence, "at": stop.at.to_rfc3339()});
     }
-    if let Some(gap) = lane.and_then(|lane| lane.gap) {
+    if let Some(gap) = lane.and_then(|lane| lane.state.gap()) {
         view["gap"] = json!({
             "from_sequence": gap.from_sequence,
             "to_sequence": gap.to_sequence,
             "noticed": gap.noticed.to_rfc3339(),
         });
     }
-    if let Some(replay) = &subscription.replay {
+    if let Some(replay) = &subscription.redelivery {
         let total = (replay.to_sequence + 1).saturating_sub(replay.from_sequence);
         let done = status.next_of(replay).saturating_sub(replay.from_sequence).min(total);
         let seconds = (Stamp::now().as_micros() - replay.asked_at.as_micros()).max(1) as f64 / 1e6;
@@ -170,7 +170,7 @@ pub(crate) fn of_test(id: &str, outcome: Option<&TestOutcome>) -> Value {
 
 fn last_attempt_of(lane: &Lane) -> Option<Value> {
     let mut view = attempt_of(lane.last_attempt.as_ref()?);
-    if let Some(failure) = &lane.failure {
+    if let Some(failure) = lane.state.failure() {
         view["next_attempt"] = failure.next_attempt.map(Stamp::to_rfc3339).into();
     }
     Some(view)

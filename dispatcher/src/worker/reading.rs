@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::Unavailable;
 use broker::feed::{ACK_WAIT, Delivery, FeedError, MAX_OUT};
-use domain::lane::{Phase, State};
+use domain::lane::Phase;
 use domain::{Event, Stamp};
 use futures_util::StreamExt;
 use tokio::time::Instant;
@@ -222,7 +222,7 @@ impl Worker {
         if sabotage::acknowledges_early() {
             slot.delivery.acknowledge().await?;
             if !run.source.is_consumer() {
-                self.shared.journal.note(&run.lane.epoch, sequence);
+                self.shared.journal.note(&run.lane.epoch.to_string(), sequence);
             }
         }
         run.window.add(slot);
@@ -238,7 +238,7 @@ impl Worker {
         let due = lane.due(&run.asked, &event, &found);
         let previous = lane.last_delivered;
         if due.is_some() {
-            slot.stage = if lane.had.contains(&event.sequence) { Stage::Taken } else { Stage::Waiting(None) };
+            slot.stage = if lane.has_taken(&run.asked, &event) { Stage::Taken } else { Stage::Waiting(None) };
         }
         if let Some(ahead) = &mut run.ahead {
             let active = ahead.active_entries();
@@ -251,7 +251,7 @@ impl Worker {
                 run.window.close();
             }
         }
-        let failure = run.lane.failure.as_ref().filter(|failure| failure.sequence == event.sequence);
+        let failure = run.lane.failure().filter(|failure| failure.sequence == event.sequence);
         if let (Some(failure), Stage::Waiting(_)) = (failure, slot.stage) {
             slot.attempts = failure.attempts;
             slot.failure = Some(failure.clone());
@@ -270,7 +270,7 @@ impl Worker {
         if !run.window.first().is_some_and(|slot| slot.stage.is_settled()) {
             return Ok(None);
         }
-        let (was_held, active) = (run.lane.state == State::Held, run.lane.active_entries());
+        let (was_held, active) = (run.lane.failure().is_some(), run.lane.active_entries());
         let (mut acknowledged, mut must_write, mut reached_end, mut is_last) = (None, false, false, false);
         let mut settled = 0;
         while let Some(slot) = run.window.pop_settled() {
@@ -288,7 +288,7 @@ impl Worker {
             run.lane.complete_over(&run.asked, event.sequence, event.stored_at);
             match slot.stage {
                 Stage::Passed => {
-                    run.lane.skipped(&run.asked, event);
+                    must_write |= run.lane.skipped(&run.asked, event);
                     run.pass_over(slot.delivery);
                     continue;
                 }
@@ -305,7 +305,7 @@ impl Worker {
             (run.passed_over, run.passed_over_count) = (None, 0);
         }
         self.meter.settled(settled);
-        if run.lane.failure.is_none()
+        if run.lane.failure().is_none()
             && let Some(failure) = run.window.first_failure()
         {
             run.lane.failed(failure.clone());
@@ -350,7 +350,7 @@ impl Worker {
             (Some(_), _) if !self.shared.lease.is_valid() => Ok(()),
             (Some(delivery), Source::Consumer(_)) => delivery.acknowledge().await,
             (Some(delivery), Source::Past(_) | Source::Tail(_)) => {
-                self.shared.journal.note(&run.lane.epoch, delivery.sequence);
+                self.shared.journal.note(&run.lane.epoch.to_string(), delivery.sequence);
                 Ok(())
             }
             (None, _) => Ok(()),

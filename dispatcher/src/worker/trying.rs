@@ -232,7 +232,7 @@ impl Worker {
             OnExhausted::DeadLetter if is_first => return self.bury(run, sequence).await,
             OnExhausted::DeadLetter => {}
             OnExhausted::Hold => {
-                if let Some(failure) = run.lane.failure.as_mut().filter(|failure| failure.sequence == sequence) {
+                if let Some(failure) = run.lane.failure_mut().filter(|failure| failure.sequence == sequence) {
                     failure.next_attempt = None;
                 }
                 self.write(&mut run.lane).await?;
@@ -245,17 +245,18 @@ impl Worker {
     /// killed meanwhile. So the letter is given a name, which is written before it is used.
     async fn bury(&mut self, run: &mut Run, sequence: u64) -> Result<Option<Next>, Unavailable> {
         let event = run.window.get(sequence).and_then(|slot| slot.load.as_ref()).map(|load| load.event.clone());
-        let failure = run.lane.failure.as_mut().filter(|failure| failure.sequence == sequence);
+        let code = run.lane.last_attempt.as_ref().filter(|attempt| attempt.sequence == sequence);
+        let code = code.and_then(|attempt| attempt.code);
+        let failure = run.lane.failure_mut().filter(|failure| failure.sequence == sequence);
         let (Some(event), Some(failure)) = (event, failure) else { return Ok(Some(Next::SetUp)) };
         failure.next_attempt = None;
         let mut may_be_there = failure.letter.is_some();
         let name = failure.letter.get_or_insert_with(|| Uuid::now_v7().to_string()).clone();
-        let last_attempt = run.lane.last_attempt.as_ref().filter(|attempt| attempt.sequence == sequence);
         let letter = DeadLetter {
             subscription: self.id.clone(),
             event: Event::clone(&event),
             attempts: failure.attempts,
-            code: last_attempt.and_then(|attempt| attempt.code),
+            code,
             error: failure.error.clone(),
             at: Stamp::now(),
         };
@@ -320,7 +321,7 @@ impl Worker {
         let sequence = sequence.min(self.shared.log.last_sequence().await?);
         tracing::warn!(id = %self.id, at, resumes_after = sequence, "lane.target_is_elsewhere");
         run.window.clear();
-        run.lane.resume_after(&run.asked, sequence, &fresh_epoch());
+        run.lane.resume_after(sequence, &fresh_epoch());
         self.write(&mut run.lane).await?;
         Ok(Next::SetUp)
     }
