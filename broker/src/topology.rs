@@ -3,33 +3,20 @@
 //! An object that exists keeps what an operator has set on it (limits, replicas); only what the services cannot do
 //! without is put right.
 
+pub(crate) mod monitoring;
+
 use std::time::Duration;
 
 use async_nats::jetstream::context::{GetStreamErrorKind, KeyValueErrorKind};
 use async_nats::jetstream::{Context, ErrorCode, kv, stream};
 use domain::dead_letter;
 
-use crate::attempts::SUBJECT_PREFIX;
-use crate::connection::Config;
 use crate::error::{During, Unavailable};
-use crate::limits::Limits;
-use crate::{monitoring, positions};
-
-/// The stream that every event is in.
-pub const EVENTS: &str = "EVENTS";
-/// The bucket of what was asked for, per URL. Only the registrar writes it.
-pub const SUBSCRIPTIONS: &str = "SUBSCRIPTIONS";
-/// The bucket of what is, per URL. Only the dispatcher writes it.
-pub const LANES: &str = "LANES";
-/// The bucket by which dispatchers share their work.
-pub const LEASES: &str = "LEASES";
-/// The stream of events that a subscription has given up on.
-pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
-/// The stream of what came of the last attempts to deliver.
-pub const ATTEMPTS: &str = "ATTEMPTS";
-
-/// The stream of how far lanes have come, moment by moment.
-pub const POSITIONS: &str = "POSITIONS";
+use crate::names::{
+    ATTEMPTS, ATTEMPTS_PREFIX, DEAD_LETTERS, EVENTS, LANES, LEASES, POSITIONS, POSITIONS_PREFIX, SUBSCRIPTIONS,
+};
+use crate::settings::Config;
+use crate::settings::limits::Limits;
 
 /// How long it is told that a key has expired. Without it, no key can have a time to live.
 const LEASE_MARKERS: Duration = Duration::from_secs(60);
@@ -142,7 +129,7 @@ fn attempts_config(config: &Config) -> stream::Config {
     stream::Config {
         name: ATTEMPTS.to_owned(),
         description: Some("What came of the last attempts to deliver. Subject: attempts.<subscription id>".to_owned()),
-        subjects: vec![format!("{SUBJECT_PREFIX}>")],
+        subjects: vec![format!("{ATTEMPTS_PREFIX}>")],
         max_age: ATTEMPTS_MAX_AGE,
         max_messages: ATTEMPTS_IN_ALL,
         max_messages_per_subject: ATTEMPTS_PER_SUBSCRIPTION,
@@ -160,7 +147,7 @@ fn positions_config(config: &Config) -> stream::Config {
             "How far lanes have come since their state was written, by epoch. Subject: positions.<dispatcher>"
                 .to_owned(),
         ),
-        subjects: vec![format!("{}>", positions::SUBJECT_PREFIX)],
+        subjects: vec![format!("{}>", POSITIONS_PREFIX)],
         max_age: POSITIONS_MAX_AGE,
         max_bytes: POSITIONS_MAX_BYTES,
         max_messages_per_subject: POSITIONS_PER_DISPATCHER,

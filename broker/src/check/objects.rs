@@ -3,8 +3,9 @@
 use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, StorageType};
 
 use super::finding::Finding;
-use crate::connection::Config;
-use crate::topology::{EVENTS, Kind, MAX_CONSUMERS};
+use crate::names::EVENTS;
+use crate::settings::Config;
+use crate::topology::{Kind, MAX_CONSUMERS};
 
 /// For settings that nats-server does not change on a stream that is there.
 const MAKE_ANEW: &str = "stop mer, back it up, remove it, and restore it with other settings (docs/operating.md)";
@@ -178,7 +179,8 @@ pub(super) fn limits_of_log(has: &stream::Config) -> String {
 pub(super) mod tests {
     use super::super::finding::Level;
     use super::*;
-    use crate::topology::{self, LANES, LEASES};
+    use crate::names::{LANES, LEASES};
+    use crate::topology;
     use std::time::Duration;
 
     pub(in crate::check) fn config(replicas: usize) -> Config {

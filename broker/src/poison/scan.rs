@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::connection::Broker;
 use crate::error::Unavailable;
-use crate::look;
+use crate::log::lookup;
 
 /// How many messages are looked at: the one that ended the connection had been asked for by somebody who had read, and not
 /// settled, less than this before it.
@@ -120,7 +120,7 @@ impl Lookout {
     async fn next(&mut self) -> Result<Option<Sighting>, Unavailable> {
         for way in &mut self.ways {
             if way.is_to_be_looked_at(self.seen_to) {
-                way.next = match look::next(&self.broker, self.seen_to + 1, &way.subject).await? {
+                way.next = match lookup::next(&self.broker, self.seen_to + 1, &way.subject).await? {
                     Some(message) => Next::Message(Sighting {
                         sequence: message.sequence,
                         bytes: message.bytes,

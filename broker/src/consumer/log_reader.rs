@@ -6,11 +6,11 @@ use domain::{Event, TypePattern};
 use std::time::Duration;
 use uuid::Uuid;
 
+use super::numbered::{FeedError, Numbered};
+use super::pull::Pulls;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
-use crate::feed::{FeedError, Numbered};
-use crate::lookout::{Lookout, PassedOver};
-use crate::pull::Pulls;
+use crate::poison::scan::{Lookout, PassedOver};
 
 /// How many messages are asked for at a time.
 const PULL_BATCH: usize = 512;
@@ -20,7 +20,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 const PAST_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// The events from a sequence on, in order.
-pub struct Tail {
+pub struct LogReader {
     broker: Broker,
     name: String,
     messages: Numbered,
@@ -31,7 +31,7 @@ pub struct Tail {
 
 /// One message of the log.
 #[derive(Debug)]
-pub struct Read {
+pub struct LogMessage {
     /// Its place in the log.
     pub sequence: u64,
     /// The event; `None` where the subject is not that of a legal type, or the message cannot be read.
@@ -40,7 +40,7 @@ pub struct Read {
     pub backlog: u64,
 }
 
-impl Tail {
+impl LogReader {
     /// Begins to read everything, with the first message at or behind `from`.
     pub async fn open(broker: &Broker, from: u64) -> Result<Self, Unavailable> {
         const WHAT: &str = "The end of the log, for a dispatcher's lanes that have caught up";
@@ -89,12 +89,12 @@ impl Tail {
     }
 
     /// The next message.
-    pub async fn next(&mut self) -> Result<Read, FeedError> {
+    pub async fn next(&mut self) -> Result<LogMessage, FeedError> {
         if let Some((sequence, backlog)) = self.passed_over.next() {
-            return Ok(Read { sequence, event: None, backlog });
+            return Ok(LogMessage { sequence, event: None, backlog });
         }
         let read = self.messages.next().await?;
-        Ok(Read { sequence: read.sequence, event: read.event, backlog: read.backlog })
+        Ok(LogMessage { sequence: read.sequence, event: read.event, backlog: read.backlog })
     }
 
     /// Leaves no consumer behind. Where that fails, nats-server removes it by itself a little later.

@@ -9,9 +9,9 @@ use async_nats::Subject;
 use bytes::Bytes;
 use domain::Stamp;
 
+use crate::connection::handles::Handles;
 use crate::error::Unavailable;
-use crate::event_log::stamp_of;
-use crate::handles::Handles;
+use crate::log::message::stamp_of;
 
 /// What begins each of them.
 const PREFIX: &str = "$JS.ACK.";

@@ -15,9 +15,9 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, sleep_until};
 
 use crate::connection::Broker;
+use crate::connection::handles::Handles;
 use crate::error::{During, Unavailable};
-use crate::handles::Handles;
-use crate::lookout::{Ahead, Lookout};
+use crate::poison::scan::{Ahead, Lookout};
 
 /// How many bytes are asked for at a time, at least: what a lane that waits for its target may hold in memory. A message
 /// that is larger is asked for by itself, at the price of a round trip.

@@ -101,7 +101,7 @@ impl Broker {
             RequestErrorKind::Other => PublishError::BrokenOff,
         })?;
         let acknowledgement = read(&answer.payload)?;
-        self.pulse.beats();
+        self.write_watchdog.beats();
         Ok(acknowledgement)
     }
 }

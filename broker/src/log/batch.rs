@@ -11,9 +11,10 @@ use domain::{Event, Stamp};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::connection::RECONNECT_PATIENCE;
 use crate::error::Unavailable;
-use crate::event_log::{End, EventLog};
-use crate::store::{FULL, Message, NewEvent, RECONNECT_PATIENCE, STORE_DEADLINE, StoreError, Stored};
+use crate::log::event_log::{End, EventLog};
+use crate::log::store::{FULL, Message, NewEvent, STORE_DEADLINE, StoreError, Stored};
 
 /// The most events in a batch: what nats-server takes.
 pub const MAX_BATCH: usize = 1000;
@@ -118,7 +119,7 @@ impl EventLog {
                 Err(CommitError::HasDuplicates)
             }
             Err(error) if error.is_unanswered() => {
-                self.broker.pulse.misses(began);
+                self.broker.write_watchdog.misses(began);
                 let error = Unavailable::new("JetStream did not acknowledge it", error);
                 Err(StoreError::Unknown(error).into())
             }

@@ -8,15 +8,14 @@ use domain::event::{self, header};
 use domain::{EventType, Stamp, header_value};
 use tokio::time::{Instant, sleep};
 
+use crate::connection::RECONNECT_PATIENCE;
+use crate::connection::publish::{Acknowledgement, PublishError};
 use crate::error::{During, Unavailable};
-use crate::event_log::EventLog;
-use crate::look;
-use crate::publish::{Acknowledgement, PublishError};
+use crate::log::event_log::EventLog;
+use crate::log::lookup;
 
 /// How long storing one event may take, all told.
 pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(4);
-/// How long to wait for a connection that is gone: a server that is restarted is back within it.
-pub(crate) const RECONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait for the acknowledgement of an event that may be sent again without being stored twice.
 pub(crate) const IDEMPOTENT_ATTEMPT: Duration = Duration::from_millis(1500);
 /// Between attempts while the server has not loaded the stream yet.
@@ -143,7 +142,7 @@ impl EventLog {
             if error.is_unanswered() {
                 outcome = StoreError::Unknown;
             }
-            self.broker.pulse.misses(began);
+            self.broker.write_watchdog.misses(began);
             if !may_work_now || Instant::now() + STREAM_RETRY >= deadline {
                 return Err(error).during("JetStream did not acknowledge it").map_err(outcome);
             }
@@ -172,7 +171,7 @@ impl EventLog {
     }
 
     async fn wrong_last(&self, event_type: &EventType) -> StoreError {
-        match look::last(&self.broker, &event_type.subject()).await {
+        match lookup::last(&self.broker, &event_type.subject()).await {
             Ok(last) => StoreError::WrongLast { actual: last.map_or(0, |message| message.sequence) },
             Err(error) => StoreError::NotStored(error),
         }

@@ -13,9 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// When the writes began of which none was acknowledged; `None` where the last one was. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Pulse(watch::Sender<Option<Instant>>);
+pub(crate) struct WriteWatchdog(watch::Sender<Option<Instant>>);
 
-impl Pulse {
+impl WriteWatchdog {
     pub(crate) fn new() -> Self {
         Self(watch::Sender::new(None))
     }
@@ -61,17 +61,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_stops_when_nothing_is_acknowledged_for_too_long_and_not_before() {
-        let pulse = Pulse::new();
+        let watchdog = WriteWatchdog::new();
         let began = Instant::now();
-        assert!(timeout(10 * PATIENCE, pulse.stops()).await.is_err(), "nothing is written");
-        pulse.misses(began);
-        pulse.beats();
-        assert!(timeout(10 * PATIENCE, pulse.stops()).await.is_err(), "what came last was acknowledged");
+        assert!(timeout(10 * PATIENCE, watchdog.stops()).await.is_err(), "nothing is written");
+        watchdog.misses(began);
+        watchdog.beats();
+        assert!(timeout(10 * PATIENCE, watchdog.stops()).await.is_err(), "what came last was acknowledged");
         let began = Instant::now();
-        pulse.misses(began);
+        watchdog.misses(began);
         tokio::time::advance(PATIENCE / 2).await;
-        pulse.misses(Instant::now());
-        pulse.stops().await;
+        watchdog.misses(Instant::now());
+        watchdog.stops().await;
         assert!(began.elapsed() >= PATIENCE && began.elapsed() < 2 * PATIENCE, "counted from the first");
     }
 }

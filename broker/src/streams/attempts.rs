@@ -6,12 +6,10 @@ use domain::SubscriptionId;
 use domain::lane::Attempt;
 
 use crate::connection::Broker;
-use crate::direct_get::{self, End, Request};
+use crate::connection::direct_get::{self, End, Request};
 use crate::error::{During, Unavailable};
-use crate::topology::ATTEMPTS;
+use crate::names::{ATTEMPTS, ATTEMPTS_PREFIX};
 
-/// What every subject of the stream starts with; the subscription's id follows.
-pub(crate) const SUBJECT_PREFIX: &str = "attempts.";
 /// How many messages are read at a time.
 const PAGE: usize = 1000;
 
@@ -35,20 +33,20 @@ impl AttemptLog {
             return Err(Unavailable::new(WHAT, "there is no connection"));
         }
         let value = Bytes::from(serde_json::to_vec(attempts).during(WHAT)?);
-        self.broker.handles().client.publish(format!("{SUBJECT_PREFIX}{id}"), value).await.during(WHAT)
+        self.broker.handles().client.publish(format!("{ATTEMPTS_PREFIX}{id}"), value).await.during(WHAT)
     }
 
     /// Forgets the attempts of one subscription.
     pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
         const WHAT: &str = "removing attempts";
         let stream = self.broker.handles().context.get_stream_no_info(ATTEMPTS).await.during(WHAT)?;
-        stream.purge().filter(format!("{SUBJECT_PREFIX}{id}")).await.during(WHAT)?;
+        stream.purge().filter(format!("{ATTEMPTS_PREFIX}{id}")).await.during(WHAT)?;
         Ok(())
     }
 
     /// The attempts of one subscription that are still known, oldest first.
     pub async fn read(&self, id: &SubscriptionId) -> Result<Vec<Attempt>, Unavailable> {
-        let subject = format!("{SUBJECT_PREFIX}{id}");
+        let subject = format!("{ATTEMPTS_PREFIX}{id}");
         let (mut attempts, mut from) = (Vec::new(), 1);
         loop {
             let request = Request { stream: ATTEMPTS, from, subject: Some(&subject), limit: PAGE };

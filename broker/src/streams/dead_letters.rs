@@ -8,10 +8,10 @@ use domain::{DeadLetter, SubscriptionId, dead_letter};
 use tokio::time::Instant;
 
 use crate::connection::Broker;
-pub use crate::direct_get::End;
-use crate::direct_get::{self, Request};
+pub use crate::connection::direct_get::End;
+use crate::connection::direct_get::{self, Request};
 use crate::error::{During, Unavailable};
-use crate::topology::{DEAD_LETTERS, EVENTS};
+use crate::names::{DEAD_LETTERS, EVENTS};
 
 /// How long JetStream may take to acknowledge one.
 const ADD_DEADLINE: Duration = Duration::from_secs(4);

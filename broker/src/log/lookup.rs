@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
-use crate::event_log::event_of;
-use crate::header_block;
-use crate::topology::EVENTS;
+use crate::log::message::event_of;
+use crate::names::EVENTS;
+use crate::poison::header_block;
 
 /// A message as it stands in the log.
 pub(crate) struct Looked {

@@ -3,17 +3,15 @@
 //! It does so until it is told to close, or until it panics: async-nats 0.51 on a message with a carriage return within a
 //! header's value (<https://github.com/nats-io/nats.rs/pull/1612>). What the handles are asked for then fails, for ever.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, Event};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{BadConfig, Config, Link, addresses_of, bad_address, options_of};
-use crate::rotation::Rotation;
-use crate::suspicion::Suspicion;
+use super::link::Listeners;
+use super::rotation::Rotation;
+use crate::settings::{BadConfig, Config, addresses_of, bad_address, options_of};
 
 /// How long a JetStream request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
@@ -29,17 +27,10 @@ pub(crate) struct Handles {
     in_place: CancellationToken,
 }
 
-/// Who hears of connections that are made and lost.
-#[derive(Clone)]
-pub(crate) struct Hearers {
-    pub(crate) link: Arc<watch::Sender<Link>>,
-    pub(crate) suspicion: Suspicion,
-}
-
 impl Handles {
     /// Starts to connect, and returns at once whether or not there is a server yet. Nobody hears of the connection before
     /// the handles are in place.
-    pub(crate) async fn open(config: &Config, hearers: Hearers) -> Result<Self, BadConfig> {
+    pub(crate) async fn open(config: &Config, listeners: Listeners) -> Result<Self, BadConfig> {
         let rotation = Rotation::default();
         let (ended, in_place) = (CancellationToken::new(), CancellationToken::new());
         let gate = in_place.clone();
@@ -57,10 +48,10 @@ impl Handles {
             .reconnect_to_server_callback(move |servers, _| std::future::ready(rotation.next(&servers)))
             .event_callback(move |event| {
                 let _is_kept_up = &is_kept_up;
-                let (hearers, gate) = (hearers.clone(), gate.clone());
+                let (listeners, gate) = (listeners.clone(), gate.clone());
                 async move {
                     gate.cancelled().await;
-                    hearers.hear(&event);
+                    listeners.hear(&event);
                 }
             })
             .connect(addresses_of(&config.url)?)
@@ -82,31 +73,5 @@ impl Handles {
     /// Waits until nobody keeps up the connection any more: nothing comes of these handles from then on.
     pub(crate) async fn have_ended(&self) {
         self.ended.cancelled().await;
-    }
-}
-
-impl Hearers {
-    fn hear(&self, event: &Event) {
-        let link = &self.link;
-        match event {
-            Event::Connected => {
-                link.send_modify(|link| *link = Link { generation: link.generation + 1, is_up: true });
-                tracing::info!("nats.connected");
-            }
-            Event::Draining => tracing::debug!("nats.draining"),
-            Event::Closed => tracing::info!("nats.closed"),
-            Event::Disconnected => {
-                self.connection_is_lost();
-                tracing::warn!("nats.disconnected");
-            }
-            Event::ClientError(error) if !link.borrow().is_up => tracing::debug!(%error, "nats.connect_failed"),
-            other => tracing::warn!(event = %other, "nats.event"),
-        }
-    }
-
-    /// There is no connection any more.
-    pub(crate) fn connection_is_lost(&self) {
-        self.suspicion.connection_is_lost();
-        self.link.send_modify(|link| link.is_up = false);
     }
 }

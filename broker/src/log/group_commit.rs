@@ -18,11 +18,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::batch::{CommitError, MAX_BATCH};
 use crate::error::Unavailable;
-use crate::event_log::EventLog;
-use crate::pace::Pace;
-use crate::store::{IDEMPOTENT_ATTEMPT, Message, NewEvent, Outcome, STORE_DEADLINE, StoreError, Stored};
+use crate::log::batch::{CommitError, MAX_BATCH};
+use crate::log::batching::Pace;
+use crate::log::event_log::EventLog;
+use crate::log::store::{IDEMPOTENT_ATTEMPT, Message, NewEvent, Outcome, STORE_DEADLINE, StoreError, Stored};
 
 /// The most bytes in a batch, unless its first event alone has more.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -33,7 +33,7 @@ const PROBE: usize = 32;
 const LINE: usize = MAX_BATCH;
 
 /// Where single events go in.
-pub struct Intake {
+pub struct GroupCommit {
     log: EventLog,
     entrance: mpsc::Sender<Waiting>,
     pace: Arc<Pace>,
@@ -76,7 +76,7 @@ enum Verdict {
 /// While anybody has one, nothing more is taken from the line.
 type Hold = mpsc::Sender<()>;
 
-impl Intake {
+impl GroupCommit {
     /// The way into a log.
     pub fn start(log: EventLog) -> Self {
         let (entrance, exit) = mpsc::channel(LINE);

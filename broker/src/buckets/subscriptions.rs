@@ -8,7 +8,7 @@ use domain::{Subscription, SubscriptionId};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use crate::bucket;
+use crate::buckets::entry;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
 
@@ -86,8 +86,8 @@ impl Subscriptions {
     pub async fn get(&self, id: &SubscriptionId) -> Result<Current, Unavailable> {
         const WHAT: &str = "reading a subscription";
         let objects = self.broker.objects()?;
-        let (revision, value) = bucket::read(&objects.subscriptions, id.as_str(), WHAT).await?;
-        let subscription = value.map(|value| bucket::parse(&value).during(WHAT)).transpose()?;
+        let (revision, value) = entry::read(&objects.subscriptions, id.as_str(), WHAT).await?;
+        let subscription = value.map(|value| entry::parse(&value).during(WHAT)).transpose()?;
         Ok(Current { revision, subscription })
     }
 
@@ -178,7 +178,7 @@ fn change_of(entry: &kv::Entry) -> Option<Change> {
         }
     };
     let subscription = match entry.operation {
-        Operation::Put => match bucket::parse(&entry.value) {
+        Operation::Put => match entry::parse(&entry.value) {
             Ok(subscription) => Some(subscription),
             Err(error) => {
                 tracing::error!(%id, %error, "subscription.unreadable");

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use async_nats::HeaderMap;
-use bytes::Bytes;
 use domain::{Event, Stamp, TypePattern};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::connection::Broker;
-pub use crate::direct_get::End;
-use crate::direct_get::{self, Broken, Found, PAGE_BYTES, Request};
+pub use crate::connection::direct_get::End;
+use crate::connection::direct_get::{self, Broken, Found, PAGE_BYTES, Request};
+use crate::connection::{Broker, RECONNECT_PATIENCE};
 use crate::error::{During, Unavailable};
-use crate::look;
-use crate::store::RECONNECT_PATIENCE;
-use crate::topology::EVENTS;
+use crate::log::lookup;
+use crate::log::message::{event_of, stamp_of};
+use crate::names::EVENTS;
 
 /// How many atomic batches one process has under way at a time.
 const OPEN_BATCHES: usize = 16;
@@ -36,9 +34,9 @@ pub struct Page {
     pub end: End,
 }
 
-/// The extent of the log.
+/// The bounds of the log: where it begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct LogBounds {
     /// The oldest event's sequence. Above 1 where anything has been removed.
     pub first_sequence: u64,
     /// When the oldest event was stored; `None` where there is none.
@@ -63,7 +61,7 @@ impl EventLog {
 
     /// The first event that was stored at or after a moment, if there is one. Asked of the stream's leader.
     pub async fn first_sequence_from(&self, moment: Stamp) -> Result<Option<u64>, Unavailable> {
-        Ok(look::stored_from(&self.broker, moment).await?.map(|message| message.sequence))
+        Ok(lookup::stored_from(&self.broker, moment).await?.map(|message| message.sequence))
     }
 
     /// The first sequence from one on that any of the filters lets through and that can be read, if there is one. Asked of
@@ -72,7 +70,7 @@ impl EventLog {
         let mut first: Option<u64> = None;
         for filter in filters {
             let (subject, mut from) = (filter.subject(), from);
-            while let Some(message) = look::next(&self.broker, from, &subject).await? {
+            while let Some(message) = lookup::next(&self.broker, from, &subject).await? {
                 if message.is_readable() {
                     first = Some(first.map_or(message.sequence, |first| first.min(message.sequence)));
                     break;
@@ -127,7 +125,7 @@ impl EventLog {
     async fn read_one_by_one(&self, request: &Request<'_>) -> Result<Page, Unavailable> {
         let (mut next, mut bytes, mut events) = (request.from, 0, Vec::new());
         for _ in 0..request.limit {
-            let Some(message) = look::next(&self.broker, next, request.subject.unwrap_or(">")).await? else {
+            let Some(message) = lookup::next(&self.broker, next, request.subject.unwrap_or(">")).await? else {
                 return Ok(Page { end: End::OfLog, events });
             };
             next = message.sequence + 1;
@@ -141,10 +139,10 @@ impl EventLog {
     }
 
     /// Where the log begins and ends. Asked of the stream's leader.
-    pub async fn span(&self) -> Result<Span, Unavailable> {
+    pub async fn bounds(&self) -> Result<LogBounds, Unavailable> {
         let objects = self.broker.objects()?;
-        let state = objects.events.get_info().await.during("looking up the extent of the log")?.state;
-        Ok(Span {
+        let state = objects.events.get_info().await.during("looking up the bounds of the log")?.state;
+        Ok(LogBounds {
             first_sequence: state.first_sequence,
             first_stored_at: (state.messages > 0).then(|| stamp_of(state.first_timestamp.unix_timestamp_nanos())),
             last_sequence: state.last_sequence,
@@ -153,26 +151,6 @@ impl EventLog {
 
     /// One event, if it is (still) there. Asked of the stream's leader.
     pub async fn get(&self, sequence: u64) -> Result<Option<Event>, Unavailable> {
-        Ok(look::at(&self.broker, sequence).await?.and_then(|message| message.event()))
+        Ok(lookup::at(&self.broker, sequence).await?.and_then(|message| message.event()))
     }
-}
-
-/// A moment out of nanoseconds since 1970.
-pub(crate) fn stamp_of(nanos: i128) -> Stamp {
-    Stamp::from_micros(i64::try_from(nanos / 1000).unwrap_or(i64::MAX))
-}
-
-/// An event of the domain out of a message of `EVENTS`.
-pub(crate) fn event_of(
-    subject: &str,
-    sequence: u64,
-    stored_at: Stamp,
-    headers: Option<&HeaderMap>,
-    data: Bytes,
-) -> Option<Event> {
-    let pairs = headers.into_iter().flat_map(HeaderMap::iter).filter_map(|(name, values)| {
-        let value = values.first()?;
-        Some((name.as_ref(), value.as_str()))
-    });
-    Event::from_message(EVENTS, subject, sequence, stored_at, pairs, data)
 }

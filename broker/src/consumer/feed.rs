@@ -19,14 +19,15 @@ use async_nats::jetstream::stream::Stream;
 use domain::{Event, SubscriptionId, TypePattern};
 use futures_util::FutureExt;
 
-use crate::acknowledgement::{Acknowledgement, Told};
+use super::acknowledgement::Acknowledgement;
+use super::live::{self, Live};
+pub use super::numbered::FeedError;
+use super::numbered::{ConsumerMessage, Numbered};
+use super::pull::Pulls;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
-use crate::event_log::event_of;
-use crate::live::{self, Live};
-use crate::lookout::{Lookout, PassedOver};
-use crate::monitoring;
-use crate::pull::Pulls;
+use crate::poison::scan::{Lookout, PassedOver};
+use crate::topology::monitoring;
 
 /// How many messages are asked for at a time.
 const PULL_BATCH: usize = 128;
@@ -53,7 +54,7 @@ pub struct Want<'a> {
     pub epoch: &'a str,
     /// What to let through; no two may overlap.
     pub filters: &'a [TypePattern],
-    /// Read on after this sequence.
+    /// ConsumerMessage on after this sequence.
     pub position: u64,
 }
 
@@ -94,37 +95,6 @@ pub struct Delivery {
     pub backlog: u64,
     /// How it is acknowledged, where it came from the lane's consumer.
     acknowledgement: Option<Acknowledgement>,
-}
-
-/// Messages of a consumer, none of which is missing: the server numbers them.
-pub(crate) struct Numbered {
-    pulls: Pulls,
-    next_number: u64,
-}
-
-/// Why a feed ended. Open it again, from the lane's position.
-#[derive(Debug, thiserror::Error)]
-pub enum FeedError {
-    /// A delivery got lost.
-    #[error("delivery number {got} came where {expected} was due")]
-    Gap {
-        /// The number that was due.
-        expected: u64,
-        /// The one that came.
-        got: u64,
-    },
-    /// The lane is too far behind those that it is read for together with.
-    #[error("the lane is behind")]
-    Behind,
-    /// What read for several lanes does so no more.
-    #[error("what read for several lanes has ended")]
-    Ended,
-    /// The next message cannot be read. A feed that is opened right before it passes over it.
-    #[error("the next message cannot be read")]
-    Unreadable,
-    /// The consumer is gone, or NATS is.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
 }
 
 impl Feeds {
@@ -206,7 +176,7 @@ impl Feeds {
             feed.ahead.is_none()
                 && feed.passed_over.is_empty()
                 && info.num_pending == 0
-                && info.delivered.consumer_sequence + 1 == feed.messages.next_number
+                && info.delivered.consumer_sequence + 1 == feed.messages.next_number()
         }))
     }
 
@@ -240,39 +210,8 @@ impl Feed {
         if let Some((sequence, backlog)) = self.passed_over.next() {
             return Ok(Delivery { sequence, event: None, backlog, acknowledgement: None });
         }
-        let Read { sequence, event, backlog, acknowledgement } = self.messages.next().await?;
+        let ConsumerMessage { sequence, event, backlog, acknowledgement } = self.messages.next().await?;
         Ok(Delivery { sequence, event: event.map(Arc::new), backlog, acknowledgement: Some(acknowledgement) })
-    }
-}
-
-/// A message of a consumer.
-pub(crate) struct Read {
-    pub(crate) sequence: u64,
-    pub(crate) event: Option<Event>,
-    pub(crate) backlog: u64,
-    acknowledgement: Acknowledgement,
-}
-
-impl Numbered {
-    pub(crate) fn new(pulls: Pulls, next_number: u64) -> Self {
-        Self { pulls, next_number }
-    }
-
-    /// The next message.
-    pub(crate) async fn next(&mut self) -> Result<Read, FeedError> {
-        let message = self.pulls.next().await?.ok_or(FeedError::Unreadable)?;
-        let told = message.reply.and_then(|subject| Some((Told::by(&subject)?, subject)));
-        let Some((Told { sequence, number, stored_at, pending }, subject)) = told else {
-            return Err(Unavailable::new("reading a consumer", "it has sent what cannot be acknowledged").into());
-        };
-        let expected = self.next_number;
-        if number != expected {
-            return Err(FeedError::Gap { expected, got: number });
-        }
-        self.next_number += 1;
-        let event = event_of(&message.subject, sequence, stored_at, message.headers.as_ref(), message.payload);
-        let acknowledgement = Acknowledgement { handles: self.pulls.handles().clone(), subject };
-        Ok(Read { sequence, event, backlog: pending, acknowledgement })
     }
 }
 

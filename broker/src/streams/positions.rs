@@ -6,12 +6,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::connection::Broker;
-use crate::direct_get::{self, End, Request};
+use crate::connection::direct_get::{self, End, Request};
 use crate::error::{During, Unavailable};
-use crate::topology::POSITIONS;
+use crate::names::{POSITIONS, POSITIONS_PREFIX};
 
-/// What every subject of the stream starts with; the dispatcher's name follows.
-pub(crate) const SUBJECT_PREFIX: &str = "positions.";
 /// How many messages are read at a time.
 const PAGE: usize = 1000;
 
@@ -35,7 +33,7 @@ impl Positions {
             return Err(Unavailable::new(WHAT, "there is no connection"));
         }
         let value = Bytes::from(serde_json::to_vec(positions).during(WHAT)?);
-        self.broker.handles().client.publish(format!("{SUBJECT_PREFIX}{dispatcher}"), value).await.during(WHAT)
+        self.broker.handles().client.publish(format!("{POSITIONS_PREFIX}{dispatcher}"), value).await.during(WHAT)
     }
 
     /// The furthest that is known of each epoch.

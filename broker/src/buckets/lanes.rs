@@ -7,7 +7,7 @@ use domain::{Lane, SubscriptionId};
 use futures_util::TryStreamExt;
 use tokio::time::timeout;
 
-use crate::bucket;
+use crate::buckets::entry;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
 
@@ -30,8 +30,8 @@ impl Lanes {
     pub async fn get(&self, id: &SubscriptionId) -> Result<(u64, Option<Lane>), Unavailable> {
         const WHAT: &str = "reading a lane's state";
         let objects = self.broker.objects()?;
-        let (revision, value) = bucket::read(&objects.lanes, id.as_str(), WHAT).await?;
-        Ok((revision, value.map(|value| bucket::parse(&value).during(WHAT)).transpose()?))
+        let (revision, value) = entry::read(&objects.lanes, id.as_str(), WHAT).await?;
+        Ok((revision, value.map(|value| entry::parse(&value).during(WHAT)).transpose()?))
     }
 
     /// Writes a lane's state, if it is still at the revision that was read; answers the new one when it is stored.

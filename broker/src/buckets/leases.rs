@@ -8,11 +8,11 @@ use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use crate::bucket;
+use crate::buckets::entry;
 use crate::connection::Broker;
-use crate::direct_get::{self, End, Request};
+use crate::connection::direct_get::{self, End, Request};
 use crate::error::{During, Unavailable};
-use crate::topology::LEASES;
+use crate::names::LEASES;
 
 const EXPECTED_REVISION: &str = "Nats-Expected-Last-Subject-Sequence";
 const TTL: &str = "Nats-TTL";
@@ -102,7 +102,7 @@ impl Leases {
     pub async fn get(&self, key: &str) -> Result<(u64, Option<Bytes>), Unavailable> {
         const WHAT: &str = "reading a lease";
         let objects = self.broker.objects()?;
-        timeout(DEADLINE, bucket::read(&objects.leases, key, WHAT)).await.during(WHAT)?
+        timeout(DEADLINE, entry::read(&objects.leases, key, WHAT)).await.during(WHAT)?
     }
 
     /// Writes a key that is at a revision, to last for `ttl` (for ever, without one). Answers the new revision.
@@ -130,7 +130,7 @@ impl Leases {
             Ok(stored) => Ok(stored.sequence),
             Err(error) if error.is_wrong_last() => Err(LeaseError::Conflict),
             Err(error) => {
-                self.broker.pulse.misses(began);
+                self.broker.write_watchdog.misses(began);
                 Ok(Err(error).during(WHAT)?)
             }
         }
@@ -140,5 +140,5 @@ impl Leases {
 /// A key as a message of the bucket's stream has it; `None` where it says that the key holds nothing.
 fn record(subject: &str, revision: u64, headers: Option<&HeaderMap>, value: Bytes) -> Option<Record> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(LEASES)?.strip_prefix('.')?.to_owned();
-    (!bucket::is_marker(headers)).then_some(Record { key, revision, value })
+    (!entry::is_marker(headers)).then_some(Record { key, revision, value })
 }
