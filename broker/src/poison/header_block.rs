@@ -1,4 +1,5 @@
-//! A message's headers as they stand in a stream, read by the rules of the client library: pure.
+//! The client library's rules for a message's headers, as they stand in a stream: pure. `upstream` holds them against the
+//! library itself.
 
 use std::str::FromStr;
 
@@ -6,8 +7,8 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 const VERSION: &str = "NATS/1.0";
 
-/// The headers; `None` where async-nats (0.51, `Connection::try_read_op`) refuses them and ends its connection, or where
-/// it panics: on a carriage return within a value.
+/// The headers. `None` where async-nats (0.51, `Connection::try_read_op`) ends its connection on them, or panics: on a
+/// carriage return within a value.
 pub(crate) fn parse(block: &[u8]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     if block.is_empty() {
@@ -34,8 +35,20 @@ pub(crate) fn parse(block: &[u8]) -> Option<HeaderMap> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Headers on which the library ends its connection.
+    pub(in crate::poison) const REFUSED: [&[u8]; 8] = [
+        b"NATS/1.0\r\nx: \xe9\r\n\r\n",
+        b"NATS/1.0\r\n\xe9: x\r\n\r\n",
+        "NATS/1.0\r\né: x\r\n\r\n".as_bytes(),
+        b"NATS/1.0\r\na b: x\r\n\r\n",
+        b"NATS/1.0\r\nno colon\r\n\r\n",
+        b"NATS/1.0 x\r\n\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"\r\n",
+    ];
 
     #[test]
     fn what_the_client_library_reads_is_read_as_it_does() {
@@ -52,18 +65,7 @@ mod tests {
 
     #[test]
     fn what_the_client_library_refuses_is_refused() {
-        let blocks: [&[u8]; 9] = [
-            b"NATS/1.0\r\nx: \xe9\r\n\r\n",
-            b"NATS/1.0\r\n\xe9: x\r\n\r\n",
-            "NATS/1.0\r\né: x\r\n\r\n".as_bytes(),
-            b"NATS/1.0\r\na b: x\r\n\r\n",
-            b"NATS/1.0\r\nno colon\r\n\r\n",
-            b"NATS/1.0\r\nx: a\rb\r\n\r\n",
-            b"NATS/1.0 x\r\n\r\n",
-            b"HTTP/1.1\r\n\r\n",
-            b"\r\n",
-        ];
-        for block in blocks {
+        for block in REFUSED.into_iter().chain([b"NATS/1.0\r\nx: a\rb\r\n\r\n".as_slice()]) {
             assert!(parse(block).is_none(), "{}", block.escape_ascii());
         }
     }
