@@ -1,5 +1,5 @@
-//! Whether NATS is as mer needs it: what a client can see of servers, account, objects and clock, each with how to mend
-//! it. Looks only: nothing is made or changed.
+//! `mer check`: whether NATS is as mer needs it. It checks what a client can see of servers, account, objects and clock, and
+//! says how to mend each fault. It makes and changes nothing.
 
 mod account;
 mod clock;
@@ -19,7 +19,7 @@ pub use clock::of_clock;
 pub use finding::{Finding, Level};
 use server::{Server, reach};
 
-/// Looks at all that there is. `max_body_bytes` is what senders may send.
+/// Checks everything. `max_body_bytes` is the largest body that senders may post.
 pub async fn check(config: &Config, max_body_bytes: usize) -> Result<Vec<Finding>, BadConfig> {
     let mut servers = Vec::new();
     for address in addresses_of(&config.url)? {

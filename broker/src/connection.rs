@@ -6,7 +6,7 @@ pub(crate) mod link;
 pub mod metrics;
 pub(crate) mod publish;
 mod rotation;
-mod watchdog;
+mod write_watchdog;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{During, Unavailable};
-use crate::poison::detection::Suspicion;
+use crate::poison::detection::PoisonDetection;
 use crate::settings::{BadConfig, Config, addresses_of, redacted};
 use crate::topology::{self, Objects};
 use handles::Handles;
 pub use link::Link;
 use link::Listeners;
-use watchdog::WriteWatchdog;
+use write_watchdog::WriteWatchdog;
 
-/// How often to look whether the objects are still there.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// How often to check that the objects are still there.
+const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 /// The oldest nats-server that can reset a consumer.
 pub(crate) const OLDEST_SERVER: (i64, i64) = (2, 14);
 /// How long to wait for a connection that is gone: a server that is restarted is back within it.
@@ -56,7 +56,7 @@ impl Broker {
         let addresses = addresses_of(&config.url)?;
         let hosts_and_ports = addresses.iter().map(|address| (address.host().to_owned(), address.port())).collect();
         let link = Arc::new(watch::Sender::new(Link { generation: 0, is_up: false }));
-        let listeners = Listeners { link, suspicion: Suspicion::default() };
+        let listeners = Listeners { link, poison_detection: PoisonDetection::default() };
         let handles = Handles::open(&config, listeners.clone()).await?;
         handles.are_in_place();
         Ok(Self {
@@ -70,8 +70,8 @@ impl Broker {
         })
     }
 
-    /// Makes the objects that are missing, after every new connection and now and then, leaves a server that is of no use,
-    /// and connects anew where the client library keeps up no connection any more, until told to stop.
+    /// Keeps the connection of use until told to stop: makes missing objects after every new connection and every 15
+    /// seconds, leaves a server that acknowledges nothing, and starts a client that has panicked anew.
     pub async fn keep(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -81,7 +81,7 @@ impl Broker {
         }
     }
 
-    /// Connects anew where the client library has given its connection up.
+    /// Starts the client anew where it has panicked.
     async fn keep_handles(&self) -> Infallible {
         loop {
             self.handles().have_ended().await;
@@ -106,10 +106,10 @@ impl Broker {
         }
     }
 
-    /// Leaves a server that has nothing acknowledged, where there are others.
+    /// Leaves a server that acknowledges nothing, where there are others.
     async fn keep_to_good_servers(&self) -> Infallible {
         loop {
-            self.write_watchdog.stops().await;
+            self.write_watchdog.expired().await;
             let client = &self.handles().client;
             let is_up = self.listeners.link.borrow().is_up;
             if is_up && client.server_pool().await.is_ok_and(|servers| servers.len() > 1) {
@@ -117,7 +117,7 @@ impl Broker {
                 // It fails only where the client is gone, and then there is nothing to leave.
                 let _ = client.force_reconnect().await;
             }
-            self.write_watchdog.beats();
+            self.write_watchdog.acknowledged();
         }
     }
 
@@ -129,7 +129,7 @@ impl Broker {
                 Box::pin(self.make_objects()).await;
             }
             // The sender lives as long as this.
-            let _ = timeout(LOOK_AGAIN, link.changed()).await;
+            let _ = timeout(CHECK_INTERVAL, link.changed()).await;
         }
     }
 
@@ -162,9 +162,9 @@ impl Broker {
         self.listeners.link.subscribe()
     }
 
-    /// Whether a message that cannot be read ends the connection.
-    pub(crate) fn suspicion(&self) -> &Suspicion {
-        &self.listeners.suspicion
+    /// Whether messages that cannot be read are suspected, and which are known.
+    pub(crate) fn poison_detection(&self) -> &PoisonDetection {
+        &self.listeners.poison_detection
     }
 
     /// Whether everything that the services need is there; the error says what is not.
@@ -217,8 +217,8 @@ impl Broker {
         self.listeners.link.borrow().is_up
     }
 
-    /// Waits until the connection that there is now is lost: what was asked for on it is not answered any more. For ever
-    /// where there is none, as what is asked for then is asked on the next one.
+    /// Waits until the present connection is lost: requests on it are not answered any more. Waits for ever where there is
+    /// none, as a request then goes out on the next one.
     pub(crate) async fn is_lost(&self) {
         let mut link = self.link();
         let now = *link.borrow();
@@ -237,7 +237,7 @@ impl Broker {
         matches!(timeout_at(deadline, link.wait_for(|link| link.is_up)).await, Ok(Ok(_)))
     }
 
-    /// Waits for another connection than that was, but not past the deadline.
+    /// Waits for a later connection than `before`, but not past the deadline.
     pub(crate) async fn connected_anew_by(&self, before: Link, deadline: Instant) {
         let mut link = self.link();
         let anew = link.wait_for(|link| link.is_up && link.generation != before.generation);

@@ -1,7 +1,7 @@
 //! The stream `EVENTS`: reading it, finding a place in it, and adding to it.
 
 pub mod batch;
-mod batching;
+mod batching_policy;
 pub mod event_log;
 pub mod group_commit;
 pub(crate) mod lookup;

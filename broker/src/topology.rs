@@ -18,7 +18,7 @@ use crate::names::{
 use crate::settings::Config;
 use crate::settings::limits::Limits;
 
-/// How long it is told that a key has expired. Without it, no key can have a time to live.
+/// How long the marker of an expired key stays. Without markers no key can have a time to live.
 const LEASE_MARKERS: Duration = Duration::from_secs(60);
 /// How long an attempt is known.
 const ATTEMPTS_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -34,14 +34,14 @@ const POSITIONS_MAX_BYTES: i64 = 64 * 1024 * 1024;
 /// One consumer per URL. nats-server 2.15 allows 1,000 where a stream does not say more, and -1 does not say more.
 pub(crate) const MAX_CONSUMERS: i32 = 200_000;
 
-/// What a stream is for, which says what it may be like.
+/// What a stream is for. It decides which settings are right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The events.
     Log,
-    /// What is kept for people to look at.
+    /// Dead letters: kept until somebody removes them.
     Letters,
-    /// What may be lost.
+    /// A stream that may be lost.
     Aid,
     /// A bucket of subscriptions or lanes.
     Bucket,
@@ -91,7 +91,7 @@ pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects
     let events = ensure_stream(context, events_config(config), Some(&config.limits)).await?;
     ensure_stream(context, dead_letters, None).await?;
     if let Err(error) = ensure_stream(context, attempts_config(config), None).await {
-        // It is for whoever looks: nothing depends on it.
+        // It is only shown: nothing depends on it.
         tracing::warn!(stream = ATTEMPTS, %error, "nats.stream_missing");
     }
     if let Err(error) = ensure_stream(context, positions_config(config), None).await {
@@ -185,8 +185,7 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// Gives a stream that exists what the services need of it, and the limits that the settings name, and leaves the rest
-/// as it is.
+/// Gives an existing stream what the services need, and the limits that the settings name. The rest stays as it is.
 async fn put_right(
     context: &Context,
     found: stream::Stream,
@@ -224,7 +223,7 @@ async fn put_right(
     }
     let updated = context.update_stream(right).await;
     if let (Err(error), false) = (&updated, is_needed) {
-        // It is for whoever looks, and not everybody may do it.
+        // Only descriptions and metadata are missing, and not every user may update a stream.
         tracing::debug!(stream = wanted.name, %error, "nats.stream_left_as_it_is");
         return Ok(found);
     }

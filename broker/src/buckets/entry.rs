@@ -1,7 +1,7 @@
-//! Reading a key of a bucket from its stream's leader, and what its value is.
+//! An entry of a bucket: reading it from the stream's leader, and parsing its value.
 //!
-//! A bucket's ordinary read may be answered by any replica, with what it was a moment ago. Who acts on what it wrote
-//! itself, or on what the process before it wrote, asks the leader.
+//! Any replica may answer a bucket's ordinary read, with the value of a moment ago. A caller that acts on what it wrote
+//! itself, or on what the process before it wrote, must ask the leader.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::kv::Store;
@@ -14,8 +14,7 @@ use crate::error::{During, Unavailable};
 /// The headers by which a bucket marks a key as deleted, and the server one that has expired.
 const MARKERS: [&str; 2] = ["KV-Operation", "Nats-Marker-Reason"];
 
-/// A value that is not what mer writes. It is not shown, and neither is what serde says of it, as that repeats what stands
-/// there: a URL or a secret, perhaps.
+/// A value that is not what mer writes. Neither the value nor serde's message is shown: both may hold a URL or a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is not what mer writes (line {line}, column {column}): write it anew, or remove it")]
 pub(crate) struct Unreadable {
@@ -23,7 +22,7 @@ pub(crate) struct Unreadable {
     column: usize,
 }
 
-/// What a value is.
+/// Parses a value.
 pub(crate) fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unreadable> {
     serde_json::from_slice(value).map_err(|error| Unreadable { line: error.line(), column: error.column() })
 }
@@ -33,7 +32,7 @@ pub(crate) fn is_marker(headers: Option<&HeaderMap>) -> bool {
     headers.is_some_and(|headers| MARKERS.iter().any(|name| headers.get(*name).is_some()))
 }
 
-/// What stands under a key: its revision, 0 where there has never been anything, and its value, if there is one now.
+/// Reads a key: its revision (0 where it has never been written), and its value, if it has one now.
 pub(crate) async fn read(bucket: &Store, key: &str, what: &'static str) -> Result<(u64, Option<Bytes>), Unavailable> {
     match bucket.stream.get_last_raw_message_by_subject(&format!("{}{key}", bucket.prefix)).await {
         Ok(message) => {

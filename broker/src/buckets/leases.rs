@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::buckets::entry;
 use crate::connection::Broker;
-use crate::connection::direct_get::{self, End, Request};
+use crate::connection::direct_get::{self, End, PageRequest};
 use crate::error::{During, Unavailable};
 use crate::names::LEASES;
 
@@ -86,7 +86,7 @@ impl Leases {
         let stream = format!("KV_{LEASES}");
         let (mut records, mut from) = (Vec::new(), 1);
         loop {
-            let request = Request { stream: &stream, from, subject: None, limit: PAGE };
+            let request = PageRequest { stream: &stream, from, subject: None, limit: PAGE };
             let end = direct_get::read(&self.broker, &request, "reading the leases", |found| {
                 let Message { headers, payload, .. } = found.message;
                 records.extend(record(&found.subject, found.sequence, headers.as_ref(), payload));
@@ -130,7 +130,7 @@ impl Leases {
             Ok(stored) => Ok(stored.sequence),
             Err(error) if error.is_wrong_last() => Err(LeaseError::Conflict),
             Err(error) => {
-                self.broker.write_watchdog.misses(began);
+                self.broker.write_watchdog.missed(began);
                 Ok(Err(error).during(WHAT)?)
             }
         }

@@ -111,7 +111,7 @@ fn of_log(has: &stream::Config, config: &Config, max_body_bytes: usize) -> Vec<F
         faults.push(Finding::warn(EVENTS, found, edit(EVENTS, "--max-msg-size=-1")));
     }
     if has.allow_rollup {
-        let found = "it allows roll-ups: whoever may publish may remove what was stored before";
+        let found = "it allows roll-ups: every publisher may remove what was stored before";
         faults.push(Finding::warn(EVENTS, found, edit(EVENTS, "--no-allow-rollup")));
     }
     faults
@@ -121,7 +121,7 @@ fn of_log(has: &stream::Config, config: &Config, max_body_bytes: usize) -> Vec<F
 fn of_what_is_kept(has: &stream::Config) -> Vec<Finding> {
     let name = has.name.as_str();
     let removes = has.retention != RetentionPolicy::Limits || (is_limited(has) && has.discard == DiscardPolicy::Old);
-    let found = "its limits or its retention remove what nobody has looked at";
+    let found = "its limits or its retention remove messages that nobody has read";
     if removes { vec![Finding::warn(name, found, "take the limits off, or keep an eye on it")] } else { Vec::new() }
 }
 

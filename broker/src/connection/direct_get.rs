@@ -20,8 +20,8 @@ const END_OF_BATCH: u16 = 204;
 /// What is answered where there is nothing.
 const NOTHING_FOUND: u16 = 404;
 
-/// What to read.
-pub(crate) struct Request<'a> {
+/// Which page to read.
+pub(crate) struct PageRequest<'a> {
     pub(crate) stream: &'a str,
     /// The first sequence.
     pub(crate) from: u64,
@@ -32,7 +32,7 @@ pub(crate) struct Request<'a> {
 }
 
 /// A message as it stands in the stream.
-pub(crate) struct Found {
+pub(crate) struct DirectMessage {
     pub(crate) sequence: u64,
     pub(crate) subject: String,
     pub(crate) stored_at: Stamp,
@@ -49,33 +49,34 @@ pub enum End {
 }
 
 /// Why messages were not read.
-pub(crate) enum Broken {
-    /// The client library has given its connection up: on one of them, it may be.
-    Ended(Unavailable),
+pub(crate) enum PageError {
+    /// The client library has given its connection up, perhaps on one of these messages.
+    ConnectionEnded(Unavailable),
+    /// JetStream does not answer as it should.
     Unavailable(Unavailable),
 }
 
-impl From<Unavailable> for Broken {
+impl From<Unavailable> for PageError {
     fn from(error: Unavailable) -> Self {
         Self::Unavailable(error)
     }
 }
 
-impl From<Broken> for Unavailable {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Ended(error) | Broken::Unavailable(error) => error,
+impl From<PageError> for Unavailable {
+    fn from(error: PageError) -> Self {
+        match error {
+            PageError::ConnectionEnded(error) | PageError::Unavailable(error) => error,
         }
     }
 }
 
-/// Reads some messages, and calls `each` with every one of them.
+/// Reads a page, and calls `each` with every message of it.
 pub(crate) async fn read(
     broker: &Broker,
-    request: &Request<'_>,
+    request: &PageRequest<'_>,
     what: &'static str,
-    mut each: impl FnMut(Found),
-) -> Result<End, Broken> {
+    mut each: impl FnMut(DirectMessage),
+) -> Result<End, PageError> {
     let client = &broker.handles().client;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.during(what)?;
@@ -88,7 +89,8 @@ pub(crate) async fn read(
     client.publish_with_reply(subject, inbox, body.to_string().into()).await.during(what)?;
     loop {
         let answer = timeout(ANSWER_DEADLINE, answers.next()).await.during(what)?;
-        let answer = answer.ok_or_else(|| Broken::Ended(Unavailable::new(what, "the connection was lost")))?;
+        let answer =
+            answer.ok_or_else(|| PageError::ConnectionEnded(Unavailable::new(what, "the connection was lost")))?;
         match answer.status.map(|status| status.as_u16()) {
             None => {
                 let found = found(answer).ok_or_else(|| Unavailable::new(what, "an unreadable answer"))?;
@@ -113,12 +115,12 @@ pub(crate) async fn read(
     }
 }
 
-fn found(answer: async_nats::Message) -> Option<Found> {
+fn found(answer: async_nats::Message) -> Option<DirectMessage> {
     let headers = answer.headers.as_ref()?;
     // The server's come last: a message that was taken from another stream may carry the same ones as its own.
     let text = |name: &str| headers.get_last(name).map(HeaderValue::as_str);
     let sequence = text("Nats-Sequence")?.parse().ok()?;
     let stored_at = Stamp::parse(text("Nats-Time-Stamp")?).ok()?;
     let subject = text("Nats-Subject")?.to_owned();
-    Some(Found { sequence, subject, stored_at, message: answer })
+    Some(DirectMessage { sequence, subject, stored_at, message: answer })
 }

@@ -1,7 +1,7 @@
-//! The client library's handles on one connection to NATS that it keeps up, and how it is seen that it does so no more.
+//! The client library's handles on one connection to NATS.
 //!
-//! It does so until it is told to close, or until it panics: async-nats 0.51 on a message with a carriage return within a
-//! header's value (<https://github.com/nats-io/nats.rs/pull/1612>). What the handles are asked for then fails, for ever.
+//! The library keeps the connection up until it is told to close, or until it panics: async-nats 0.51 does on some messages
+//! (see `poison`). After a panic every request fails for ever, so a new client is needed: [`Handles::have_ended`] tells when.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::settings::{BadConfig, Config, addresses_of, bad_address, options_of};
 
 /// How long a JetStream request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
-/// How often an idle connection is tried. Two unanswered pings end it.
+/// How often the client pings an idle connection. Two unanswered pings end it.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// What is asked of NATS is asked by these.
+/// The client, and its JetStream context.
 pub(crate) struct Handles {
     pub(crate) client: Client,
     pub(crate) context: Context,
@@ -28,13 +28,13 @@ pub(crate) struct Handles {
 }
 
 impl Handles {
-    /// Starts to connect, and returns at once whether or not there is a server yet. Nobody hears of the connection before
-    /// the handles are in place.
+    /// Starts to connect, and returns at once whether or not there is a server yet. Listeners are told of the connection
+    /// when the handles are in place, and not before.
     pub(crate) async fn open(config: &Config, listeners: Listeners) -> Result<Self, BadConfig> {
         let rotation = Rotation::default();
         let (ended, in_place) = (CancellationToken::new(), CancellationToken::new());
         let gate = in_place.clone();
-        // The library holds the callback for as long as it keeps up the connection.
+        // The library holds the callback for as long as it keeps the connection up.
         let is_kept_up = ended.clone().drop_guard();
         let client = options_of(config)
             .await?
@@ -51,7 +51,7 @@ impl Handles {
                 let (listeners, gate) = (listeners.clone(), gate.clone());
                 async move {
                     gate.cancelled().await;
-                    listeners.hear(&event);
+                    listeners.tell(&event);
                 }
             })
             .connect(addresses_of(&config.url)?)
@@ -65,12 +65,12 @@ impl Handles {
         Ok(Self { client, context, ended, in_place })
     }
 
-    /// Whoever hears of the connection finds them.
+    /// The handles are where listeners look for them: they may be told now.
     pub(crate) fn are_in_place(&self) {
         self.in_place.cancel();
     }
 
-    /// Waits until nobody keeps up the connection any more: nothing comes of these handles from then on.
+    /// Waits until the library keeps the connection up no more. From then on every request fails.
     pub(crate) async fn have_ended(&self) {
         self.ended.cancelled().await;
     }

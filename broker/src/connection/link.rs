@@ -1,11 +1,11 @@
-//! The state of the connection, and what is told when it is made or lost.
+//! The state of the connection, and who is told when it is made or lost.
 
 use std::sync::Arc;
 
 use async_nats::Event;
 use tokio::sync::watch;
 
-use crate::poison::detection::Suspicion;
+use crate::poison::detection::PoisonDetection;
 
 /// The state of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +16,15 @@ pub struct Link {
     pub is_up: bool,
 }
 
-/// Who hears of connections that are made and lost.
+/// Who is told of connections that are made and lost.
 #[derive(Clone)]
 pub(crate) struct Listeners {
     pub(crate) link: Arc<watch::Sender<Link>>,
-    pub(crate) suspicion: Suspicion,
+    pub(crate) poison_detection: PoisonDetection,
 }
 
 impl Listeners {
-    pub(super) fn hear(&self, event: &Event) {
+    pub(super) fn tell(&self, event: &Event) {
         let link = &self.link;
         match event {
             Event::Connected => {
@@ -42,9 +42,9 @@ impl Listeners {
         }
     }
 
-    /// There is no connection any more.
+    /// Tells that there is no connection any more.
     pub(crate) fn connection_is_lost(&self) {
-        self.suspicion.connection_is_lost();
+        self.poison_detection.connection_is_lost();
         self.link.send_modify(|link| link.is_up = false);
     }
 }

@@ -1,4 +1,4 @@
-//! What the connection to NATS is seen by from outside: looked at when somebody asks.
+//! The metrics of the connection to NATS.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};

@@ -14,7 +14,7 @@ use crate::connection::Broker;
 
 /// What JetStream says of a message that it has stored.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Acknowledgement {
+pub(crate) struct PublishAck {
     /// Its place in the stream.
     pub(crate) sequence: u64,
     /// Whether it was there already, under the same id.
@@ -90,7 +90,7 @@ impl Broker {
         headers: HeaderMap,
         data: Bytes,
         deadline: Instant,
-    ) -> Result<Acknowledgement, PublishError> {
+    ) -> Result<PublishAck, PublishError> {
         // The deadline is for sending, too: so it is not the request's own.
         let request = Request::new().headers(headers).payload(data).timeout(None);
         let answer = timeout_at(deadline, self.handles().client.send_request(subject, request)).await;
@@ -100,17 +100,17 @@ impl Broker {
             RequestErrorKind::TimedOut => PublishError::TimedOut,
             RequestErrorKind::Other => PublishError::BrokenOff,
         })?;
-        let acknowledgement = read(&answer.payload)?;
-        self.write_watchdog.beats();
-        Ok(acknowledgement)
+        let ack = read(&answer.payload)?;
+        self.write_watchdog.acknowledged();
+        Ok(ack)
     }
 }
 
-fn read(answer: &[u8]) -> Result<Acknowledgement, PublishError> {
+fn read(answer: &[u8]) -> Result<PublishAck, PublishError> {
     let Answer { error, seq, duplicate } = serde_json::from_slice(answer).map_err(PublishError::Unreadable)?;
     match error {
         Some(error) => Err(PublishError::Refused(error)),
-        None => Ok(Acknowledgement { sequence: seq, is_duplicate: duplicate }),
+        None => Ok(PublishAck { sequence: seq, is_duplicate: duplicate }),
     }
 }
 
@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn an_answer_is_an_acknowledgement_or_says_why_not() {
         let stored = read(br#"{"stream":"EVENTS", "seq":17}"#).unwrap();
-        assert_eq!(stored, Acknowledgement { sequence: 17, is_duplicate: false });
+        assert_eq!(stored, PublishAck { sequence: 17, is_duplicate: false });
         let again = read(br#"{"stream":"EVENTS","seq":17,"duplicate":true}"#).unwrap();
-        assert_eq!(again, Acknowledgement { sequence: 17, is_duplicate: true });
+        assert_eq!(again, PublishAck { sequence: 17, is_duplicate: true });
         let refused = read(br#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"EVENTS","seq":0}"#);
         let refused = refused.unwrap_err();
         assert!(refused.is_full() && !refused.is_unanswered());

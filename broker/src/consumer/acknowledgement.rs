@@ -1,7 +1,7 @@
 //! The subject that a consumer's message is acknowledged at, and what it says of the message.
 //!
-//! async-nats reads and uses it too, but of a message that has a context of its own: a copy for each of what all have in
-//! common, and headers and payload kept until it is acknowledged.
+//! async-nats does this too, but for a message with a context of its own: each has a copy of what all have in common, and
+//! keeps headers and payload until it is acknowledged.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Acknowledgement {
 
 /// What a consumer says of a message that it sends.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct MessageInfo {
     /// Its place in the stream.
     pub(crate) sequence: u64,
     /// How many messages the consumer has sent, this one included.
@@ -43,10 +43,10 @@ pub(crate) struct Told {
     pub(crate) pending: u64,
 }
 
-impl Told {
+impl MessageInfo {
     /// Reads it; `None` where this is no such subject.
     /// <https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-15.md>
-    pub(crate) fn by(subject: &str) -> Option<Self> {
+    pub(crate) fn parse(subject: &str) -> Option<Self> {
         let tokens = subject.strip_prefix(PREFIX)?.split('.');
         // Stream, consumer, and how often it was sent; before them, in the longer form, domain and account.
         let before = match tokens.clone().count() {
@@ -67,18 +67,19 @@ mod tests {
 
     #[test]
     fn both_forms_say_the_same() {
-        let told = Told { sequence: 7, number: 8, stored_at: Stamp::from_micros(1_700_000_000_000_001), pending: 9 };
+        let info =
+            MessageInfo { sequence: 7, number: 8, stored_at: Stamp::from_micros(1_700_000_000_000_001), pending: 9 };
         for form in ["EVENTS.c.1", "_.hash.EVENTS.c.1", "hub.hash.EVENTS.c.1"] {
             let subject = format!("$JS.ACK.{form}.7.8.1700000000000001234.9");
-            assert_eq!(Told::by(&subject).as_ref(), Some(&told), "{subject}");
+            assert_eq!(MessageInfo::parse(&subject).as_ref(), Some(&info), "{subject}");
         }
-        assert_eq!(Told::by("$JS.ACK._.hash.EVENTS.c.1.7.8.1700000000000001234.9.token.more"), Some(told));
+        assert_eq!(MessageInfo::parse("$JS.ACK._.hash.EVENTS.c.1.7.8.1700000000000001234.9.token.more"), Some(info));
     }
 
     #[test]
     fn nothing_else_is_taken_for_one() {
         let none = ["", "$JS.ACK.", "_INBOX.x", "$JS.ACK.EVENTS.c.1.7.8.9", "$JS.ACK.EVENTS.c.1.x.8.9.10"];
-        assert!(none.iter().all(|subject| Told::by(subject).is_none()));
-        assert!(Told::by("$JS.ACK._.EVENTS.c.1.7.8.9.10").is_none(), "neither form");
+        assert!(none.iter().all(|subject| MessageInfo::parse(subject).is_none()));
+        assert!(MessageInfo::parse("$JS.ACK._.EVENTS.c.1.7.8.9.10").is_none(), "neither form");
     }
 }

@@ -1,7 +1,7 @@
 //! One URL's durable consumer, read in order and without a gap from a position.
 //!
-//! A lane that has caught up reads the tail of the log instead (see `tail`): its consumer stays, unread, and shows where
-//! the lane is to whoever looks.
+//! A lane that has caught up reads the log with others instead (see `log_reader`). Its consumer stays, unread, and shows an
+//! operator where the lane is.
 //!
 //! The lane's own position is the truth, the consumer's state a help: nats-server writes acknowledgements and resets
 //! to disk a little later, and a kill may roll them back. So
@@ -26,7 +26,7 @@ use super::numbered::{ConsumerMessage, Numbered};
 use super::pull::Pulls;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
-use crate::poison::scan::{Lookout, PassedOver};
+use crate::poison::scan::{PassedOver, PoisonScan};
 use crate::topology::monitoring;
 
 /// How many messages are asked for at a time.
@@ -38,7 +38,7 @@ pub const MAX_OUT: u32 = 1024;
 pub const ACK_WAIT: Duration = Duration::from_secs(60);
 /// The metadata key of the lane's epoch.
 const EPOCH: &str = "mer.epoch";
-/// What stands there where a consumer was made only to be shown: no lane has this epoch.
+/// The epoch of a consumer that was made only to be shown. No lane has it.
 const NO_EPOCH: &str = "none";
 /// The metadata key of the target, without user information and query.
 const TARGET: &str = "mer.url";
@@ -79,13 +79,13 @@ pub struct Standing {
 pub struct Feed {
     messages: Numbered,
     passed_over: PassedOver,
-    /// What was read before it was asked for.
+    /// A message that was read ahead.
     ahead: Option<Result<Delivery, FeedError>>,
-    /// How many messages lay before it when it was opened.
+    /// How many messages it had before it when it was opened.
     pub backlog: u64,
 }
 
-/// One message of a feed, or of the tail.
+/// One message of a feed, or of a log reader.
 pub struct Delivery {
     /// Its place in the log.
     pub sequence: u64,
@@ -103,7 +103,7 @@ impl Feeds {
         Self { broker }
     }
 
-    /// How a lane's consumer stands, if there is one.
+    /// The state of a lane's consumer, if there is one.
     pub async fn standing(&self, id: &SubscriptionId) -> Result<Option<Standing>, Unavailable> {
         let objects = self.broker.objects()?;
         let info = find(&objects.events, id).await?;
@@ -129,8 +129,8 @@ impl Feeds {
         {
             remove(events, want.id).await?;
         }
-        let mut lookout = Lookout::behind(&self.broker, want.position, want.filters.iter().map(TypePattern::subject));
-        let mut passed_over = PassedOver::by(&mut lookout).await?;
+        let mut scan = PoisonScan::behind(&self.broker, want.position, want.filters.iter().map(TypePattern::subject));
+        let mut passed_over = PassedOver::by(&mut scan).await?;
         // There is nothing before them that the lane has not settled: a consumer that stands behind them says what is true.
         let position = passed_over.end().unwrap_or(want.position);
         let config = config(want, found.as_ref());
@@ -141,11 +141,11 @@ impl Feeds {
         let info = consumer.cached_info();
         let next_number = info.delivered.consumer_sequence + 1;
         let backlog = passed_over.lie_before(info.num_pending);
-        let pulls = Pulls::begin(&self.broker, &consumer, PULL_BATCH, lookout).await?;
+        let pulls = Pulls::begin(&self.broker, &consumer, PULL_BATCH, scan).await?;
         Ok(Feed { messages: Numbered::new(pulls, next_number), passed_over, ahead: None, backlog })
     }
 
-    /// Has a lane's consumer show where the lane is, for whoever looks at consumers, while nobody reads it.
+    /// Moves a lane's consumer to where the lane is, so that it shows that to an operator while nobody reads it.
     pub async fn show(&self, want: &Want<'_>) -> Result<(), Unavailable> {
         let objects = self.broker.objects()?;
         let events = &objects.events;
@@ -199,7 +199,7 @@ impl Feed {
         }
     }
 
-    /// Reads the next message, if it has come, for whoever asks for it later.
+    /// Reads the next message, if it has come, ahead of the next call of [`Feed::next`].
     pub fn read_ahead(&mut self) {
         if self.ahead.is_none() {
             self.ahead = self.read().now_or_never();
@@ -216,13 +216,13 @@ impl Feed {
 }
 
 impl Delivery {
-    /// An event of the tail of the log, with so many behind it.
+    /// An event that a log reader has read, with so many messages behind it.
     pub fn of_tail(event: Arc<Event>, backlog: u64) -> Self {
         Self { sequence: event.sequence, event: Some(event), backlog, acknowledgement: None }
     }
 
-    /// Acknowledges this message and all before it; does not wait for the server. One that gets lost is made good by
-    /// the next. What came by the tail has nobody to acknowledge it to.
+    /// Acknowledges this message and all before it; does not wait for the server. The next acknowledgement makes up for a
+    /// lost one. A message of a log reader needs none.
     pub async fn acknowledge(&self) -> Result<(), Unavailable> {
         match &self.acknowledgement {
             Some(acknowledgement) => acknowledgement.send().await,

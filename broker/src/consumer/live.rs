@@ -1,5 +1,5 @@
-//! Asking whoever works on a lane how far it has come at this moment, over NATS. For whoever looks: nothing depends on an
-//! answer, and where there is none, what stands in `LANES` was true a few seconds ago.
+//! Asking the dispatcher of a lane, over NATS, how far the lane has come at this moment. The answer is only shown; where
+//! there is none, what stands in `LANES` was true a few seconds ago.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub struct Questions {
     questions: Subscriber,
 }
 
-/// Asks about a lane; `None` where nobody answers, or whoever works on it cannot say.
+/// Asks about a lane; `None` where no dispatcher answers, or the answer says nothing.
 pub(crate) async fn ask(broker: &Broker, id: &SubscriptionId) -> Option<Live> {
     let client = &broker.handles().client;
     let answer = timeout(DEADLINE, client.request(format!("{SUBJECT_PREFIX}{id}"), Vec::new().into())).await;
@@ -65,8 +65,8 @@ impl Questions {
         }
     }
 
-    /// Answers one, with `None` where that is not known: then nobody waits. An answer that is lost is asked for again by
-    /// whoever still wants it.
+    /// Answers one, with `None` where the lane's place is not known, so that nobody waits for it. A lost answer is asked for
+    /// again.
     pub async fn answer(&self, question: Question, live: Option<Live>) {
         if let Ok(value) = serde_json::to_vec(&live) {
             let _ = self.broker.handles().client.publish(question.reply, value.into()).await;

@@ -1,5 +1,5 @@
-//! A part of the log, read once for many lanes: the end of it for those that have caught up, or the past for those that want
-//! the same of it at the same time. A consumer of its own that nobody acknowledges to.
+//! A log reader reads a part of the log once for many lanes: the tail for lanes that have caught up, or the past for lanes
+//! that need the same of it at the same time. It has a consumer of its own that needs no acknowledgements.
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use domain::{Event, TypePattern};
@@ -10,13 +10,14 @@ use super::numbered::{FeedError, Numbered};
 use super::pull::Pulls;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
-use crate::poison::scan::{Lookout, PassedOver};
+use crate::poison::scan::{PassedOver, PoisonScan};
 
 /// How many messages are asked for at a time.
 const PULL_BATCH: usize = 512;
-/// After which nats-server removes the tail's consumer where its reader has gone without a word.
+/// After which nats-server removes the consumer of a reader of the tail that has gone without removing it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
-/// One of the past is asked for nothing while all its lanes wait for their targets. Where that takes longer they make another.
+/// The same for a reader of the past. It asks for nothing while all its lanes wait for their targets; where they wait longer
+/// than this, they open another reader.
 const PAST_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// The events from a sequence on, in order.
@@ -25,7 +26,7 @@ pub struct LogReader {
     name: String,
     messages: Numbered,
     passed_over: PassedOver,
-    /// How many messages lay before it when it was opened.
+    /// How many messages it had before it when it was opened.
     pub backlog: u64,
 }
 
@@ -41,13 +42,13 @@ pub struct LogMessage {
 }
 
 impl LogReader {
-    /// Begins to read everything, with the first message at or behind `from`.
+    /// Opens a reader of the tail: of every message from `from` on.
     pub async fn open(broker: &Broker, from: u64) -> Result<Self, Unavailable> {
         const WHAT: &str = "The end of the log, for a dispatcher's lanes that have caught up";
         Self::begin(broker, from, &[], "tail", FORGOTTEN_AFTER, WHAT).await
     }
 
-    /// Begins to read what the filters let through, none of which may overlap.
+    /// Opens a reader of the past: of the messages from `from` on that the filters let through. No two filters may overlap.
     pub async fn open_past(broker: &Broker, from: u64, filters: &[TypePattern]) -> Result<Self, Unavailable> {
         const WHAT: &str = "The past, for a dispatcher's lanes that want the same of it";
         Self::begin(broker, from, filters, "past", PAST_FORGOTTEN_AFTER, WHAT).await
@@ -64,8 +65,8 @@ impl LogReader {
         let objects = broker.objects()?;
         let subjects = filters.iter().map(TypePattern::subject);
         let everything = filters.is_empty().then(|| ">".to_owned());
-        let mut lookout = Lookout::behind(broker, from.saturating_sub(1), subjects.chain(everything));
-        let mut passed_over = PassedOver::by(&mut lookout).await?;
+        let mut scan = PoisonScan::behind(broker, from.saturating_sub(1), subjects.chain(everything));
+        let mut passed_over = PassedOver::by(&mut scan).await?;
         let from = passed_over.end().map_or(from, |end| end + 1);
         let name = format!("{kind}-{}", Uuid::now_v7().simple());
         let replicas = objects.events.cached_info().config.num_replicas;
@@ -84,7 +85,7 @@ impl LogReader {
         let consumer: PullConsumer =
             objects.events.create_consumer(config).await.during("making a consumer for many lanes")?;
         let backlog = passed_over.lie_before(consumer.cached_info().num_pending);
-        let pulls = Pulls::begin(broker, &consumer, PULL_BATCH, lookout).await?;
+        let pulls = Pulls::begin(broker, &consumer, PULL_BATCH, scan).await?;
         Ok(Self { broker: broker.clone(), name, messages: Numbered::new(pulls, 1), passed_over, backlog })
     }
 
@@ -97,7 +98,7 @@ impl LogReader {
         Ok(LogMessage { sequence: read.sequence, event: read.event, backlog: read.backlog })
     }
 
-    /// Leaves no consumer behind. Where that fails, nats-server removes it by itself a little later.
+    /// Removes its consumer. Where that fails, nats-server removes it by itself a little later.
     pub async fn close(self) -> Result<(), Unavailable> {
         let objects = self.broker.objects()?;
         drop(self.messages);

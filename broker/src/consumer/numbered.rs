@@ -1,8 +1,8 @@
-//! The messages of a consumer, in order and without a gap.
+//! The messages of a consumer, in order and without a gap: the server numbers them.
 
 use domain::Event;
 
-use super::acknowledgement::{Acknowledgement, Told};
+use super::acknowledgement::{Acknowledgement, MessageInfo};
 use super::pull::Pulls;
 use crate::error::Unavailable;
 use crate::log::message::event_of;
@@ -32,10 +32,10 @@ pub enum FeedError {
         /// The one that came.
         got: u64,
     },
-    /// The lane is too far behind those that it is read for together with.
+    /// The lane is too far behind the others of its shared reader.
     #[error("the lane is behind")]
     Behind,
-    /// What read for several lanes does so no more.
+    /// The reader for several lanes has ended.
     #[error("what read for several lanes has ended")]
     Ended,
     /// The next message cannot be read. A feed that is opened right before it passes over it.
@@ -59,8 +59,8 @@ impl Numbered {
     /// The next message.
     pub(crate) async fn next(&mut self) -> Result<ConsumerMessage, FeedError> {
         let message = self.pulls.next().await?.ok_or(FeedError::Unreadable)?;
-        let told = message.reply.and_then(|subject| Some((Told::by(&subject)?, subject)));
-        let Some((Told { sequence, number, stored_at, pending }, subject)) = told else {
+        let info = message.reply.and_then(|subject| Some((MessageInfo::parse(&subject)?, subject)));
+        let Some((MessageInfo { sequence, number, stored_at, pending }, subject)) = info else {
             return Err(Unavailable::new("reading a consumer", "it has sent what cannot be acknowledged").into());
         };
         let expected = self.next_number;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::connection::RECONNECT_PATIENCE;
 use crate::error::Unavailable;
 use crate::log::event_log::{End, EventLog};
-use crate::log::store::{FULL, Message, NewEvent, STORE_DEADLINE, StoreError, Stored};
+use crate::log::store::{FULL, NewEvent, OutgoingMessage, STORE_DEADLINE, StoreError, Stored};
 
 /// The most events in a batch: what nats-server takes.
 pub const MAX_BATCH: usize = 1000;
@@ -96,7 +96,11 @@ impl EventLog {
     }
 
     /// Publishes messages as one atomic batch (ADR-50). Answers with the sequence of the first.
-    pub(crate) async fn commit(&self, mut messages: Vec<Message>, within: Duration) -> Result<u64, CommitError> {
+    pub(crate) async fn commit(
+        &self,
+        mut messages: Vec<OutgoingMessage>,
+        within: Duration,
+    ) -> Result<u64, CommitError> {
         if !self.broker.is_connected() {
             return Err(not_taken(format!("no connection to {}", self.broker.server())));
         }
@@ -110,7 +114,7 @@ impl EventLog {
         let Some(mut last) = messages.pop() else { return Ok(0) };
         last.headers.insert(BATCH_COMMIT, "1");
         let client = &self.broker.handles().client;
-        for Message { subject, headers, data, .. } in messages {
+        for OutgoingMessage { subject, headers, data, .. } in messages {
             client.publish_with_headers(subject, headers, data).await.map_err(not_taken)?;
         }
         match self.publish(last, Instant::now() + within).await {
@@ -119,7 +123,7 @@ impl EventLog {
                 Err(CommitError::HasDuplicates)
             }
             Err(error) if error.is_unanswered() => {
-                self.broker.write_watchdog.misses(began);
+                self.broker.write_watchdog.missed(began);
                 let error = Unavailable::new("JetStream did not acknowledge it", error);
                 Err(StoreError::Unknown(error).into())
             }

@@ -1,4 +1,4 @@
-//! The stream `EVENTS`: reading it, and finding a place in it. Adding to it is in `store`.
+//! The stream `EVENTS`: reading it, and finding a place in it. `store` and `batch` add to it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub use crate::connection::direct_get::End;
-use crate::connection::direct_get::{self, Broken, Found, PAGE_BYTES, Request};
+use crate::connection::direct_get::{self, DirectMessage, PAGE_BYTES, PageError, PageRequest};
 use crate::connection::{Broker, RECONNECT_PATIENCE};
 use crate::error::{During, Unavailable};
 use crate::log::lookup;
@@ -17,7 +17,7 @@ use crate::names::EVENTS;
 /// How many atomic batches one process has under way at a time.
 const OPEN_BATCHES: usize = 16;
 
-/// What can be looked up in, and added to, the log.
+/// The log. Clones share its connection and its limit of open batches.
 #[derive(Clone)]
 pub struct EventLog {
     pub(crate) broker: Broker,
@@ -64,8 +64,8 @@ impl EventLog {
         Ok(lookup::stored_from(&self.broker, moment).await?.map(|message| message.sequence))
     }
 
-    /// The first sequence from one on that any of the filters lets through and that can be read, if there is one. Asked of
-    /// the stream's leader.
+    /// The sequence of the first readable event from `from` on that any of the filters lets through, if there is one. Asked
+    /// of the stream's leader.
     pub async fn first_of(&self, from: u64, filters: &[TypePattern]) -> Result<Option<u64>, Unavailable> {
         let mut first: Option<u64> = None;
         for filter in filters {
@@ -88,41 +88,41 @@ impl EventLog {
     /// read is passed over.
     pub async fn read(&self, from: u64, pattern: Option<&TypePattern>, limit: usize) -> Result<Page, Unavailable> {
         let subject = pattern.map(TypePattern::subject);
-        let request = Request { stream: EVENTS, from, subject: subject.as_deref(), limit };
-        if !self.may_hold_what_cannot_be_read(&request) {
+        let request = PageRequest { stream: EVENTS, from, subject: subject.as_deref(), limit };
+        if !self.may_hold_poison(&request) {
             let link = *self.broker.link().borrow();
             tokio::select! {
                 biased;
                 page = self.read_at_once(&request) => match page {
-                    Err(Broken::Ended(_)) => {}
+                    Err(PageError::ConnectionEnded(_)) => {}
                     page => return Ok(page?),
                 },
                 () = self.broker.is_lost() => {}
             }
-            // A message of this page may be the reason, and the only one who asks for it be whoever reads here.
+            // A message of this page may be the reason, and this reader the only one that asks for it.
             self.broker.connected_anew_by(link, Instant::now() + RECONNECT_PATIENCE).await;
         }
         self.read_one_by_one(&request).await
     }
 
-    /// Whether some of what a page would give is to be looked at. Where the log has holes, a page may reach further than it
-    /// says: then the connection is lost, and it is looked at all the same.
-    fn may_hold_what_cannot_be_read(&self, request: &Request<'_>) -> bool {
-        let suspicion = self.broker.suspicion();
+    /// Whether the page may hold an unreadable message. Where the log has holes, a page may reach further than its limit:
+    /// then the connection is lost, and the page is read one by one all the same.
+    fn may_hold_poison(&self, request: &PageRequest<'_>) -> bool {
+        let detection = self.broker.poison_detection();
         let is_near = |known| request.subject.is_some() || known < request.from.saturating_add(request.limit as u64);
-        suspicion.is_raised() || suspicion.known_behind(request.from.saturating_sub(1)).is_some_and(is_near)
+        detection.is_suspected() || detection.known_behind(request.from.saturating_sub(1)).is_some_and(is_near)
     }
 
-    async fn read_at_once(&self, request: &Request<'_>) -> Result<Page, Broken> {
+    async fn read_at_once(&self, request: &PageRequest<'_>) -> Result<Page, PageError> {
         let mut events = Vec::new();
         let end = direct_get::read(&self.broker, request, "reading the log", |found| {
-            let Found { sequence, subject, stored_at, message } = found;
+            let DirectMessage { sequence, subject, stored_at, message } = found;
             events.extend(event_of(&subject, sequence, stored_at, message.headers.as_ref(), message.payload));
         });
         Ok(Page { end: end.await?, events })
     }
 
-    async fn read_one_by_one(&self, request: &Request<'_>) -> Result<Page, Unavailable> {
+    async fn read_one_by_one(&self, request: &PageRequest<'_>) -> Result<Page, Unavailable> {
         let (mut next, mut bytes, mut events) = (request.from, 0, Vec::new());
         for _ in 0..request.limit {
             let Some(message) = lookup::next(&self.broker, next, request.subject.unwrap_or(">")).await? else {

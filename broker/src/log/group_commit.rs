@@ -1,14 +1,14 @@
-//! Events that come in at the same time, written together where that is faster: the group commit.
+//! Group commit: events that come in at the same time are written as one batch, where that is faster.
 //!
-//! Where the server takes events fast, or few come at a time, each is published at once, by itself. Where it takes so long
-//! over each that all which are under way would sooner be stored as an atomic batch (see `pace`), as it does when it flushes
-//! its files for each, they wait in a line. What waits while a batch is being written is the next one, so nobody waits for
-//! a batch to become full; only those that have just been answered are given a moment to come again. Now and then a few
-//! go one by one, to see how long that takes now.
+//! Where the server takes events fast, or few come at a time, each event is published at once, by itself. Where the server
+//! takes long over each event (it flushes its files for each, say), the events wait in a queue and are stored as an atomic
+//! batch; `batching_policy` decides. The events that wait while a batch is being written are the next batch: no event waits
+//! for a batch to become full. Only the senders that have just been answered get a moment to post again. Now and then a few
+//! events are published one by one, to measure how long that takes now.
 //!
-//! Whoever is not stored in a batch, whatever the reason, goes on by itself as it would have gone without one. A batch with
-//! an event that the server knows already is refused as a whole; so events with and without an idempotency key are never
-//! in one batch, and those with a key that is in the batch already wait until it is written.
+//! An event that is not stored in its batch, for any reason, is published by itself, as without group commit. The server
+//! refuses a batch as a whole where it knows one of its events. So events with and without an idempotency key are never in
+//! one batch, and an event whose key is in the batch already waits until the batch is written.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -20,49 +20,52 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::Unavailable;
 use crate::log::batch::{CommitError, MAX_BATCH};
-use crate::log::batching::Pace;
+use crate::log::batching_policy::BatchingPolicy;
 use crate::log::event_log::EventLog;
-use crate::log::store::{IDEMPOTENT_ATTEMPT, Message, NewEvent, Outcome, STORE_DEADLINE, StoreError, Stored};
+use crate::log::store::{
+    IDEMPOTENT_ATTEMPT, NewEvent, OutgoingMessage, STORE_DEADLINE, StoreError, Stored, UntriedError,
+};
 
 /// The most bytes in a batch, unless its first event alone has more.
 const MAX_BYTES: usize = 1024 * 1024;
-/// One in so many writes is a probe: events that are published one by one, and how many these are at most.
+/// One in so many writes is a probe: at most so many events, published one by one.
 const PROBE_EVERY: usize = 32;
 const PROBE: usize = 32;
-/// How many events wait in a line; further ones wait to be let in.
-const LINE: usize = MAX_BATCH;
+/// How many events the queue holds. Further ones wait for room.
+const QUEUE: usize = MAX_BATCH;
 
-/// Where single events go in.
+/// Stores single events, as batches where that is faster.
 pub struct GroupCommit {
     log: EventLog,
-    entrance: mpsc::Sender<Waiting>,
-    pace: Arc<Pace>,
-    /// It ends with this.
+    queue: mpsc::Sender<WaitingEvent>,
+    policy: Arc<BatchingPolicy>,
+    /// The writer ends with this.
     _writer: JoinSet<()>,
 }
 
-/// An event in the line.
-struct Waiting {
-    message: Message,
+/// An event in the queue.
+struct WaitingEvent {
+    message: OutgoingMessage,
     key: Option<String>,
     claim: Claim,
-    verdict: oneshot::Sender<Verdict>,
+    /// Tells the outcome to the request that waits.
+    tell: oneshot::Sender<WaitOutcome>,
 }
 
-/// Who decides about an event that waits: its batch, which sends it, or whoever has run out of time, who may then say that
-/// it was never sent.
+/// The right to decide about an event that waits. Its batch takes it to send the event; the waiting request takes it when its
+/// time is up, and may then say that the event was never sent.
 #[derive(Clone, Default)]
 struct Claim(Arc<AtomicBool>);
 
 impl Claim {
-    /// Answers whether nobody has it yet.
+    /// Takes it; answers whether nobody had it.
     fn take(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 }
 
 /// What became of an event that waited.
-enum Verdict {
+enum WaitOutcome {
     /// It is in the log, at this sequence.
     Stored(u64),
     /// It was not stored, and has to be published by itself.
@@ -73,36 +76,36 @@ enum Verdict {
     TooLate,
 }
 
-/// While anybody has one, nothing more is taken from the line.
+/// While one exists, nothing more is taken from the queue.
 type Hold = mpsc::Sender<()>;
 
 impl GroupCommit {
-    /// The way into a log.
+    /// Starts group commit into a log.
     pub fn start(log: EventLog) -> Self {
-        let (entrance, exit) = mpsc::channel(LINE);
-        let pace = Arc::new(Pace::new());
+        let (queue, queued) = mpsc::channel(QUEUE);
+        let policy = Arc::new(BatchingPolicy::new());
         let mut writer = JoinSet::new();
-        writer.spawn(Writer { log: log.clone(), pace: pace.clone(), exit, waiting: VecDeque::new() }.run());
-        Self { log, entrance, pace, _writer: writer }
+        writer.spawn(Writer { log: log.clone(), policy: policy.clone(), queued, waiting: VecDeque::new() }.run());
+        Self { log, queue, policy, _writer: writer }
     }
 
     /// Stores an event; returns when JetStream has acknowledged it. Within a few seconds it does, or fails.
     pub async fn store(&self, event: &NewEvent) -> Result<Stored, StoreError> {
         let deadline = Instant::now() + STORE_DEADLINE;
         let message = self.log.message_of(event)?;
-        let alone = |message, outcome| self.store_alone(deadline, event, message, outcome);
-        let entry = self.pace.enter();
+        let alone = |message, untried| self.store_alone(deadline, event, message, untried);
+        let entry = self.policy.arrive();
         if !entry.waits || event.expected_last.is_some() || !self.log.broker.is_connected() {
             return alone(message, StoreError::NotStored).await;
         }
         match self.wait(message, event.idempotency_key.clone(), deadline).await {
-            Verdict::Stored(sequence) => Ok(Stored { sequence, is_duplicate: false }),
-            Verdict::Alone(_hold) => alone(self.log.message_of(event)?, StoreError::NotStored).await,
-            Verdict::Unknown(_) if event.idempotency_key.is_some() => {
+            WaitOutcome::Stored(sequence) => Ok(Stored { sequence, is_duplicate: false }),
+            WaitOutcome::Alone(_hold) => alone(self.log.message_of(event)?, StoreError::NotStored).await,
+            WaitOutcome::Unknown(_) if event.idempotency_key.is_some() => {
                 alone(self.log.message_of(event)?, StoreError::Unknown).await
             }
-            Verdict::Unknown(error) => Err(StoreError::Unknown(error)),
-            Verdict::TooLate => {
+            WaitOutcome::Unknown(error) => Err(StoreError::Unknown(error)),
+            WaitOutcome::TooLate => {
                 Err(StoreError::NotStored(unanswered("what came before it was not acknowledged in time")))
             }
         }
@@ -112,31 +115,31 @@ impl GroupCommit {
         &self,
         deadline: Instant,
         event: &NewEvent,
-        message: Message,
-        outcome: Outcome,
+        message: OutgoingMessage,
+        untried: UntriedError,
     ) -> Result<Stored, StoreError> {
-        let publishing = self.pace.publishing();
-        let stored = self.log.store_by(deadline, event, message, outcome).await?;
+        let publishing = self.policy.begin_single();
+        let stored = self.log.store_by(deadline, event, message, untried).await?;
         publishing.acknowledged();
         Ok(stored)
     }
 
-    /// Waits in the line until it is told what became of the event, but not past the deadline.
-    async fn wait(&self, message: Message, key: Option<String>, deadline: Instant) -> Verdict {
-        let (verdict, told) = oneshot::channel();
+    /// Waits in the queue until the event's outcome is known, but not past the deadline.
+    async fn wait(&self, message: OutgoingMessage, key: Option<String>, deadline: Instant) -> WaitOutcome {
+        let (tell, told) = oneshot::channel();
         let claim = Claim::default();
-        let waiting = Waiting { message, key, claim: claim.clone(), verdict };
+        let waiting = WaitingEvent { message, key, claim: claim.clone(), tell };
         let wait = async {
-            match self.entrance.send(waiting).await {
-                Ok(()) => told.await.unwrap_or_else(|_| Verdict::Unknown(unanswered("its writer has ended"))),
+            match self.queue.send(waiting).await {
+                Ok(()) => told.await.unwrap_or_else(|_| WaitOutcome::Unknown(unanswered("its writer has ended"))),
                 // Nobody writes any more.
-                Err(_) => Verdict::Alone(None),
+                Err(_) => WaitOutcome::Alone(None),
             }
         };
         match timeout_at(deadline, wait).await {
-            Ok(verdict) => verdict,
-            Err(_) if claim.take() => Verdict::TooLate,
-            Err(_) => Verdict::Unknown(unanswered("timed out")),
+            Ok(outcome) => outcome,
+            Err(_) if claim.take() => WaitOutcome::TooLate,
+            Err(_) => WaitOutcome::Unknown(unanswered("timed out")),
         }
     }
 }
@@ -145,19 +148,19 @@ fn unanswered(why: &str) -> Unavailable {
     Unavailable::new("JetStream did not acknowledge it", why)
 }
 
-/// Writes what waits in the line.
+/// Writes the events of the queue.
 struct Writer {
     log: EventLog,
-    pace: Arc<Pace>,
-    exit: mpsc::Receiver<Waiting>,
-    waiting: VecDeque<Waiting>,
+    policy: Arc<BatchingPolicy>,
+    queued: mpsc::Receiver<WaitingEvent>,
+    waiting: VecDeque<WaitingEvent>,
 }
 
 impl Writer {
     async fn run(mut self) {
-        let (log, pace) = (self.log.clone(), self.pace.clone());
-        // How many are likely to wait before long: those who were answered last may come again.
-        let mut expected = LINE;
+        let (log, policy) = (self.log.clone(), self.policy.clone());
+        // How many events are likely to wait soon: the senders that were answered last may post again.
+        let mut expected = QUEUE;
         for n in 1_usize.. {
             let Some(since) = self.gather(expected).await else { return };
             let before = self.waiting.len();
@@ -165,92 +168,92 @@ impl Writer {
             let written = before - self.waiting.len();
             let (hold, held) = mpsc::channel(1);
             match next {
-                Next::OneByOne(those) => {
+                NextWrite::OneByOne(those) => {
                     tell_alone(those, &hold);
                     until_free(&log, hold, held).await;
                 }
-                Next::Together(group) => {
-                    let writing = pace.writing(since);
-                    group.write(&log, &hold).await;
+                NextWrite::Together(batch) => {
+                    let writing = policy.begin_batch(since);
+                    batch.write(&log, &hold).await;
                     until_free(&log, hold, held).await;
                     writing.answered();
                 }
             }
-            while let Ok(next) = self.exit.try_recv() {
+            while let Ok(next) = self.queued.try_recv() {
                 self.waiting.push_back(next);
             }
             expected = written + self.waiting.len();
         }
     }
 
-    /// Waits until an event waits, and then for a moment until as many do as are expected. Answers with when the first
-    /// did, `None` when no event can come any more.
+    /// Waits for an event, and then for a moment until as many wait as are expected. Answers when the first one came; `None`
+    /// when no event can come any more.
     async fn gather(&mut self, expected: usize) -> Option<Instant> {
-        // Who has gone away, or has waited for too long, was not told that it would be stored.
-        self.waiting.retain(|one| !one.verdict.is_closed());
+        // A sender that has gone away, or has waited for too long, was not told that its event would be stored.
+        self.waiting.retain(|one| !one.tell.is_closed());
         if self.waiting.is_empty() {
-            self.waiting.push_back(self.exit.recv().await?);
+            self.waiting.push_back(self.queued.recv().await?);
         }
         let since = Instant::now();
-        let until = since + self.pace.per_batch() / 2;
-        while self.waiting.len() < expected.min(LINE)
-            && let Ok(Some(next)) = timeout_at(until, self.exit.recv()).await
+        let until = since + self.policy.per_batch() / 2;
+        while self.waiting.len() < expected.min(QUEUE)
+            && let Ok(Some(next)) = timeout_at(until, self.queued.recv()).await
         {
             self.waiting.push_back(next);
         }
         Some(since)
     }
 
-    /// Takes what is written next, for the nth time.
-    fn take(&mut self, n: usize) -> Next {
-        if !self.pace.goes_on() {
-            return Next::OneByOne(self.waiting.drain(..).collect());
+    /// Takes the next events to write, for the nth time.
+    fn take(&mut self, n: usize) -> NextWrite {
+        if !self.policy.keeps_batching() {
+            return NextWrite::OneByOne(self.waiting.drain(..).collect());
         }
         if n.is_multiple_of(PROBE_EVERY) {
             let count = self.waiting.len().min(PROBE);
-            return Next::OneByOne(self.waiting.drain(..count).collect());
+            return NextWrite::OneByOne(self.waiting.drain(..count).collect());
         }
-        let group = self.take_group();
-        if self.pace.pays_for(group.members.len()) {
-            Next::Together(group)
+        let batch = self.take_batch();
+        if self.policy.batch_pays_for(batch.members.len()) {
+            NextWrite::Together(batch)
         } else {
-            Next::OneByOne(group.members.into_iter().chain(group.repeated).collect())
+            NextWrite::OneByOne(batch.members.into_iter().chain(batch.repeated).collect())
         }
     }
 
-    fn take_group(&mut self) -> Group {
+    fn take_batch(&mut self) -> Batch {
         let places = places(self.waiting.iter().map(|one| (one.message.bytes, one.key.as_deref())));
-        let (mut group, mut later) = (Group::default(), VecDeque::new());
+        let (mut batch, mut later) = (Batch::default(), VecDeque::new());
         for (place, one) in places.into_iter().zip(self.waiting.drain(..)) {
             match place {
-                Place::Member => group.members.push(one),
-                Place::Repeated => group.repeated.push(one),
+                Place::Member => batch.members.push(one),
+                Place::Repeated => batch.repeated.push(one),
                 Place::Later => later.push_back(one),
             }
         }
         self.waiting = later;
-        group
+        batch
     }
 }
 
 /// What is written next.
-enum Next {
-    OneByOne(Vec<Waiting>),
-    Together(Group),
+enum NextWrite {
+    OneByOne(Vec<WaitingEvent>),
+    Together(Batch),
 }
 
 /// What goes into one batch.
 #[derive(Default)]
-struct Group {
-    members: Vec<Waiting>,
-    /// Those whose key a member has.
-    repeated: Vec<Waiting>,
+struct Batch {
+    members: Vec<WaitingEvent>,
+    /// Events whose key a member has.
+    repeated: Vec<WaitingEvent>,
 }
 
-impl Group {
-    /// Writes it, and tells each what became of it.
+impl Batch {
+    /// Writes the batch, and tells each event's outcome.
     async fn write(mut self, log: &EventLog, hold: &Hold) {
-        // Who has run out of time since was told that it is not stored.
+        // A sender whose time is up was told that its event is not stored.
         self.members.retain(|one| one.claim.take());
         if self.members.is_empty() {
             return tell_alone(self.repeated, hold);
@@ -258,40 +261,40 @@ impl Group {
         // An attempt may be short where a repetition does no harm.
         let is_idempotent = self.members.iter().all(|one| one.key.is_some());
         let patience = if is_idempotent { IDEMPOTENT_ATTEMPT } else { STORE_DEADLINE };
-        let (messages, told): (Vec<_>, Vec<_>) = self.members.into_iter().map(|one| (one.message, one.verdict)).unzip();
+        let (messages, tell): (Vec<_>, Vec<_>) = self.members.into_iter().map(|one| (one.message, one.tell)).unzip();
         let (began, count) = (Instant::now(), messages.len());
-        let outcome = match while_connected(log, log.commit(messages, patience)).await {
-            Some(outcome) => outcome,
+        let committed = match while_connected(log, log.commit(messages, patience)).await {
+            Some(committed) => committed,
             None => Err(CommitError::Store(StoreError::Unknown(unanswered("the connection was lost")))),
         };
-        let (took_ms, is_stored) = (began.elapsed().as_millis(), outcome.is_ok());
+        let (took_ms, is_stored) = (began.elapsed().as_millis(), committed.is_ok());
         tracing::debug!(count, took_ms, is_stored, "events.written_together");
-        for (n, told) in (0..).zip(told) {
-            let verdict = match &outcome {
-                Ok(first) => Verdict::Stored(first + n),
-                Err(CommitError::Store(StoreError::Unknown(error))) => Verdict::Unknown(error.clone()),
-                Err(_) => Verdict::Alone(Some(hold.clone())),
+        for (n, tell) in (0..).zip(tell) {
+            let outcome = match &committed {
+                Ok(first) => WaitOutcome::Stored(first + n),
+                Err(CommitError::Store(StoreError::Unknown(error))) => WaitOutcome::Unknown(error.clone()),
+                Err(_) => WaitOutcome::Alone(Some(hold.clone())),
             };
-            // Who does not wait any more has gone away, or has waited for too long.
-            let _ = told.send(verdict);
+            // Nobody waits for it where the sender has gone away, or has waited for too long.
+            let _ = tell.send(outcome);
         }
         tell_alone(self.repeated, hold);
     }
 }
 
-fn tell_alone(those: impl IntoIterator<Item = Waiting>, hold: &Hold) {
+fn tell_alone(those: impl IntoIterator<Item = WaitingEvent>, hold: &Hold) {
     for one in those {
-        let _ = one.verdict.send(Verdict::Alone(Some(hold.clone())));
+        let _ = one.tell.send(WaitOutcome::Alone(Some(hold.clone())));
     }
 }
 
-/// Waits until nobody has a hold any more.
+/// Waits until there is no hold any more.
 async fn until_free(log: &EventLog, hold: Hold, mut held: mpsc::Receiver<()>) {
     drop(hold);
     let _ = while_connected(log, held.recv()).await;
 }
 
-/// What comes of some work; `None` where the connection is lost meanwhile: then what it waits for may never come.
+/// The result of some work; `None` where the connection is lost meanwhile, as an answer may never come then.
 async fn while_connected<T>(log: &EventLog, work: impl Future<Output = T>) -> Option<T> {
     let mut link = log.broker.link();
     tokio::select! {
@@ -301,7 +304,7 @@ async fn while_connected<T>(log: &EventLog, work: impl Future<Output = T>) -> Op
     }
 }
 
-/// Where an event of the line goes.
+/// Where an event of the queue goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Member,
@@ -309,9 +312,9 @@ enum Place {
     Later,
 }
 
-/// Where the events of the line go, given by size and key: all that are like the first of them, in order, as far as there
-/// is room.
-fn places<'a>(line: impl Iterator<Item = (usize, Option<&'a str>)>) -> Vec<Place> {
+/// Where the events of the queue go, given by size and key: all that are like the first one (with or without a key) go into
+/// the batch, in order, as far as there is room.
+fn places<'a>(queue: impl Iterator<Item = (usize, Option<&'a str>)>) -> Vec<Place> {
     let (mut members, mut all_bytes, mut keys) = (0, 0, HashSet::new());
     let (mut has_keys, mut is_full) = (None, false);
     let place = |(bytes, key): (usize, Option<&'a str>)| {
@@ -330,7 +333,7 @@ fn places<'a>(line: impl Iterator<Item = (usize, Option<&'a str>)>) -> Vec<Place
         keys.extend(key);
         Place::Member
     };
-    line.map(place).collect()
+    queue.map(place).collect()
 }
 
 #[cfg(test)]
@@ -338,8 +341,8 @@ mod tests {
     use super::Place::{Later, Member, Repeated};
     use super::*;
 
-    fn sorted(line: &[(usize, Option<&str>)]) -> Vec<Place> {
-        places(line.iter().copied())
+    fn sorted(queue: &[(usize, Option<&str>)]) -> Vec<Place> {
+        places(queue.iter().copied())
     }
 
     #[test]
@@ -351,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_batch_has_a_greatest_number_and_a_greatest_size() {
-        let members = |line: &[_]| sorted(line).iter().filter(|place| **place == Member).count();
+        let members = |queue: &[_]| sorted(queue).iter().filter(|place| **place == Member).count();
         assert_eq!(members(&[]), 0);
         assert_eq!(members(&[(1, None); MAX_BATCH + 1]), MAX_BATCH);
         assert_eq!(members(&[(MAX_BYTES / 4, None); 5]), 4);
@@ -360,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_in_a_batch_twice_and_who_has_none_is_not_beside_who_has_one() {
+    fn no_key_is_in_a_batch_twice_and_events_with_and_without_a_key_are_never_together() {
         let (a, b) = ((1, Some("a")), (1, Some("b")));
         assert_eq!(sorted(&[a, b, a, (1, None), b]), [Member, Member, Repeated, Later, Repeated]);
         assert_eq!(sorted(&[(1, None), a, (1, None)]), [Member, Later, Member]);

@@ -1,5 +1,5 @@
-//! Single messages of the log, asked of the stream's leader, which answers in JSON: whatever stands in a message's headers,
-//! the answer can be read.
+//! Look-ups of single messages of the log. The stream's leader answers them in JSON, so the answer can be read whatever the
+//! message's headers are.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
@@ -18,11 +18,11 @@ use crate::names::EVENTS;
 use crate::poison::header_block;
 
 /// A message as it stands in the log.
-pub(crate) struct Looked {
+pub(crate) struct StoredMessage {
     pub(crate) sequence: u64,
     subject: String,
     stored_at: String,
-    /// `None`: the client library could not be given this message.
+    /// `None`: the client library cannot read this message.
     headers: Option<HeaderMap>,
     /// Base64.
     data: String,
@@ -31,13 +31,13 @@ pub(crate) struct Looked {
 }
 
 #[derive(Deserialize)]
-struct Found {
-    message: Stored,
+struct GetAnswer {
+    message: GetMessage,
 }
 
-/// A message as the server tells it. Headers and data are Base64.
+/// A message in the server's answer. Headers and data are Base64.
 #[derive(Deserialize)]
-struct Stored {
+struct GetMessage {
     #[serde(rename = "seq")]
     sequence: u64,
     subject: String,
@@ -48,38 +48,38 @@ struct Stored {
     data: String,
 }
 
-/// The first message from a sequence on whose subject is one of those that `subject`, which may hold wildcards, stands for.
-pub(crate) async fn next(broker: &Broker, from: u64, subject: &str) -> Result<Option<Looked>, Unavailable> {
-    look(broker, &json!({"seq": from.max(1), "next_by_subj": subject}), "looking for the next message").await
+/// The first message from a sequence on whose subject `subject`, which may hold wildcards, matches.
+pub(crate) async fn next(broker: &Broker, from: u64, subject: &str) -> Result<Option<StoredMessage>, Unavailable> {
+    get(broker, &json!({"seq": from.max(1), "next_by_subj": subject}), "looking for the next message").await
 }
 
 /// The message with a sequence.
-pub(crate) async fn at(broker: &Broker, sequence: u64) -> Result<Option<Looked>, Unavailable> {
-    look(broker, &json!({"seq": sequence}), "reading an event").await
+pub(crate) async fn at(broker: &Broker, sequence: u64) -> Result<Option<StoredMessage>, Unavailable> {
+    get(broker, &json!({"seq": sequence}), "reading an event").await
 }
 
 /// The last message on a subject.
-pub(crate) async fn last(broker: &Broker, subject: &str) -> Result<Option<Looked>, Unavailable> {
-    look(broker, &json!({"last_by_subj": subject}), "looking up the last event of a type").await
+pub(crate) async fn last(broker: &Broker, subject: &str) -> Result<Option<StoredMessage>, Unavailable> {
+    get(broker, &json!({"last_by_subj": subject}), "looking up the last event of a type").await
 }
 
 /// The first message that was stored at or after a moment.
-pub(crate) async fn stored_from(broker: &Broker, moment: Stamp) -> Result<Option<Looked>, Unavailable> {
+pub(crate) async fn stored_from(broker: &Broker, moment: Stamp) -> Result<Option<StoredMessage>, Unavailable> {
     let request = json!({"next_by_subj": ">", "start_time": moment.to_rfc3339()});
-    look(broker, &request, "looking up a moment in the log").await
+    get(broker, &request, "looking up a moment in the log").await
 }
 
 /// What a request of `STREAM.MSG.GET` finds.
-async fn look(broker: &Broker, request: &Value, what: &'static str) -> Result<Option<Looked>, Unavailable> {
+async fn get(broker: &Broker, request: &Value, what: &'static str) -> Result<Option<StoredMessage>, Unavailable> {
     let subject = format!("STREAM.MSG.GET.{EVENTS}");
-    let answer: Result<Response<Found>, RequestError> = broker.handles().context.request(subject, request).await;
+    let answer: Result<Response<GetAnswer>, RequestError> = broker.handles().context.request(subject, request).await;
     match answer {
-        Ok(Response::Ok(found)) => {
-            let looked = Looked::from(found.message);
-            if !looked.is_readable() {
-                broker.suspicion().found(looked.sequence, &looked.subject);
+        Ok(Response::Ok(answer)) => {
+            let message = StoredMessage::from(answer.message);
+            if !message.is_readable() {
+                broker.poison_detection().report(message.sequence, &message.subject);
             }
-            Ok(Some(looked))
+            Ok(Some(message))
         }
         Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
         Ok(Response::Err { error }) => Err(Unavailable::new(what, error)),
@@ -88,7 +88,7 @@ async fn look(broker: &Broker, request: &Value, what: &'static str) -> Result<Op
     }
 }
 
-impl Stored {
+impl GetMessage {
     fn headers(&self) -> Option<HeaderMap> {
         // The server has put U+FFFD in place of bytes that are not UTF-8. A subject with that, or with white space of any
         // kind, is no event's, be it readable or not.
@@ -99,8 +99,8 @@ impl Stored {
     }
 }
 
-impl From<Stored> for Looked {
-    fn from(stored: Stored) -> Self {
+impl From<GetMessage> for StoredMessage {
+    fn from(stored: GetMessage) -> Self {
         Self {
             sequence: stored.sequence,
             headers: stored.headers(),
@@ -112,8 +112,8 @@ impl From<Stored> for Looked {
     }
 }
 
-impl Looked {
-    /// Whether the client library can be given this message.
+impl StoredMessage {
+    /// Whether the client library can read this message.
     pub(crate) fn is_readable(&self) -> bool {
         self.headers.is_some()
     }

@@ -9,7 +9,7 @@ use domain::{EventType, Stamp, header_value};
 use tokio::time::{Instant, sleep};
 
 use crate::connection::RECONNECT_PATIENCE;
-use crate::connection::publish::{Acknowledgement, PublishError};
+use crate::connection::publish::{PublishAck, PublishError};
 use crate::error::{During, Unavailable};
 use crate::log::event_log::EventLog;
 use crate::log::lookup;
@@ -89,7 +89,7 @@ pub enum StoreError {
 }
 
 /// An event as it goes over the wire.
-pub(crate) struct Message {
+pub(crate) struct OutgoingMessage {
     pub(crate) subject: String,
     pub(crate) headers: HeaderMap,
     pub(crate) data: Bytes,
@@ -97,8 +97,8 @@ pub(crate) struct Message {
     pub(crate) bytes: usize,
 }
 
-/// What can be said of an event that no attempt has stored for certain.
-pub(crate) type Outcome = fn(Unavailable) -> StoreError;
+/// What to say of an event that cannot be tried again: that it was not stored, or that it may have been.
+pub(crate) type UntriedError = fn(Unavailable) -> StoreError;
 
 impl EventLog {
     /// Stores an event; returns when JetStream has acknowledged it. Within a few seconds it does, or fails.
@@ -107,26 +107,26 @@ impl EventLog {
         self.store_by(Instant::now() + STORE_DEADLINE, event, message, StoreError::NotStored).await
     }
 
-    /// Stores an event by then. `outcome` is what is to be said of it if that cannot be tried.
+    /// Stores an event by the deadline. `untried` is what to say of it where no attempt is possible.
     pub(crate) async fn store_by(
         &self,
         deadline: Instant,
         event: &NewEvent,
-        mut message: Message,
-        mut outcome: Outcome,
+        mut message: OutgoingMessage,
+        mut untried: UntriedError,
     ) -> Result<Stored, StoreError> {
         let began = Instant::now();
         loop {
             if !self.broker.connected_by(deadline.min(Instant::now() + RECONNECT_PATIENCE)).await {
                 let server = self.broker.server();
-                return Err(outcome(Unavailable::new("NATS is out of reach", format!("no connection to {server}"))));
+                return Err(untried(Unavailable::new("NATS is out of reach", format!("no connection to {server}"))));
             }
             let attempt_deadline = match event.idempotency_key {
                 Some(_) => deadline.min(Instant::now() + IDEMPOTENT_ATTEMPT),
                 None => deadline,
             };
             let error = match self.publish(message, attempt_deadline).await {
-                Ok(Acknowledgement { sequence, is_duplicate }) => return Ok(Stored { sequence, is_duplicate }),
+                Ok(PublishAck { sequence, is_duplicate }) => return Ok(Stored { sequence, is_duplicate }),
                 Err(error) => error,
             };
             if error.is_wrong_last() {
@@ -140,11 +140,11 @@ impl EventLog {
                 _ => error.is_unanswered() && event.idempotency_key.is_some(),
             };
             if error.is_unanswered() {
-                outcome = StoreError::Unknown;
+                untried = StoreError::Unknown;
             }
-            self.broker.write_watchdog.misses(began);
+            self.broker.write_watchdog.missed(began);
             if !may_work_now || Instant::now() + STREAM_RETRY >= deadline {
-                return Err(error).during("JetStream did not acknowledge it").map_err(outcome);
+                return Err(error).during("JetStream did not acknowledge it").map_err(untried);
             }
             sleep(STREAM_RETRY).await;
             message = self.message_of(event)?;
@@ -152,13 +152,17 @@ impl EventLog {
     }
 
     /// Publishes a message and waits for its acknowledgement, but not past the deadline.
-    pub(crate) async fn publish(&self, message: Message, deadline: Instant) -> Result<Acknowledgement, PublishError> {
-        let Message { subject, headers, data, .. } = message;
+    pub(crate) async fn publish(
+        &self,
+        message: OutgoingMessage,
+        deadline: Instant,
+    ) -> Result<PublishAck, PublishError> {
+        let OutgoingMessage { subject, headers, data, .. } = message;
         self.broker.publish(subject, headers, data, deadline).await
     }
 
     /// What is sent for an event, unless it is larger than the server takes.
-    pub(crate) fn message_of(&self, event: &NewEvent) -> Result<Message, StoreError> {
+    pub(crate) fn message_of(&self, event: &NewEvent) -> Result<OutgoingMessage, StoreError> {
         let headers = headers_of(event);
         let limit = self.broker.max_message_bytes();
         let header_bytes: usize = headers.iter().flat_map(|(_, values)| values).map(|value| value.as_str().len()).sum();
@@ -167,7 +171,7 @@ impl EventLog {
         if limit > 0 && bytes > limit {
             return Err(StoreError::TooLarge { bytes, limit });
         }
-        Ok(Message { subject: event.event_type.subject(), headers, data: event.data.clone(), bytes })
+        Ok(OutgoingMessage { subject: event.event_type.subject(), headers, data: event.data.clone(), bytes })
     }
 
     async fn wrong_last(&self, event_type: &EventType) -> StoreError {

@@ -1,7 +1,7 @@
-//! Looking at what a consumer will give, before it is asked to: see `suspicion`.
+//! The poison scan: reads the next messages for a consumer one by one, before the consumer is asked for them.
 //!
-//! A consumer gives what its filters let through in the log's order. So whoever has looked at the next few of these, and
-//! asks it for so many, is given those and no others.
+//! A consumer delivers the messages that its filters let through, in the log's order. So a reader that has scanned the next
+//! few of these, and asks the consumer for as many, gets those and no others. `detection` says when a scan is needed.
 
 use std::collections::VecDeque;
 
@@ -9,39 +9,39 @@ use crate::connection::Broker;
 use crate::error::Unavailable;
 use crate::log::lookup;
 
-/// How many messages are looked at: the one that ended the connection had been asked for by somebody who had read, and not
-/// settled, less than this before it.
+/// How many messages a scan reads. The message that ended the connection had been asked for by a reader that had read, and
+/// not settled, fewer than this before it.
 const MOST: usize = 1024;
-/// How many are looked at before they are asked for.
+/// How many messages are scanned before they are asked for.
 const AT_A_TIME: usize = 32;
-/// The most data that they may have, in bytes, beside the message that goes beyond.
+/// How much data these may have, in bytes. The message that goes beyond is still one of them.
 const BYTES_AT_A_TIME: usize = 4 * 1024 * 1024;
 
-/// The messages behind a sequence, of some subjects.
-pub(crate) struct Lookout {
+/// A scan of the messages behind a sequence, of some subjects.
+pub(crate) struct PoisonScan {
     broker: Broker,
-    ways: Vec<Way>,
-    /// All up to here has been looked at.
-    seen_to: u64,
-    /// How many more are looked at.
+    filters: Vec<FilterScan>,
+    /// All messages up to here are scanned.
+    scanned_to: u64,
+    /// How many more messages are scanned.
     left: usize,
-    /// Those of them that are readable and were not answered yet: how many, and their size.
+    /// How many scanned messages are readable and were not answered yet, and their size.
     clear: usize,
     clear_bytes: usize,
 }
 
-/// What lies ahead.
+/// What a scan has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ahead {
     /// The next so many messages can be read.
     Clear(usize),
-    /// The very next one cannot.
+    /// The very next message cannot be read.
     Unreadable,
-    /// There is nothing more to look at: what is stored from now on has not ended a connection yet.
+    /// The scan is over: what is stored from now on has not ended a connection yet.
     Open,
 }
 
-/// Messages that cannot be read and lie right before what a consumer gives.
+/// Unreadable messages right before the first one that a consumer delivers.
 #[derive(Default)]
 pub(crate) struct PassedOver {
     sequences: VecDeque<u64>,
@@ -50,57 +50,57 @@ pub(crate) struct PassedOver {
 }
 
 /// The messages of one subject, which may hold wildcards.
-struct Way {
+struct FilterScan {
     subject: String,
-    next: Next,
+    next: NextMessage,
 }
 
 #[derive(Clone, Copy)]
-enum Next {
+enum NextMessage {
     Unknown,
     Nothing,
-    Message(Sighting),
+    Found(ScannedMessage),
 }
 
 #[derive(Clone, Copy)]
-struct Sighting {
+struct ScannedMessage {
     sequence: u64,
     bytes: usize,
     is_readable: bool,
 }
 
-impl Lookout {
-    /// For a consumer that is to give what lies behind a sequence and is let through by a filter of these: `None` where
-    /// there is no reason to look.
+impl PoisonScan {
+    /// For a consumer that is to deliver the messages behind a sequence that these filters let through. `None`: no scan is
+    /// needed.
     pub(crate) fn behind(broker: &Broker, sequence: u64, filters: impl Iterator<Item = String>) -> Option<Self> {
-        broker.suspicion().is_about_what_follows(sequence).then(|| Self {
+        broker.poison_detection().wants_scan_behind(sequence).then(|| Self {
             broker: broker.clone(),
-            ways: filters.map(|subject| Way { subject, next: Next::Unknown }).collect(),
-            seen_to: sequence,
+            filters: filters.map(|subject| FilterScan { subject, next: NextMessage::Unknown }).collect(),
+            scanned_to: sequence,
             left: MOST,
             clear: 0,
             clear_bytes: 0,
         })
     }
 
-    /// Passes over unreadable messages before the next readable one; a bounded number of them.
+    /// Passes over the unreadable messages before the next readable one, up to a number.
     async fn pass_over(&mut self) -> Result<PassedOver, Unavailable> {
         let mut passed_over = PassedOver::default();
         while passed_over.sequences.len() < MOST
             && let Some(next) = self.next().await?.filter(|next| !next.is_readable)
         {
-            self.seen_to = next.sequence;
+            self.scanned_to = next.sequence;
             passed_over.sequences.push_back(next.sequence);
         }
         Ok(passed_over)
     }
 
-    /// Looks on. Whoever stops waiting for it loses nothing.
-    pub(crate) async fn look(&mut self) -> Result<Ahead, Unavailable> {
+    /// Scans on. Nothing is lost where the caller stops waiting.
+    pub(crate) async fn scan_on(&mut self) -> Result<Ahead, Unavailable> {
         while self.left > 0 && self.clear < AT_A_TIME && self.clear_bytes < BYTES_AT_A_TIME {
             match self.next().await? {
                 Some(next) if next.is_readable => {
-                    self.seen_to = next.sequence;
+                    self.scanned_to = next.sequence;
                     self.left -= 1;
                     self.clear += 1;
                     self.clear_bytes += next.bytes;
@@ -117,38 +117,38 @@ impl Lookout {
         })
     }
 
-    async fn next(&mut self) -> Result<Option<Sighting>, Unavailable> {
-        for way in &mut self.ways {
-            if way.is_to_be_looked_at(self.seen_to) {
-                way.next = match lookup::next(&self.broker, self.seen_to + 1, &way.subject).await? {
-                    Some(message) => Next::Message(Sighting {
+    async fn next(&mut self) -> Result<Option<ScannedMessage>, Unavailable> {
+        for filter in &mut self.filters {
+            if filter.is_to_be_scanned(self.scanned_to) {
+                filter.next = match lookup::next(&self.broker, self.scanned_to + 1, &filter.subject).await? {
+                    Some(message) => NextMessage::Found(ScannedMessage {
                         sequence: message.sequence,
                         bytes: message.bytes,
                         is_readable: message.is_readable(),
                     }),
-                    None => Next::Nothing,
+                    None => NextMessage::Nothing,
                 };
             }
         }
-        Ok(self.ways.iter().filter_map(Way::sighting).min_by_key(|sighting| sighting.sequence))
+        Ok(self.filters.iter().filter_map(FilterScan::found).min_by_key(|found| found.sequence))
     }
 }
 
 impl PassedOver {
-    /// What somebody who looks passes over at first.
-    pub(crate) async fn by(lookout: &mut Option<Lookout>) -> Result<Self, Unavailable> {
-        match lookout {
-            Some(lookout) => lookout.pass_over().await,
+    /// What a scan, if there is one, passes over at first.
+    pub(crate) async fn by(scan: &mut Option<PoisonScan>) -> Result<Self, Unavailable> {
+        match scan {
+            Some(scan) => scan.pass_over().await,
             None => Ok(Self::default()),
         }
     }
 
-    /// All these lie at or before it.
+    /// The last of them.
     pub(crate) fn end(&self) -> Option<u64> {
         self.sequences.back().copied()
     }
 
-    /// There are so many messages behind them. Answers how many that is with these.
+    /// Notes how many messages are behind them. Answers with the sum of both.
     pub(crate) fn lie_before(&mut self, messages: u64) -> u64 {
         self.behind = messages;
         self.len() + messages
@@ -169,19 +169,19 @@ impl PassedOver {
     }
 }
 
-impl Way {
-    fn is_to_be_looked_at(&self, seen_to: u64) -> bool {
+impl FilterScan {
+    fn is_to_be_scanned(&self, scanned_to: u64) -> bool {
         match self.next {
-            Next::Unknown => true,
-            Next::Nothing => false,
-            Next::Message(sighting) => sighting.sequence <= seen_to,
+            NextMessage::Unknown => true,
+            NextMessage::Nothing => false,
+            NextMessage::Found(found) => found.sequence <= scanned_to,
         }
     }
 
-    fn sighting(&self) -> Option<Sighting> {
+    fn found(&self) -> Option<ScannedMessage> {
         match self.next {
-            Next::Message(sighting) => Some(sighting),
-            Next::Unknown | Next::Nothing => None,
+            NextMessage::Found(found) => Some(found),
+            NextMessage::Unknown | NextMessage::Nothing => None,
         }
     }
 }

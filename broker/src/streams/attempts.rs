@@ -1,12 +1,12 @@
-//! The stream `ATTEMPTS`: what came of the last attempts to deliver, per subscription. For whoever looks: nothing
-//! depends on it, and a crash may lose the last second of it.
+//! The stream `ATTEMPTS`: the last attempts to deliver, per subscription. It is only shown: nothing depends on it, and a
+//! crash may lose its last second.
 
 use bytes::Bytes;
 use domain::SubscriptionId;
 use domain::lane::Attempt;
 
 use crate::connection::Broker;
-use crate::connection::direct_get::{self, End, Request};
+use crate::connection::direct_get::{self, End, PageRequest};
 use crate::error::{During, Unavailable};
 use crate::names::{ATTEMPTS, ATTEMPTS_PREFIX};
 
@@ -49,7 +49,7 @@ impl AttemptLog {
         let subject = format!("{ATTEMPTS_PREFIX}{id}");
         let (mut attempts, mut from) = (Vec::new(), 1);
         loop {
-            let request = Request { stream: ATTEMPTS, from, subject: Some(&subject), limit: PAGE };
+            let request = PageRequest { stream: ATTEMPTS, from, subject: Some(&subject), limit: PAGE };
             let end = direct_get::read(&self.broker, &request, "reading attempts", |found| {
                 // What somebody else wrote there is left out.
                 attempts.extend(serde_json::from_slice::<Vec<Attempt>>(&found.message.payload).unwrap_or_default());

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::connection::Broker;
 pub use crate::connection::direct_get::End;
-use crate::connection::direct_get::{self, Request};
+use crate::connection::direct_get::{self, PageRequest};
 use crate::error::{During, Unavailable};
 use crate::names::{DEAD_LETTERS, EVENTS};
 
@@ -80,7 +80,7 @@ impl DeadLetters {
         limit: usize,
     ) -> Result<LetterPage, Unavailable> {
         let subject = subscription.map(|id| format!("{}{id}", dead_letter::SUBJECT_PREFIX));
-        let request = Request { stream: DEAD_LETTERS, from, subject: subject.as_deref(), limit };
+        let request = PageRequest { stream: DEAD_LETTERS, from, subject: subject.as_deref(), limit };
         let mut letters = Vec::new();
         let end = direct_get::read(&self.broker, &request, "reading dead letters", |found| {
             let headers = found.message.headers.iter().flat_map(HeaderMap::iter);

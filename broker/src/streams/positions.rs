@@ -1,12 +1,12 @@
-//! The stream `POSITIONS`: how far lanes that read the tail of the log have come, moment by moment, so that a crash
-//! repeats little. A lane's state in `LANES` is written only every few seconds; what stands here is used on top of it.
+//! The stream `POSITIONS`: how far lanes that read the tail of the log have come, moment by moment, so that a crash repeats
+//! little. A lane's state in `LANES` is written only every few seconds; a later position here goes before it.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 
 use crate::connection::Broker;
-use crate::connection::direct_get::{self, End, Request};
+use crate::connection::direct_get::{self, End, PageRequest};
 use crate::error::{During, Unavailable};
 use crate::names::{POSITIONS, POSITIONS_PREFIX};
 
@@ -40,7 +40,7 @@ impl Positions {
     pub async fn read(&self) -> Result<HashMap<String, u64>, Unavailable> {
         let (mut positions, mut from) = (HashMap::new(), 1);
         loop {
-            let request = Request { stream: POSITIONS, from, subject: None, limit: PAGE };
+            let request = PageRequest { stream: POSITIONS, from, subject: None, limit: PAGE };
             let end = direct_get::read(&self.broker, &request, "reading positions", |found| {
                 // What somebody else wrote there is left out.
                 let some: HashMap<String, u64> = serde_json::from_slice(&found.message.payload).unwrap_or_default();

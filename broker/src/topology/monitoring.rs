@@ -1,5 +1,5 @@
-//! Metadata by which `nats server check stream` and `nats server check consumer` know what to look for, without being
-//! told on the command line. Only what is missing is added: what an operator has set stays.
+//! Metadata for `nats server check stream` and `nats server check consumer`: what they check, without flags on the command
+//! line. Only missing keys are added; what an operator has set stays.
 //!
 //! The keys are those of the NATS CLI (<https://github.com/nats-io/natscli>, "Stream and Consumer monitoring").
 
@@ -9,11 +9,11 @@ use async_nats::jetstream::stream;
 
 /// What every key starts with.
 const PREFIX: &str = "io.nats.monitor.";
-/// By how many operations a replica may be behind, and how long it may be silent. It is heard of every second.
+/// By how many operations a replica may be behind, and how long it may be silent. It reports every second.
 const PEER_LAG: &str = "1000";
 const PEER_SEEN: &str = "10s";
-/// How many events a URL may be behind. Its consumer shows where it is up to 15 s late: below this, a busy one that has
-/// caught up would look behind.
+/// How many events a URL may be behind. Its consumer shows its place up to 15 s late: with a lower number, a busy URL that
+/// has caught up would look behind.
 const UNPROCESSED: &str = "25000";
 
 /// Adds what a stream lacks. With several replicas, that all of them are there and keep up.

@@ -1,17 +1,17 @@
-//! Whether the server that this process is connected to still works together with the others of its cluster.
+//! The write watchdog: whether the connected server still works together with the others of its cluster.
 //!
-//! One that is cut off from them keeps its clients, and answers their pings. But what is written must be acknowledged by
-//! most of the servers that hold the stream: so what comes of writes tells.
+//! A server that is cut off from its cluster keeps its clients and answers their pings. But a write is acknowledged only
+//! when most of the servers that hold the stream have it. So writes show what pings do not.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// How long writes may be tried without one being acknowledged. A stream that has lost its leader has another one sooner.
+/// How long writes may go without an acknowledgement. A stream that has lost its leader has another one sooner.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// When the writes began of which none was acknowledged; `None` where the last one was. Clones share it.
+/// When the first write began since which none was acknowledged; `None` where the last one was. Clones share it.
 #[derive(Clone)]
 pub(crate) struct WriteWatchdog(watch::Sender<Option<Instant>>);
 
@@ -20,13 +20,13 @@ impl WriteWatchdog {
         Self(watch::Sender::new(None))
     }
 
-    /// A write was acknowledged, or the connection is another one.
-    pub(crate) fn beats(&self) {
+    /// A write was acknowledged, or there is another connection.
+    pub(crate) fn acknowledged(&self) {
         self.0.send_if_modified(|missing| missing.take().is_some());
     }
 
     /// A write that began then was not acknowledged.
-    pub(crate) fn misses(&self, began: Instant) {
+    pub(crate) fn missed(&self, began: Instant) {
         self.0.send_if_modified(|missing| {
             let is_first = missing.is_none();
             missing.get_or_insert(began);
@@ -34,8 +34,8 @@ impl WriteWatchdog {
         });
     }
 
-    /// Waits until nothing has been acknowledged for too long.
-    pub(crate) async fn stops(&self) {
+    /// Waits until no write has been acknowledged for too long.
+    pub(crate) async fn expired(&self) {
         let mut missing = self.0.subscribe();
         loop {
             let since = *missing.borrow_and_update();
@@ -60,18 +60,18 @@ mod tests {
     use tokio::time::timeout;
 
     #[tokio::test(start_paused = true)]
-    async fn it_stops_when_nothing_is_acknowledged_for_too_long_and_not_before() {
+    async fn it_expires_when_nothing_is_acknowledged_for_too_long_and_not_before() {
         let watchdog = WriteWatchdog::new();
         let began = Instant::now();
-        assert!(timeout(10 * PATIENCE, watchdog.stops()).await.is_err(), "nothing is written");
-        watchdog.misses(began);
-        watchdog.beats();
-        assert!(timeout(10 * PATIENCE, watchdog.stops()).await.is_err(), "what came last was acknowledged");
+        assert!(timeout(10 * PATIENCE, watchdog.expired()).await.is_err(), "nothing is written");
+        watchdog.missed(began);
+        watchdog.acknowledged();
+        assert!(timeout(10 * PATIENCE, watchdog.expired()).await.is_err(), "what came last was acknowledged");
         let began = Instant::now();
-        watchdog.misses(began);
+        watchdog.missed(began);
         tokio::time::advance(PATIENCE / 2).await;
-        watchdog.misses(Instant::now());
-        watchdog.stops().await;
+        watchdog.missed(Instant::now());
+        watchdog.expired().await;
         assert!(began.elapsed() >= PATIENCE && began.elapsed() < 2 * PATIENCE, "counted from the first");
     }
 }
