@@ -26,7 +26,7 @@ pub(crate) async fn follow(log: EventLog, extent: watch::Sender<Extent>) -> Infa
     let (mut settled_to, mut settled_at) = (0, None);
     loop {
         let began = Instant::now();
-        if let Ok(span) = log.span().await {
+        if let Ok(span) = log.bounds().await {
             let now = Extent { first_sequence: span.first_sequence, settled_to, settled_at };
             (settled_to, settled_at) = (span.last_sequence, Some(began));
             extent.send_if_modified(|known| std::mem::replace(known, now).first_sequence != now.first_sequence);

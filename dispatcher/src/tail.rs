@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use broker::event_log::{EventLog, Span};
+use broker::event_log::{EventLog, LogBounds};
 use broker::feed::FeedError;
 use broker::{Broker, Link, Unavailable};
 use domain::{SubscriptionId, TypePattern};
@@ -181,8 +181,8 @@ impl Tail {
         generation: u64,
         extent: &watch::Receiver<Extent>,
     ) -> Result<(), FeedError> {
-        let from = self.begin(&log.span().await?);
-        let mut tail = broker::tail::Tail::open(broker, from).await?;
+        let from = self.begin(&log.bounds().await?);
+        let mut tail = broker::log_reader::LogReader::open(broker, from).await?;
         self.unread.store(tail.backlog, Ordering::Relaxed);
         self.reading.send_replace(Some(generation));
         tracing::debug!(from, "tail.reading");
@@ -194,7 +194,7 @@ impl Tail {
                 read = tail.next() => {
                     let read = read?;
                     came_at = Instant::now();
-                    if read.sequence > self.read_to() + 1 && log.span().await?.first_sequence > self.read_to() + 1 {
+                    if read.sequence > self.read_to() + 1 && log.bounds().await?.first_sequence > self.read_to() + 1 {
                         // What lies in between may have been somebody's: each lane finds out for itself.
                         self.state().let_all_go();
                     }
@@ -226,7 +226,7 @@ impl Tail {
 
     /// Where to read on: behind what was read last, if the log still goes on there, and not far from its end unless
     /// somebody follows.
-    fn begin(&self, span: &Span) -> u64 {
+    fn begin(&self, span: &LogBounds) -> u64 {
         let mut state = self.state();
         let read_to = state.recent.read_to();
         let is_far = state.followers.is_empty() && read_to + LOOK_BACK < span.last_sequence;
@@ -240,7 +240,7 @@ impl Tail {
 }
 
 impl State {
-    fn take_in(&mut self, read: broker::tail::Read) {
+    fn take_in(&mut self, read: broker::log_reader::LogMessage) {
         let event = read.event.map(Arc::new);
         if let Some(event) = &event {
             self.followers.hand_out(event);

@@ -243,7 +243,7 @@ impl Worker {
         let fresh_epoch = source::fresh_epoch();
         let mut lane = Lane::reconcile(self.lane.as_ref(), asked, Epoch::WithoutConsumer(fresh_epoch.clone()));
         sabotage::misplace(&mut lane, self.lane.as_ref(), asked);
-        let span = self.shared.log.span().await?;
+        let span = self.shared.log.bounds().await?;
         let (position, last_sequence) = (lane.position, span.last_sequence);
         if lane.follow_log_back(last_sequence, &fresh_epoch) {
             tracing::error!(id = %self.id, position, last_sequence, "lane.log_was_rolled_back");

@@ -183,7 +183,7 @@ async fn events_of(
     subscription: &Subscription,
     letters: &Letters,
 ) -> Result<BTreeSet<u64>, Problem> {
-    let first_in_log = registrar.log.span().await.map_err(|error| unavailable(&error))?.first_sequence;
+    let first_in_log = registrar.log.bounds().await.map_err(|error| unavailable(&error))?.first_sequence;
     let is_wanted = |letter: &DeadLetter| {
         let event = &letter.event;
         let mut entries = subscription.entries.iter();

@@ -9,7 +9,7 @@ use broker::attempts::AttemptLog;
 use broker::dead_letters::DeadLetters;
 use broker::event_log::EventLog;
 use broker::feed::Feeds;
-use broker::intake::Intake;
+use broker::group_commit::GroupCommit;
 use broker::lanes::Lanes;
 use broker::subscriptions::Subscriptions;
 use broker::{Broker, Config};
@@ -210,7 +210,7 @@ fn router(
     if let (true, Some(broker)) = (options.has(Role::Receiver), broker) {
         let log = EventLog::new(broker.clone());
         router = router.merge(receiver::router(Receiver {
-            intake: Intake::start(log.clone()),
+            group_commit: GroupCommit::start(log.clone()),
             log,
             max_body_bytes: options.max_body_bytes,
             clock: StampClock::default(),

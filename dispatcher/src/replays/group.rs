@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use broker::feed::{Delivery, FeedError};
-use broker::tail::{Read, Tail};
+use broker::log_reader::{LogMessage, LogReader};
 use broker::{Broker, Unavailable};
 use domain::{SubscriptionId, TypePattern};
 use futures_util::FutureExt;
@@ -33,7 +33,7 @@ pub(super) struct Group {
     /// How many messages the server has that were not read yet, when the last one was.
     unread: AtomicU64,
     /// Held by whoever reads for all.
-    past: tokio::sync::Mutex<Tail>,
+    past: tokio::sync::Mutex<LogReader>,
 }
 
 struct State {
@@ -54,7 +54,7 @@ impl Group {
     /// Begins to read from a lane's position on.
     pub(super) async fn begin(broker: &Broker, joining: &Joining<'_>) -> Result<(Arc<Self>, Arc<Queue>), Unavailable> {
         let Joining { filters, position, generation, .. } = *joining;
-        let past = Tail::open_past(broker, position + 1, filters).await?;
+        let past = LogReader::open_past(broker, position + 1, filters).await?;
         let queue = Queue::new(position, position);
         let state = State { recent: Recent::behind(position, KEPT), queues: vec![queue.clone()], has_ended: false };
         let group = Self {
@@ -115,7 +115,7 @@ impl Group {
         }
     }
 
-    fn hand_out(&self, read: Read) {
+    fn hand_out(&self, read: LogMessage) {
         let event = read.event.map(Arc::new);
         let mut state = self.state();
         if let Some(event) = &event {

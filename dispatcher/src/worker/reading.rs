@@ -27,7 +27,7 @@ const MAX_PASSED_OVER: u32 = MAX_OUT / 2;
 const MAX_UNACKNOWLEDGED: u32 = 32;
 /// For how long, where events take longer.
 const LONGEST_UNACKNOWLEDGED: Duration = Duration::from_millis(10);
-/// What the server has for a lane that waits comes sooner than this, or is missed sooner (see `broker::pull`): a request may
+/// What the server has for a lane that waits comes sooner than this, or is missed sooner (see `consumer::pull`): a request may
 /// get lost, what is lost on the way comes again after [`ACK_WAIT`], and on a cluster the consumer may be without a leader for
 /// a while, or its leader behind the stream's.
 const LONG_ENOUGH: Duration = Duration::from_secs(ACK_WAIT.as_secs() + 15);
@@ -188,7 +188,7 @@ impl Worker {
             return Ok(false);
         }
         let known = self.shared.extent.borrow().first_sequence;
-        let first = if skipped > MAX_SKIPPED { self.shared.log.span().await?.first_sequence } else { known };
+        let first = if skipped > MAX_SKIPPED { self.shared.log.bounds().await?.first_sequence } else { known };
         Ok(run.lane.may_lack(first))
     }
 
