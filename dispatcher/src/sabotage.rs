@@ -1,7 +1,7 @@
 //! Ways to break the dispatcher on purpose, so that tests see that the checker of histories finds what comes of it.
 //!
-//! Only in builds with the feature `sabotage`, which nothing that is shipped has; there the environment variable
-//! `MER_SABOTAGE` names what is broken, and the log says so at the start. In all other builds nothing reads it, and every
+//! Only in builds with the feature `failpoints`, which nothing that is shipped has; there the environment variable
+//! `MER_FAILPOINT` names what is broken, and the log says so at the start. In all other builds nothing reads it, and every
 //! question here is answered `false` when it is compiled.
 
 use domain::{Lane, Subscription};
@@ -18,15 +18,15 @@ enum Sabotage {
 }
 
 /// Says in the log that this build can be broken, and whether it is.
-#[cfg(feature = "sabotage")]
+#[cfg(feature = "failpoints")]
 pub(crate) fn declare() {
     match chosen() {
-        None => tracing::warn!("dispatcher.can_be_sabotaged: this build is for tests only"),
-        Some(sabotage) => tracing::error!(?sabotage, "dispatcher.sabotaged: this build is for tests only"),
+        None => tracing::warn!("dispatcher.has_failpoints"),
+        Some(failpoint) => tracing::error!(?failpoint, "dispatcher.failpoint_active"),
     }
 }
 
-#[cfg(not(feature = "sabotage"))]
+#[cfg(not(feature = "failpoints"))]
 pub(crate) const fn declare() {}
 
 /// Whether an event is to be acknowledged before it is sent.
@@ -49,26 +49,26 @@ pub(crate) fn misplace(lane: &mut Lane, before: Option<&Lane>, asked: &Subscript
     }
 }
 
-#[cfg(feature = "sabotage")]
+#[cfg(feature = "failpoints")]
 fn is_chosen(sabotage: Sabotage) -> bool {
     chosen() == Some(sabotage)
 }
 
-#[cfg(not(feature = "sabotage"))]
+#[cfg(not(feature = "failpoints"))]
 const fn is_chosen(_: Sabotage) -> bool {
     false
 }
 
-/// What `MER_SABOTAGE` names.
-#[cfg(feature = "sabotage")]
+/// What `MER_FAILPOINT` names.
+#[cfg(feature = "failpoints")]
 fn chosen() -> Option<Sabotage> {
     static CHOSEN: std::sync::LazyLock<Option<Sabotage>> = std::sync::LazyLock::new(|| {
-        let name = std::env::var_os("MER_SABOTAGE")?;
+        let name = std::env::var_os("MER_FAILPOINT")?;
         Some(match name.to_str() {
             Some("acknowledge_early") => Sabotage::AcknowledgeEarly,
             Some("no_fencing") => Sabotage::NoFencing,
             Some("replay_off_by_one") => Sabotage::ReplayOffByOne,
-            _ => panic!("MER_SABOTAGE={name:?} is none of acknowledge_early, no_fencing, replay_off_by_one"),
+            _ => panic!("MER_FAILPOINT={name:?} is none of acknowledge_early, no_fencing, replay_off_by_one"),
         })
     });
     *CHOSEN

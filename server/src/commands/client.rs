@@ -12,7 +12,7 @@ use tokio_util::io::StreamReader;
 
 /// How a command reaches mer, and shows what it gets.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Access {
+pub(crate) struct ApiAccess {
     /// Where mer listens
     #[arg(long, env = "MER_URL", default_value = "http://127.0.0.1:8888", global = true)]
     pub(crate) url: String,
@@ -50,7 +50,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(access: &Access) -> anyhow::Result<Self> {
+    pub(crate) fn new(access: &ApiAccess) -> anyhow::Result<Self> {
         let client = Client::builder().no_proxy().build().context("making the HTTP client")?;
         let token = access.token.clone().filter(|Token(token)| !token.is_empty());
         Ok(Self { base: access.url.trim_end_matches('/').to_owned(), token, client })

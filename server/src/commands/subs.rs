@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Access, Api};
-use crate::events::{encoded, path_with};
+use super::client::{Api, ApiAccess};
+use super::events::{encoded, path_with};
 
 /// How often the progress of a replay is looked up.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -101,7 +101,7 @@ pub(crate) enum SubsCommand {
     },
 }
 
-pub(crate) async fn run(command: SubsCommand, access: &Access) -> anyhow::Result<()> {
+pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Result<()> {
     let api = Api::new(access)?;
     match command {
         SubsCommand::Ls { group } => list(&api, access, group).await,
@@ -162,7 +162,7 @@ pub(crate) async fn run(command: SubsCommand, access: &Access) -> anyhow::Result
     }
 }
 
-async fn list(api: &Api, access: &Access, group: Option<String>) -> anyhow::Result<()> {
+async fn list(api: &Api, access: &ApiAccess, group: Option<String>) -> anyhow::Result<()> {
     for subscription in subscriptions(api, group).await? {
         show(access, &subscription)?;
     }
@@ -182,13 +182,13 @@ pub(crate) async fn subscriptions(api: &Api, group: Option<String>) -> anyhow::R
     }
 }
 
-async fn act(api: &Api, access: &Access, id: &str, action: &str) -> anyhow::Result<()> {
+async fn act(api: &Api, access: &ApiAccess, id: &str, action: &str) -> anyhow::Result<()> {
     let subscription = api.json(api.request(Method::POST, &format!("{}/{action}", path_of(id)?))).await?;
     show(access, &subscription)
 }
 
 /// Posts a test to a target. One that is not taken is an error.
-async fn test(api: &Api, access: &Access, id: &str) -> anyhow::Result<()> {
+async fn test(api: &Api, access: &ApiAccess, id: &str) -> anyhow::Result<()> {
     let answer = api.json(api.request(Method::POST, &format!("{}/test", path_of(id)?))).await?;
     let outcome = &answer["outcome"];
     if access.json {
@@ -205,7 +205,7 @@ async fn test(api: &Api, access: &Access, id: &str) -> anyhow::Result<()> {
     }
 }
 
-async fn attempts(api: &Api, access: &Access, id: &str, failed: bool, limit: usize) -> anyhow::Result<()> {
+async fn attempts(api: &Api, access: &ApiAccess, id: &str, failed: bool, limit: usize) -> anyhow::Result<()> {
     let mut pairs = vec![("limit", limit.to_string())];
     if failed {
         pairs.push(("outcome", "failed".to_owned()));
@@ -232,7 +232,7 @@ async fn attempts(api: &Api, access: &Access, id: &str, failed: bool, limit: usi
 }
 
 /// Shows the progress of a replay until it is finished.
-pub(crate) async fn follow(api: &Api, access: &Access, path: &str, started: &Value) -> anyhow::Result<()> {
+pub(crate) async fn follow(api: &Api, access: &ApiAccess, path: &str, started: &Value) -> anyhow::Result<()> {
     let bar = ProgressBar::new(started["status"]["replay"]["total"].as_u64().unwrap_or(0));
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} of the log, {per_sec}, {eta} to go") {
         bar.set_style(style);
@@ -253,7 +253,7 @@ pub(crate) async fn follow(api: &Api, access: &Access, path: &str, started: &Val
 }
 
 /// One subscription in a line, or as JSON.
-pub(crate) fn show(access: &Access, subscription: &Value) -> anyhow::Result<()> {
+pub(crate) fn show(access: &ApiAccess, subscription: &Value) -> anyhow::Result<()> {
     if access.json {
         writeln!(stdout(), "{subscription}")?;
         return Ok(());

@@ -10,7 +10,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::auth;
+use crate::admission::auth;
 
 /// Where the description is.
 const OPENAPI: &str = "/openapi.json";
@@ -30,7 +30,7 @@ const OPENAPI: &str = "/openapi.json";
         (name = "Dead letters", description = "What subscriptions have given up on, and having it delivered again"),
         (name = "Operations", description = "Whether this process lives and works, and what it counts"),
     ),
-    paths(crate::ops::healthz, crate::ops::readyz, crate::metrics::metrics),
+    paths(super::ops::healthz, super::ops::readyz, super::metrics::metrics),
 )]
 struct Head;
 

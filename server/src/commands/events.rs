@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::client::{Access, Api};
+use super::client::{Api, ApiAccess};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventsCommand {
@@ -76,7 +76,7 @@ impl Filter {
     }
 }
 
-pub(crate) async fn run(command: EventsCommand, access: &Access) -> anyhow::Result<()> {
+pub(crate) async fn run(command: EventsCommand, access: &ApiAccess) -> anyhow::Result<()> {
     let api = Api::new(access)?;
     match command {
         EventsCommand::Ls(filter) => list(&api, access, &filter).await,
@@ -94,7 +94,7 @@ pub(crate) async fn run(command: EventsCommand, access: &Access) -> anyhow::Resu
     }
 }
 
-async fn list(api: &Api, access: &Access, filter: &Filter) -> anyhow::Result<()> {
+async fn list(api: &Api, access: &ApiAccess, filter: &Filter) -> anyhow::Result<()> {
     let request = api.request(Method::GET, &path_with("/v1/events", &filter.pairs()));
     let mut lines = api.lines(request.header("accept", "application/x-ndjson")).await?;
     // Events go to standard output; how many there have been is shown only where they do not cover it.
@@ -114,7 +114,7 @@ async fn list(api: &Api, access: &Access, filter: &Filter) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn tail(api: &Api, access: &Access, event_type: Option<String>, after: Option<u64>) -> anyhow::Result<()> {
+async fn tail(api: &Api, access: &ApiAccess, event_type: Option<String>, after: Option<u64>) -> anyhow::Result<()> {
     let pairs: Vec<(&str, String)> = event_type.into_iter().map(|event_type| ("type", event_type)).collect();
     let mut request = api.request(Method::GET, &path_with("/v1/events", &pairs)).header("accept", "text/event-stream");
     if let Some(after) = after {
@@ -129,7 +129,13 @@ async fn tail(api: &Api, access: &Access, event_type: Option<String>, after: Opt
     anyhow::bail!("mer has ended the tail")
 }
 
-async fn post(api: &Api, access: &Access, event_type: &str, data: String, key: Option<String>) -> anyhow::Result<()> {
+async fn post(
+    api: &Api,
+    access: &ApiAccess,
+    event_type: &str,
+    data: String,
+    key: Option<String>,
+) -> anyhow::Result<()> {
     let data = match data.as_str() {
         "-" => {
             let mut text = String::new();
@@ -156,7 +162,7 @@ async fn post(api: &Api, access: &Access, event_type: &str, data: String, key: O
 }
 
 /// One event, for people or as it came.
-fn show(out: &mut impl Write, access: &Access, line: &str) -> anyhow::Result<()> {
+fn show(out: &mut impl Write, access: &ApiAccess, line: &str) -> anyhow::Result<()> {
     if access.json {
         writeln!(out, "{line}")?;
         return Ok(());

@@ -7,14 +7,14 @@ use domain::{EventType, TypePattern};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Access, Api};
-use crate::events::{encoded, path_with};
-use crate::subs::subscriptions;
+use super::client::{Api, ApiAccess};
+use super::events::{encoded, path_with};
+use super::subs::subscriptions;
 
 /// The most attempts of one subscription that are looked at.
 const MAX_ATTEMPTS: usize = 1000;
 
-pub(crate) async fn run(transaction: &str, access: &Access) -> anyhow::Result<()> {
+pub(crate) async fn run(transaction: &str, access: &ApiAccess) -> anyhow::Result<()> {
     let api = Api::new(access)?;
     let events = events(&api, transaction).await?;
     let sequences: Vec<u64> = events.iter().filter_map(|event| event["sequence"].as_u64()).collect();

@@ -1,5 +1,5 @@
-//! Secrets that would be recognised anywhere: one for each place that a secret may stand in, so that a leak names its
-//! place.
+//! Secrets of a test that are recognised wherever they leak: one for each place that may hold a secret, so that a leak
+//! names its place.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -8,23 +8,23 @@ use std::sync::Mutex;
 /// How much of a line is shown, in characters.
 const MAX_SHOWN: usize = 1000;
 
-/// The canaries of one test.
+/// The secrets of one test.
 #[derive(Default)]
-pub struct Canaries(Mutex<Vec<Canary>>);
+pub struct PlantedSecrets(Mutex<Vec<PlantedSecret>>);
 
-struct Canary {
+struct PlantedSecret {
     place: String,
     /// Itself, and what else would give it away.
     forms: Vec<String>,
 }
 
-impl Canaries {
-    /// A new canary for this place: hexadecimal digits, so that it is legal nearly everywhere.
+impl PlantedSecrets {
+    /// A new secret for this place: hexadecimal digits, so that it is legal nearly everywhere.
     pub fn at(&self, place: &str) -> String {
         let digits = || format!("{:016x}", RandomState::new().build_hasher().finish());
-        let canary = format!("ca7a{}{}", digits(), digits());
-        self.given(place, &canary);
-        canary
+        let secret = format!("ca7a{}{}", digits(), digits());
+        self.given(place, &secret);
+        secret
     }
 
     /// What is secret though it was not made here.
@@ -34,28 +34,28 @@ impl Canaries {
         let numbers: Vec<String> = bytes.iter().map(u8::to_string).collect();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let forms = vec![secret.to_owned(), numbers.join(", "), hex];
-        self.0.lock().unwrap().push(Canary { place: place.to_owned(), forms });
+        self.0.lock().unwrap().push(PlantedSecret { place: place.to_owned(), forms });
     }
 
-    /// The places whose canaries are in a text.
+    /// The places whose secrets are in a text.
     pub fn places_in(&self, text: &str) -> Vec<String> {
-        let canaries = self.0.lock().unwrap();
-        let in_text = |canary: &&Canary| canary.forms.iter().any(|form| text.contains(form));
-        canaries.iter().filter(in_text).map(|canary| canary.place.clone()).collect()
+        let secrets = self.0.lock().unwrap();
+        let in_text = |secret: &&PlantedSecret| secret.forms.iter().any(|form| text.contains(form));
+        secrets.iter().filter(in_text).map(|secret| secret.place.clone()).collect()
     }
 
     /// What of them is in a text: for each place, one line that it is in.
     pub fn leaks_in(&self, what: &str, text: &str) -> Vec<String> {
-        let shown = |canary: &Canary| {
-            let at = canary.forms.iter().find_map(|form| text.find(form))?;
+        let shown = |secret: &PlantedSecret| {
+            let at = secret.forms.iter().find_map(|form| text.find(form))?;
             let begin = text[..at].rfind('\n').map_or(0, |end| end + 1);
             let line: String = text[begin..].lines().next().unwrap_or_default().chars().take(MAX_SHOWN).collect();
-            Some(format!("{what} shows {}: {line}", canary.place))
+            Some(format!("{what} shows {}: {line}", secret.place))
         };
         self.0.lock().unwrap().iter().filter_map(shown).collect()
     }
 
-    /// Panics where a canary is in a text, with its place and a line that it is in.
+    /// Panics where a secret is in a text, with its place and a line that it is in.
     pub fn must_not_be_in(&self, what: &str, text: &str) {
         let leaks = self.leaks_in(what, text);
         assert!(leaks.is_empty(), "{}", leaks.join("\n"));

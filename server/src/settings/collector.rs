@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use spans::{Endpoint, Exporter};
 
-use crate::config::Hidden;
+use super::hidden::Hidden;
 
 /// An OpenTelemetry collector. The addresses may hold a password.
 #[derive(Debug, Clone, Args)]

@@ -13,15 +13,14 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use url::Url;
 
-use crate::config::Options;
+use crate::admission::tokens::Tokens;
 use crate::embedded_nats;
-use crate::serve::broker_config;
-use crate::tokens::Tokens;
+use crate::settings::Settings;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Check {
     #[command(flatten)]
-    options: Options,
+    settings: Settings,
 
     /// Where nats-server's monitoring is (`http` in its configuration), like http://127.0.0.1:8222; several, separated
     /// by commas. It alone shows when what is acknowledged is on disk
@@ -39,17 +38,17 @@ pub(crate) struct Check {
 
 /// Looks at everything, shows what was found, and fails where something is wrong.
 pub(crate) async fn run(check: &Check) -> anyhow::Result<()> {
-    let options = &check.options;
-    let mut findings = of_settings(options);
-    match &options.nats_url {
+    let settings = &check.settings;
+    let mut findings = of_settings(settings);
+    match &settings.nats_url {
         Some(url) => {
-            findings.extend(broker::check::check(&broker_config(options, url.clone()), options.max_body_bytes).await?);
-            findings.extend(monitor::look(&check.monitor, options.replicas).await?);
+            findings.extend(broker::check::check(&settings.broker_config(url.clone()), settings.max_body_bytes).await?);
+            findings.extend(monitor::look(&check.monitor, settings.replicas).await?);
         }
-        None if options.needs_nats() => findings.extend(of_embedded(options).await),
+        None if settings.needs_nats() => findings.extend(of_embedded(settings).await),
         None => {}
     }
-    findings.push(of_address(options).await);
+    findings.push(of_address(settings).await);
     for finding in findings.iter().filter(|finding| !check.quiet || finding.level > Level::Note) {
         // Where nobody reads on, the exit code still says what was found.
         let _ = writeln!(stdout(), "{}", if check.json { json_of(finding) } else { line_of(finding) });
@@ -63,8 +62,8 @@ pub(crate) async fn run(check: &Check) -> anyhow::Result<()> {
 
 /// Looks at NATS before the roles start: what is not as it should be is logged, and what is wrong ends mer, unless
 /// waiting mends it.
-pub(crate) async fn at_start(options: &Options, url: &str) -> anyhow::Result<()> {
-    let findings = broker::check::check(&broker_config(options, url.to_owned()), options.max_body_bytes).await?;
+pub(crate) async fn at_start(settings: &Settings, url: &str) -> anyhow::Result<()> {
+    let findings = broker::check::check(&settings.broker_config(url.to_owned()), settings.max_body_bytes).await?;
     for Finding { level, what, found, mend, .. } in &findings {
         match level {
             Level::Ok | Level::Note => tracing::debug!(what, found, "check.passed"),
@@ -98,39 +97,39 @@ fn json_of(finding: &Finding) -> String {
 }
 
 /// What mer would not start with.
-fn of_settings(options: &Options) -> Vec<Finding> {
+fn of_settings(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Err(error) = options.secret_keys() {
+    if let Err(error) = settings.secret_keys() {
         findings.push(Finding::wrong("MER_SECRET_KEY", error.to_string(), "make one with: openssl rand -base64 32"));
     }
-    if let Err(error) = options.events.check(options.duplicate_window_secs) {
+    if let Err(error) = settings.events.check(settings.duplicate_window_secs) {
         findings.push(Finding::wrong("MER_EVENTS_MAX_AGE_SECS", error.to_string(), "change one of the two"));
     }
-    if let Some(Err(error)) = options.tokens_file.as_deref().map(Tokens::read) {
+    if let Some(Err(error)) = settings.tokens_file.as_deref().map(Tokens::read) {
         findings.push(Finding::wrong("MER_TOKENS_FILE", format!("{error:#}"), "correct the file"));
     }
     findings
 }
 
 /// What the embedded nats-server needs.
-async fn of_embedded(options: &Options) -> Vec<Finding> {
-    let mut findings = vec![match embedded_nats::check_version(&options.nats_server).await {
-        Ok(version) => Finding::ok("nats-server", format!("{}: {version}", options.nats_server.display())),
+async fn of_embedded(settings: &Settings) -> Vec<Finding> {
+    let mut findings = vec![match embedded_nats::check_version(&settings.nats_server).await {
+        Ok(version) => Finding::ok("nats-server", format!("{}: {version}", settings.nats_server.display())),
         Err(error) => Finding::wrong(
             "nats-server",
             format!("{error:#}"),
             "MER_NATS_SERVER=$(deploy/nats-server) finds or installs one",
         ),
     }];
-    if options.replicas > 1 {
-        let found = format!("MER_REPLICAS asks for {}, and the embedded nats-server is one", options.replicas);
+    if settings.replicas > 1 {
+        let found = format!("MER_REPLICAS asks for {}, and the embedded nats-server is one", settings.replicas);
         findings.push(Finding::wrong(
             "nats-server",
             found,
             "leave MER_REPLICAS out, or name a cluster in MER_NATS_URL",
         ));
     }
-    findings.push(of_folder(&options.data_dir));
+    findings.push(of_folder(&settings.data_dir));
     findings
 }
 
@@ -168,12 +167,12 @@ fn try_to_write(folder: &Path) -> std::io::Result<()> {
     std::fs::remove_file(&path)
 }
 
-async fn of_address(options: &Options) -> Finding {
-    match TcpListener::bind(options.listen).await {
-        Ok(_) => Finding::ok("address", format!("{} is free", options.listen)),
+async fn of_address(settings: &Settings) -> Finding {
+    match TcpListener::bind(settings.listen).await {
+        Ok(_) => Finding::ok("address", format!("{} is free", settings.listen)),
         Err(error) => Finding::warn(
             "address",
-            format!("{} cannot be listened on: {error}", options.listen),
+            format!("{} cannot be listened on: {error}", settings.listen),
             "nothing if a mer runs there; else choose another address with MER_LISTEN",
         ),
     }

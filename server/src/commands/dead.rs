@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Access, Api};
-use crate::events::path_with;
-use crate::subs::{follow, id_of, path_of, show, shown};
+use super::client::{Api, ApiAccess};
+use super::events::path_with;
+use super::subs::{follow, id_of, path_of, show, shown};
 
 /// How many are asked for at a time.
 const PAGE: usize = 1000;
@@ -64,7 +64,7 @@ pub(crate) struct Filter {
     limit: Option<usize>,
 }
 
-pub(crate) async fn run(command: DeadCommand, access: &Access) -> anyhow::Result<()> {
+pub(crate) async fn run(command: DeadCommand, access: &ApiAccess) -> anyhow::Result<()> {
     let api = Api::new(access)?;
     match command {
         DeadCommand::Ls(filter) => list(&api, access, filter).await,
@@ -96,7 +96,7 @@ pub(crate) async fn run(command: DeadCommand, access: &Access) -> anyhow::Result
     }
 }
 
-async fn list(api: &Api, access: &Access, filter: Filter) -> anyhow::Result<()> {
+async fn list(api: &Api, access: &ApiAccess, filter: Filter) -> anyhow::Result<()> {
     let Filter { subscription, event_type, from, to, mut after, limit } = filter;
     let subscription = subscription.map(|id| id_of(&id)).transpose()?;
     let fixed = [("subscription", subscription), ("type", event_type), ("from", from), ("to", to)];

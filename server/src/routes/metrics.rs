@@ -8,7 +8,6 @@ use axum::routing::get;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use prometheus_client::encoding::text;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,27 +19,15 @@ const PREFIX: &str = "mer";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Requests that were turned away before anybody looked at them. Clones share their counters.
-#[derive(Debug, Clone)]
-pub(crate) struct TurnedAway {
-    pub(crate) overload: Counter,
-    pub(crate) unauthorized: Counter,
-    pub(crate) forbidden: Counter,
-}
-
 /// A registry that holds what is so in every process. What is registered in it has the prefix.
 pub(crate) struct Metrics(Registry);
 
 impl Metrics {
-    pub(crate) fn new() -> (Self, TurnedAway) {
+    pub(crate) fn new() -> Self {
         let mut metrics = Self(Registry::default());
-        let registry = metrics.registry();
-        registry.register("build", "Which build this is", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        let help = "Requests that were turned away before anybody looked at them";
-        let reasons = ["overload", "unauthorized", "forbidden"];
-        let [overload, unauthorized, forbidden] =
-            web::metrics::counters(registry, "requests_turned_away", help, "reason", reasons);
-        (metrics, TurnedAway { overload, unauthorized, forbidden })
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        metrics.registry().register("build", "Which build this is", build);
+        metrics
     }
 
     /// Where roles register what they count.

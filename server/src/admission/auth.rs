@@ -8,8 +8,8 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use web::Problem;
 
-use crate::metrics::TurnedAway;
-use crate::tokens::{Scope, Tokens};
+use super::tokens::{Scope, Tokens};
+use super::turned_away::TurnedAway;
 
 /// Who may do what, where anybody is asked; and where those are counted who may not.
 pub(crate) struct Access {

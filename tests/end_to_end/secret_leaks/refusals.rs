@@ -1,4 +1,4 @@
-//! Every refusal that there is, with a canary in what is refused.
+//! Every refusal that there is, with a secret in what is refused.
 
 use reqwest::Method;
 use serde_json::{Value, json};

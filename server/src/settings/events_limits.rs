@@ -65,15 +65,16 @@ impl EventsLimits {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Cli, Command};
-    use clap::Parser;
+    use super::*;
+    use clap::{Command, FromArgMatches};
 
     #[test]
     fn a_bad_limit_is_named() {
         let checked = |arguments: &[&str]| -> Result<(), String> {
-            let cli = Cli::try_parse_from(["mer", "serve"].iter().chain(arguments)).map_err(|e| e.to_string())?;
-            let Command::Serve(options) = cli.command else { panic!("another command") };
-            options.events.check(options.duplicate_window_secs).map_err(|error| error.to_string())
+            let command = EventsLimits::augment_args(Command::new("serve"));
+            let matches = command.try_get_matches_from([&["serve"], arguments].concat());
+            let limits = matches.and_then(|matches| EventsLimits::from_arg_matches(&matches));
+            limits.map_err(|error| error.to_string())?.check(120).map_err(|error| error.to_string())
         };
         for (arguments, named) in [
             (["--events-max-age-secs", "soon"], "--events-max-age-secs"),

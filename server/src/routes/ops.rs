@@ -1,5 +1,6 @@
 //! Whether this process lives, and whether it can do its work.
 
+use axum::Router;
 use axum::extract::State;
 use axum::response::Json;
 use axum::routing::get;
@@ -9,12 +10,26 @@ use utoipa_axum::router::OpenApiRouter;
 use web::Problem;
 use web::openapi::NatsProblems;
 
-/// How long whoever asks should wait before asking again, in seconds.
+/// When a client should ask again, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
+
+const STARTING: &str = "mer is starting. Nothing was stored, and it is safe to send the request again";
 
 /// `/healthz` and `/readyz`. Without a broker (the sample listener alone) there is nothing to wait for.
 pub(crate) fn router(broker: Option<Broker>) -> OpenApiRouter {
     OpenApiRouter::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(broker)
+}
+
+/// The routes until the roles have started: `/healthz`, and a refusal of everything else.
+pub(crate) fn while_starting() -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .fallback(starting)
+        .method_not_allowed_fallback(web::problem::method_not_allowed)
+}
+
+async fn starting() -> Problem {
+    Problem::unavailable(STARTING, RETRY_AFTER_SECS)
 }
 
 /// Alive, whatever becomes of NATS

@@ -1,5 +1,5 @@
-//! No secret comes out where it does not belong: a canary stands in every place that may hold one, everything is logged
-//! that there is to log, and whatever mer shows is searched for them.
+//! No secret leaks: the test plants a secret of its own in every place that may hold one, has mer log everything, and
+//! searches all that mer shows for them.
 //!
 //! What cannot be secret, as it is there to be shown, is listed in docs/logs.md: types, ids and sources of events,
 //! subscriptions' ids, scheme, host and path of URLs, groups, names of tokens, names of fields and headers.
@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::canary::command_lines;
-use tests::{Answer, Canaries, Collector, Mer, Nats, Target, eventually, eventually_async};
+use tests::planted::command_lines;
+use tests::{Answer, Collector, Mer, Nats, PlantedSecrets, Target, eventually, eventually_async};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -31,10 +31,10 @@ const PUBLIC_KEY: &str = "UAWIJCWYMZHOMUPERFWBHKCKRGRJMSWKL23XVC4IDZQN5VOIDNHJ2D
 /// How many events are posted and published before targets are told to refuse.
 const POSTED: usize = 10;
 
-/// Somebody who asks mer, with a canary in each header that mer has no use for, and remembers every refusal.
+/// Somebody who asks mer, with a secret in each header that mer has no use for, and remembers every refusal.
 struct User<'a> {
     mer: &'a Mer,
-    canaries: &'a Canaries,
+    secrets: &'a PlantedSecrets,
     token: &'a str,
     refusals: Mutex<Vec<String>>,
 }
@@ -42,7 +42,7 @@ struct User<'a> {
 impl User<'_> {
     /// What is answered: its status and body.
     async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl ToString) -> (u16, String) {
-        let at = |place: &str| self.canaries.at(&format!("{place} of {method} {path}"));
+        let at = |place: &str| self.secrets.at(&format!("{place} of {method} {path}"));
         let bearer = format!("Bearer {}", self.token);
         let (cookie, custom, agent) = (format!("session={}", at("cookie")), at("x-secret"), at("user-agent"));
         let (state, baggage) = (format!("v={}", at("tracestate")), format!("k={}", at("baggage")));
@@ -115,8 +115,8 @@ async fn nothing_secret_is_shown_in_json() {
 }
 
 async fn nothing_secret_is_shown(format: &str) {
-    let canaries = Canaries::default();
-    let at = |place: &str| canaries.at(place);
+    let secrets = PlantedSecrets::default();
+    let at = |place: &str| secrets.at(place);
     let (user, password) = (at("MER_NATS_USER"), at("MER_NATS_PASSWORD"));
     let mut nats = Nats::start_with(&format!("authorization {{ user: {user}, password: {password} }}"));
     let collector = Collector::start().await;
@@ -142,7 +142,7 @@ async fn nothing_secret_is_shown(format: &str) {
     };
     let front = with("receiver,registrar").start().await;
     let dispatcher = with("dispatcher").start().await;
-    let user_of = |mer| User { mer, canaries: &canaries, token: &token, refusals: Mutex::default() };
+    let user_of = |mer| User { mer, secrets: &secrets, token: &token, refusals: Mutex::default() };
     let (api, its_dispatcher) = (user_of(&front), user_of(&dispatcher));
     let client = async_nats::ConnectOptions::with_user_and_password(user.clone(), password.clone());
     let client = client.connect(nats.url()).await.unwrap();
@@ -179,11 +179,11 @@ async fn nothing_secret_is_shown(format: &str) {
 
     // They have been where they belong.
     let received = format!("{:?}", targets.iter().map(Target::received).collect::<Vec<_>>());
-    let arrived = canaries.places_in(&received);
+    let arrived = secrets.places_in(&received);
     for place in ["data of an event", "listener_data", "ce-secret", "userinfo, as a header", "a plain message's data"] {
         assert!(arrived.iter().any(|arrived| arrived == place), "{place} is not among {arrived:?}");
     }
-    let asked = canaries.places_in(&format!("{:?}", collector.requests()));
+    let asked = secrets.places_in(&format!("{:?}", collector.requests()));
     assert!(asked.iter().any(|place| place == "OTEL_EXPORTER_OTLP_HEADERS"), "{asked:?}");
     // And nowhere else.
     let shown = [
@@ -196,7 +196,7 @@ async fn nothing_secret_is_shown(format: &str) {
         ("a refusal", api.refusals()),
         ("a refusal of the dispatcher", its_dispatcher.refusals()),
     ];
-    let leaks: Vec<String> = shown.iter().flat_map(|(what, text)| canaries.leaks_in(what, text)).collect();
+    let leaks: Vec<String> = shown.iter().flat_map(|(what, text)| secrets.leaks_in(what, text)).collect();
     assert!(leaks.is_empty(), "{}", leaks.join("\n"));
     for line in ["event.stored", "http.forbidden", "subscription.put"] {
         assert!(front.log().contains(line), "{line} is logged");
@@ -207,7 +207,7 @@ async fn nothing_secret_is_shown(format: &str) {
     assert!(api.refusals().lines().count() > 50);
 }
 
-/// Registers targets, with a canary in whatever may be said of one.
+/// Registers targets, with a secret in each attribute of a registration.
 async fn subscribe(api: &User<'_>, at: &impl Fn(&str) -> String) -> (Vec<Target>, JoinSet<()>) {
     let mut targets = Vec::new();
     for (mode, on_exhausted) in
@@ -217,7 +217,7 @@ async fn subscribe(api: &User<'_>, at: &impl Fn(&str) -> String) -> (Vec<Target>
         let (name, word) = (at("user of a URL"), at("password of a URL"));
         let url = target.url("/in").replace("//", &format!("//{name}:{word}@"));
         let basic = STANDARD.encode(format!("{name}:{word}"));
-        api.canaries.given("userinfo, as a header", &basic);
+        api.secrets.given("userinfo, as a header", &basic);
         let url = format!("{url}?token={}", at("query of a URL"));
         let body = json!({"url": url, "group": "shop", "events": [{
             "type": ">", "listener_data": {"secret": at("listener_data")}, "priority": 1,
@@ -228,15 +228,15 @@ async fn subscribe(api: &User<'_>, at: &impl Fn(&str) -> String) -> (Vec<Target>
             let path = format!("/v1/subscriptions/{id}/rotate-secret");
             let rotated = api.is_answered(200, Method::POST, &path, &[], json!({"type": kind})).await;
             if let Some(secret) = rotated["secret"].as_str() {
-                api.canaries.given("a signing secret", secret);
-                api.canaries.given("a signing secret's bytes", secret.rsplit('_').next().unwrap());
+                api.secrets.given("a signing secret", secret);
+                api.secrets.given("a signing secret's bytes", secret.rsplit('_').next().unwrap());
             }
         }
         let path = format!("/v1/subscriptions/{id}/test");
         api.ask(Method::POST, &path, &[], "").await;
         targets.push(target);
     }
-    // The seed's call; and targets that cannot be reached, or talk nonsense.
+    // The original call; and targets that cannot be reached, or talk nonsense.
     let (host, babbling) =
         babbler(format!("HTTP/1.1 {} {}\r\n\r\n", at("a status that is none"), at("its reason"))).await;
     for host in [host.as_str(), "127.0.0.1:9", "169.254.169.254", "no-such-host.invalid"] {
@@ -307,7 +307,7 @@ async fn publish_plainly(client: &async_nats::Client, at: &impl Fn(&str) -> Stri
     client.flush().await.unwrap();
 }
 
-/// Has the targets answer in every way that there is, with canaries.
+/// Has the targets answer in every way that there is, with secrets.
 async fn deliver(api: &User<'_>, at: &impl Fn(&str) -> String, targets: &[Target]) {
     let answers = |status: u16| {
         let headers = vec![
@@ -348,11 +348,10 @@ async fn write_nonsense(client: &async_nats::Client, at: &impl Fn(&str) -> Strin
 
 #[tokio::test]
 async fn nothing_that_tells_nats_who_mer_is_is_shown() {
-    let canaries = Canaries::default();
-    canaries.given("the seed of an NKey", SEED);
-    let (name, word, token) = (canaries.at("user"), canaries.at("password"), canaries.at("token"));
-    let (wrong, jwt, ignored) =
-        (canaries.at("a wrong one"), canaries.at("a JWT"), canaries.at("a password in the URL"));
+    let secrets = PlantedSecrets::default();
+    secrets.given("the seed of an NKey", SEED);
+    let (name, word, token) = (secrets.at("user"), secrets.at("password"), secrets.at("token"));
+    let (wrong, jwt, ignored) = (secrets.at("a wrong one"), secrets.at("a JWT"), secrets.at("a password in the URL"));
     let creds = format!(
         "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
          -----BEGIN USER NKEY SEED-----\n{SEED}\n------END USER NKEY SEED------\n"
@@ -388,34 +387,34 @@ async fn nothing_that_tells_nats_who_mer_is_is_shown() {
         }
         // One that was refused may have ended.
         if let Ok(answer) = mer.api().send(Method::GET, "/readyz", &[], "").await {
-            canaries.must_not_be_in("/readyz", &answer.text().await.unwrap());
+            secrets.must_not_be_in("/readyz", &answer.text().await.unwrap());
         }
-        canaries.must_not_be_in("a command line", &command_lines());
-        canaries.must_not_be_in("the log", &mer.log());
+        secrets.must_not_be_in("a command line", &command_lines());
+        secrets.must_not_be_in("the log", &mer.log());
     }
 }
 
 #[tokio::test]
 async fn the_embedded_nats_server_shows_nothing_either() {
-    let canaries = Canaries::default();
+    let secrets = PlantedSecrets::default();
     let mer = Mer::new(MER).set("MER_LOG", "trace").set("MER_TOKENS_FILE", "tokens");
-    let token = canaries.at("a token");
+    let token = secrets.at("a token");
     std::fs::write(mer.data_dir().with_file_name("tokens"), format!("all admin {token}\n")).unwrap();
     let mer = mer.start().await;
-    let user = User { mer: &mer, canaries: &canaries, token: &token, refusals: Mutex::default() };
-    post_events(&user, &|place| canaries.at(place)).await;
-    canaries.must_not_be_in("a command line", &command_lines());
-    canaries.must_not_be_in("the log", &mer.log());
+    let user = User { mer: &mer, secrets: &secrets, token: &token, refusals: Mutex::default() };
+    post_events(&user, &|place| secrets.at(place)).await;
+    secrets.must_not_be_in("a command line", &command_lines());
+    secrets.must_not_be_in("the log", &mer.log());
     let log = std::fs::read_to_string(mer.data_dir().join("nats-server.log")).unwrap();
-    canaries.must_not_be_in("nats-server's log", &log);
+    secrets.must_not_be_in("nats-server's log", &log);
     let config = std::fs::read_to_string(mer.data_dir().join("nats-server.conf")).unwrap();
-    canaries.must_not_be_in("nats-server's configuration", &config);
+    secrets.must_not_be_in("nats-server's configuration", &config);
 }
 
 #[test]
-fn a_canary_is_recognised_in_every_form() {
-    let canaries = Canaries::default();
-    let (first, second) = (canaries.at("first"), canaries.at("second"));
+fn a_planted_secret_is_recognised_in_every_form() {
+    let secrets = PlantedSecrets::default();
+    let (first, second) = (secrets.at("first"), secrets.at("second"));
     let numbers = format!("{:?}", second.as_bytes());
     for (text, expected) in [
         (format!("Bearer {first}\n"), vec!["first"]),
@@ -423,7 +422,7 @@ fn a_canary_is_recognised_in_every_form() {
         (format!("{first} {numbers}"), vec!["first", "second"]),
         (first[1..].to_owned(), vec![]),
     ] {
-        assert_eq!(canaries.places_in(&text), expected);
+        assert_eq!(secrets.places_in(&text), expected);
     }
     assert!(command_lines().contains("end_to_end"), "this process is seen");
 }

@@ -3,7 +3,7 @@
 use tokio::sync::{Semaphore, SemaphorePermit};
 use web::Problem;
 
-use crate::metrics::TurnedAway;
+use super::turned_away::TurnedAway;
 
 /// How long whoever is turned away should wait, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;

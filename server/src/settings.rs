@@ -1,79 +1,28 @@
-//! Flags and environment variables.
+//! The settings of `mer serve`: flags and environment variables.
+//!
+//! - [`nats_access`]: how mer reaches NATS servers; [`hidden`]: a setting whose value is a secret.
+//! - [`events_limits`]: the limits of the log.
+//! - [`collector`]: the OpenTelemetry collector.
+
+pub(crate) mod collector;
+pub(crate) mod events_limits;
+mod hidden;
+pub(crate) mod nats_access;
 
 use std::convert::Infallible;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use broker::{Credentials, Tls};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap::{Args, ValueEnum};
 use dispatcher::EgressPolicy;
 use domain::SealingKeys;
 use domain::sealed::NotAKey;
 
-use crate::check::Check;
-use crate::client::Access;
-use crate::collector::Collector;
-use crate::dead::DeadCommand;
-use crate::events::EventsCommand;
-use crate::events_limits::EventsLimits;
-use crate::healthcheck::Healthcheck;
 use crate::log::LogFormat;
-use crate::subs::SubsCommand;
-
-/// Keeps every replica of a microservice in sync: events in by HTTP, stored in NATS JetStream, pushed in order.
-#[derive(Debug, Parser)]
-#[command(name = "mer", version)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Run one or more roles
-    Serve(Box<Options>),
-    /// Read the log of a running mer, and add to it
-    Events {
-        #[command(subcommand)]
-        command: EventsCommand,
-        #[command(flatten)]
-        access: Access,
-    },
-    /// What is registered with a running mer, and how it stands
-    Subs {
-        #[command(subcommand)]
-        command: SubsCommand,
-        #[command(flatten)]
-        access: Access,
-    },
-    /// Events that subscriptions have given up on
-    Dead {
-        #[command(subcommand)]
-        command: DeadCommand,
-        #[command(flatten)]
-        access: Access,
-    },
-    /// Show a transaction's events in order, with which URL got each when
-    Trace {
-        /// The transaction's id
-        transaction: String,
-        #[command(flatten)]
-        access: Access,
-    },
-    /// Look whether NATS, or what the embedded one needs, is as it should be, and say how to mend what is not. Takes
-    /// the settings of `mer serve`, makes and changes nothing, and fails where something is wrong
-    Check(Box<Check>),
-    /// Ask the mer that listens here whether it is well; the exit code tells
-    Healthcheck(Healthcheck),
-    /// Print completions for a shell
-    Completions {
-        /// The shell
-        shell: Shell,
-    },
-}
+use collector::Collector;
+use events_limits::EventsLimits;
+use nats_access::NatsAccess;
 
 /// What one process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -97,8 +46,9 @@ pub(crate) enum Egress {
     Public,
 }
 
+/// The settings of `mer serve`, which `mer check` takes too.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Options {
+pub(crate) struct Settings {
     /// What this process does
     #[arg(long, env = "MER_ROLES", value_enum, value_delimiter = ',', default_value = "receiver,registrar,dispatcher")]
     pub(crate) roles: Vec<Role>,
@@ -188,73 +138,6 @@ pub(crate) struct Options {
     pub(crate) shutdown_grace_ms: u64,
 }
 
-/// How NATS servers are told who this is. For those that `nats_url` names: the embedded one asks for nothing.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct NatsAccess {
-    /// A .creds file, where NATS asks for one
-    #[arg(long, env = "MER_NATS_CREDS", group = "nats_credentials", requires = "nats_url")]
-    nats_creds: Option<PathBuf>,
-
-    /// A file with the seed of an NKey
-    #[arg(long, env = "MER_NATS_NKEY", group = "nats_credentials", requires = "nats_url")]
-    nats_nkey: Option<PathBuf>,
-
-    /// A user of NATS, with a password
-    #[arg(long, env = "MER_NATS_USER", group = "nats_credentials", requires_all = ["nats_url", "nats_password"])]
-    nats_user: Option<String>,
-
-    /// Its password; best not as a flag, which others on the machine see
-    #[arg(long, env = "MER_NATS_PASSWORD", hide_env_values = true, requires = "nats_user")]
-    nats_password: Option<Hidden>,
-
-    /// A token; best not as a flag either
-    #[arg(long, env = "MER_NATS_TOKEN", hide_env_values = true, group = "nats_credentials", requires = "nats_url")]
-    nats_token: Option<Hidden>,
-
-    /// PEM certificates to know NATS by, beside those of the system
-    #[arg(long, env = "MER_NATS_CA", requires = "nats_url")]
-    nats_ca: Option<PathBuf>,
-
-    /// Refuse a NATS server that does not speak TLS
-    #[arg(long, env = "MER_NATS_TLS", requires = "nats_url")]
-    nats_tls: bool,
-}
-
-/// A text that is not shown.
-#[derive(Clone)]
-pub(crate) struct Hidden(pub(crate) String);
-
-impl From<&str> for Hidden {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hidden")
-    }
-}
-
-impl NatsAccess {
-    /// Who this is. Of the ways to say so there is one at most: clap sees to that.
-    pub(crate) fn credentials(&self) -> Credentials {
-        match self.clone() {
-            Self { nats_creds: Some(path), .. } => Credentials::File(path),
-            Self { nats_nkey: Some(path), .. } => Credentials::Nkey(path),
-            Self { nats_user: Some(name), nats_password: Some(Hidden(password)), .. } => {
-                Credentials::User { name, password }
-            }
-            Self { nats_token: Some(Hidden(token)), .. } => Credentials::Token(token),
-            _ => Credentials::None,
-        }
-    }
-
-    pub(crate) fn tls(&self) -> Tls {
-        Tls { ca: self.nats_ca.clone(), is_required: self.nats_tls }
-    }
-}
-
 impl From<Egress> for EgressPolicy {
     fn from(egress: Egress) -> Self {
         match egress {
@@ -263,11 +146,12 @@ impl From<Egress> for EgressPolicy {
         }
     }
 }
+
 /// What was given as keys. Read in any case: clap would repeat what it refuses, and so show a secret.
 #[derive(Debug, Clone)]
 pub(crate) struct SecretKey(Result<SealingKeys, NotAKey>);
 
-impl Options {
+impl Settings {
     pub(crate) fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }
@@ -285,6 +169,20 @@ impl Options {
     /// What seals and opens the secrets of subscriptions, if anything does.
     pub(crate) fn secret_keys(&self) -> Result<Option<SealingKeys>, NotAKey> {
         self.secret_key.clone().map(|SecretKey(keys)| keys).transpose()
+    }
+
+    /// How NATS is reached, and what is made there.
+    pub(crate) fn broker_config(&self, url: String) -> broker::Config {
+        let names: Vec<String> = self.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
+        broker::Config {
+            url,
+            credentials: self.nats.credentials(),
+            tls: self.nats.tls(),
+            name: format!("mer {} ({})", env!("CARGO_PKG_VERSION"), names.join(", ")),
+            replicas: self.replicas,
+            duplicate_window: Duration::from_secs(self.duplicate_window_secs),
+            limits: self.events.limits(),
+        }
     }
 
     pub(crate) fn delivery_timeout(&self) -> Duration {
@@ -321,22 +219,23 @@ fn replicas(text: &str) -> Result<usize, String> {
 }
 
 #[cfg(test)]
+impl Settings {
+    /// The settings that `mer serve` takes from these arguments.
+    pub(crate) fn of_arguments(arguments: &[&str]) -> Result<Self, clap::Error> {
+        use clap::FromArgMatches;
+
+        let command = Self::augment_args(clap::Command::new("serve"));
+        Self::from_arg_matches(&command.try_get_matches_from([&["serve"], arguments].concat())?)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
 
     #[test]
     fn a_key_is_never_repeated() {
-        let of = |key: &str| {
-            let cli = Cli::parse_from(["mer", "serve", "--secret-key", key]);
-            let Command::Serve(options) = cli.command else { panic!("another command") };
-            options
-        };
+        let of = |key: &str| Settings::of_arguments(&["--secret-key", key]).unwrap();
         let (good, bad) = (of(&format!("{}=", "A".repeat(43))), of("AAAA"));
         assert!(good.secret_keys().unwrap().is_some());
         let error = bad.secret_keys().unwrap_err().to_string();
@@ -346,38 +245,34 @@ mod tests {
     #[test]
     fn nats_is_told_in_one_way_who_this_is_and_nobody_else_is() {
         let of = |arguments: &[&str]| {
-            let command = ["mer", "serve", "--nats-url", "nats://host"];
-            match Cli::try_parse_from(command.iter().chain(arguments)).map_err(|error| error.to_string())?.command {
-                Command::Serve(options) => Ok(format!("{:?} {options:?}", options.nats.credentials())),
-                _ => Err("another command".to_owned()),
-            }
+            let settings = Settings::of_arguments(&[&["--nats-url", "nats://host"], arguments].concat());
+            settings.map(|settings| format!("{:?} {settings:?}", settings.nats.credentials()))
         };
         for (arguments, expected) in [
             (&[] as &[_], "None "),
             (&["--nats-creds", "file"], "File(file) "),
             (&["--nats-nkey", "file"], "Nkey(file) "),
-            (&["--nats-user", "mer", "--nats-password", "canary"], "User(mer) "),
-            (&["--nats-token", "canary"], "Token "),
+            (&["--nats-user", "mer", "--nats-password", "a-secret-word"], "User(mer) "),
+            (&["--nats-token", "a-secret-word"], "Token "),
         ] {
             let shown = of(arguments).unwrap();
-            assert!(shown.starts_with(expected) && !shown.contains("canary"), "{shown}");
+            assert!(shown.starts_with(expected) && !shown.contains("a-secret-word"), "{shown}");
         }
         for arguments in [
             &["--nats-user", "mer"] as &[_],
-            &["--nats-password", "canary"],
-            &["--nats-user", "mer", "--nats-password", "canary", "--nats-token", "canary"],
+            &["--nats-password", "a-secret-word"],
+            &["--nats-user", "mer", "--nats-password", "a-secret-word", "--nats-token", "a-secret-word"],
             &["--nats-creds", "file", "--nats-nkey", "file"],
         ] {
-            let error = of(arguments).unwrap_err();
-            assert!(!error.contains("canary"), "{error}");
+            let error = of(arguments).unwrap_err().to_string();
+            assert!(!error.contains("a-secret-word"), "{error}");
         }
-        assert!(Cli::try_parse_from(["mer", "serve", "--nats-token", "canary"]).is_err());
+        assert!(Settings::of_arguments(&["--nats-token", "a-secret-word"]).is_err());
     }
 
     #[test]
     fn roles_are_a_list() {
-        let cli = Cli::parse_from(["mer", "serve", "--roles", "receiver,hello"]);
-        let Command::Serve(options) = cli.command else { panic!("another command") };
-        assert!(options.has(Role::Receiver) && options.has(Role::Hello) && !options.has(Role::Dispatcher));
+        let settings = Settings::of_arguments(&["--roles", "receiver,hello"]).unwrap();
+        assert!(settings.has(Role::Receiver) && settings.has(Role::Hello) && !settings.has(Role::Dispatcher));
     }
 }
