@@ -114,7 +114,7 @@ async fn frozen_beyond_its_lease(sabotage: Sabotage) -> Vec<Fault> {
     let stage = Stage::start().await;
     stage.traffic.register(&json!({})).await;
     let (frozen, _other) = (dispatcher(&stage, sabotage).await, dispatcher(&stage, sabotage).await);
-    let times_lost = || frozen.log().matches("tenure.lost").count();
+    let times_lost = || frozen.log().matches("ownership.lost").count();
     faults(&stage, sabotage, async || {
         eventually_async("two share", LONG, async || holdings(&stage.nats).await.len() == 2).await;
         stage.traffic.reaches_all().await;
