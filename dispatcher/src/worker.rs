@@ -21,12 +21,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Collected;
-use crate::fleet::{Asked, Shared};
+use crate::failpoints;
 use crate::metrics::Meter;
-use crate::push::Courier;
-use crate::sabotage;
-use crate::signer::Signer;
-use crate::tenure::Takeover;
+use crate::ownership::owned::Takeover;
+use crate::push::signer::Signer;
+use crate::push::target_client::TargetClient;
+use crate::shared::{Shared, Spec};
 
 mod metering;
 mod reading;
@@ -46,7 +46,7 @@ const SET_UP_RETRY: Duration = Duration::from_millis(250);
 pub(crate) struct Worker {
     id: SubscriptionId,
     shared: Shared,
-    asked: watch::Receiver<Asked>,
+    asked: watch::Receiver<Spec>,
     shutdown: CancellationToken,
     /// The truth, once it has been loaded.
     lane: Option<Lane>,
@@ -74,7 +74,7 @@ enum Next {
 /// What reading one lane from one source needs.
 struct Run {
     asked: Arc<Subscription>,
-    courier: Arc<Courier>,
+    client: Arc<TargetClient>,
     source: Source,
     lane: Lane,
     /// The lane as it will be when all that is in the window is settled, where that may be more than one event.
@@ -115,7 +115,7 @@ impl Worker {
     pub(crate) fn new(
         id: SubscriptionId,
         shared: Shared,
-        asked: watch::Receiver<Asked>,
+        asked: watch::Receiver<Spec>,
         shutdown: CancellationToken,
         takeover: Takeover,
     ) -> Self {
@@ -199,7 +199,7 @@ impl Worker {
         window.is_behind(backlog);
         self.meter.waits(backlog, None);
         let mut run = Run {
-            courier: Arc::new(self.courier(&asked)),
+            client: Arc::new(self.client(&asked)),
             window,
             asked,
             source,
@@ -242,7 +242,7 @@ impl Worker {
         }
         let fresh_epoch = source::fresh_epoch();
         let mut lane = Lane::reconcile(self.lane.as_ref(), asked, Epoch::WithoutConsumer(fresh_epoch.clone()));
-        sabotage::misplace(&mut lane, self.lane.as_ref(), asked);
+        failpoints::misplace(&mut lane, self.lane.as_ref(), asked);
         let span = self.shared.log.bounds().await?;
         let (position, last_sequence) = (lane.position, span.last_sequence);
         if lane.follow_log_back(last_sequence, &fresh_epoch) {
@@ -281,7 +281,7 @@ impl Worker {
             lane.adopt_floor(floor);
         }
         if let (Some(lane), Takeover::Fenced) = (&mut lane, self.takeover)
-            && !sabotage::has_no_fencing()
+            && !failpoints::has_no_fencing()
         {
             // Another consumer: what the dispatcher before may still read from the old one is nobody's.
             lane.epoch = Epoch::WithoutConsumer(source::fresh_epoch());
@@ -293,7 +293,7 @@ impl Worker {
     /// What a lane has delivered beyond what is written of it, as far as is known.
     async fn floor(&self, lane: &Lane) -> Result<Option<u64>, Unavailable> {
         if !lane.epoch.has_consumer() {
-            return Ok(self.shared.journal.position(&lane.epoch.to_string(), self.began).await);
+            return Ok(self.shared.position_log.position(&lane.epoch.to_string(), self.began).await);
         }
         let standing =
             self.shared.feeds.standing(&self.id).await?.filter(|standing| standing.epoch == lane.epoch.to_string());
@@ -303,7 +303,7 @@ impl Worker {
         Ok(self.shared.log.get(floor).await?.map(|_| floor))
     }
 
-    fn courier(&self, asked: &Subscription) -> Courier {
+    fn client(&self, asked: &Subscription) -> TargetClient {
         self.shared.pusher.to(asked, Signer::open(&self.id, asked, self.shared.secret_keys.as_ref()))
     }
 
@@ -331,7 +331,7 @@ impl Worker {
         self.meter.shows(lane);
         if self.written.as_ref() != Some(lane) {
             lane.updated = Stamp::now();
-            if sabotage::has_no_fencing() {
+            if failpoints::has_no_fencing() {
                 (self.revision, _) = self.shared.lanes.get(&self.id).await?;
             }
             match self.shared.lanes.put(&self.id, lane, self.revision).await? {
@@ -348,7 +348,7 @@ impl Worker {
 
 /// Waits for what makes a lane leave what it is doing.
 async fn interruption(
-    asked: &mut watch::Receiver<Asked>,
+    asked: &mut watch::Receiver<Spec>,
     link: &mut watch::Receiver<Link>,
     generation: u64,
     shutdown: &CancellationToken,

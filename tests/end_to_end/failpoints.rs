@@ -115,7 +115,7 @@ async fn frozen_beyond_its_lease(failpoint: Failpoint) -> Vec<Fault> {
     let stage = Stage::start().await;
     stage.traffic.register(&json!({})).await;
     let (frozen, _other) = (dispatcher(&stage, failpoint).await, dispatcher(&stage, failpoint).await);
-    let times_lost = || frozen.log().matches("tenure.lost").count();
+    let times_lost = || frozen.log().matches("ownership.lost").count();
     faults(&stage, failpoint, async || {
         eventually_async("two share", LONG, async || holdings(&stage.nats).await.len() == 2).await;
         stage.traffic.reaches_all().await;

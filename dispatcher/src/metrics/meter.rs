@@ -9,7 +9,7 @@ use domain::{Stamp, Subscription, SubscriptionId};
 
 use super::Metrics;
 use super::group::{Group, seconds};
-use crate::verdict::{Outcome, Verdict};
+use crate::push::verdict::{PushOutcome, Verdict};
 
 /// What a lane is shown as. Each stands where [`index_of`] says.
 pub(super) const SHOWN: [&str; 7] = ["starting", "active", "held", "paused", "gap", "gone", "completed"];
@@ -99,7 +99,7 @@ impl Meter {
     }
 
     /// A request came to its end.
-    pub(crate) fn attempted(&self, outcome: &Outcome, verdict: &Verdict, duration: Duration) {
+    pub(crate) fn attempted(&self, outcome: &PushOutcome, verdict: &Verdict, duration: Duration) {
         self.group.attempted(outcome, verdict, duration);
     }
 

@@ -14,8 +14,8 @@ use super::source::Source;
 use super::waiting::{Calls, Came};
 use super::window::{Load, Slot, Stage};
 use super::{Next, Run, Worker, instant_of};
-use crate::extent::Extent;
-use crate::sabotage;
+use crate::failpoints;
+use crate::source::log_bounds::KnownBounds;
 
 /// How long a position may have moved before it is written.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
@@ -47,15 +47,15 @@ const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 impl Run {
     /// Notes that there was nothing for this lane in the log, where it has been waiting long enough to say so: what the
     /// server has for it comes at once.
-    fn note_what_was_not_there(&mut self, extent: Extent) {
+    fn note_what_was_not_there(&mut self, log_bounds: KnownBounds) {
         if let Source::Tail(follower) = &self.source {
             if let Some(to) = follower.has_all_to().filter(|_| self.window.is_empty()) {
                 self.lane.is_clear_to(to);
             }
             return;
         }
-        if self.window.is_empty() && extent.settled_at.is_some_and(|at| at >= self.waiting_since + LONG_ENOUGH) {
-            self.lane.is_clear_to(extent.settled_to);
+        if self.window.is_empty() && log_bounds.settled_at.is_some_and(|at| at >= self.waiting_since + LONG_ENOUGH) {
+            self.lane.is_clear_to(log_bounds.settled_to);
         }
     }
 
@@ -96,10 +96,10 @@ impl Worker {
             let next = match came {
                 Came::Message(message) => self.read(run, message).await?,
                 Came::Landed(landed) => self.landed(run, landed).await?,
-                Came::Extent(extent) => self.is_cut_short(run, extent).await?.then_some(Next::SetUp),
+                Came::KnownBounds(log_bounds) => self.is_cut_short(run, log_bounds).await?.then_some(Next::SetUp),
                 Came::Alarm => self.do_what_is_due(run).await?,
                 Came::Change(next) => {
-                    run.note_what_was_not_there(*self.shared.extent.borrow());
+                    run.note_what_was_not_there(*self.shared.log_bounds.borrow());
                     Some(next)
                 }
             };
@@ -138,7 +138,7 @@ impl Worker {
     async fn do_what_is_due(&mut self, run: &mut Run) -> Result<Option<Next>, Unavailable> {
         let now = Instant::now();
         if run.note_at <= now {
-            run.note_what_was_not_there(*self.shared.extent.borrow());
+            run.note_what_was_not_there(*self.shared.log_bounds.borrow());
             run.note_at = now + NOTE_INTERVAL;
             run.checkpoint_at = Some(now);
         }
@@ -171,10 +171,10 @@ impl Worker {
 
     /// Takes in, while it waits for more, that the log is cut. Answers whether that may have cut off something which this
     /// lane has not been given.
-    async fn is_cut_short(&mut self, run: &mut Run, extent: Extent) -> Result<bool, Unavailable> {
-        run.note_what_was_not_there(extent);
-        let lacks = run.lane.may_lack(extent.first_sequence);
-        if !lacks && self.written.as_ref().is_some_and(|written| written.may_lack(extent.first_sequence)) {
+    async fn is_cut_short(&mut self, run: &mut Run, log_bounds: KnownBounds) -> Result<bool, Unavailable> {
+        run.note_what_was_not_there(log_bounds);
+        let lacks = run.lane.may_lack(log_bounds.first_sequence);
+        if !lacks && self.written.as_ref().is_some_and(|written| written.may_lack(log_bounds.first_sequence)) {
             self.checkpoint(run).await?;
         }
         Ok(lacks)
@@ -187,7 +187,7 @@ impl Worker {
         if run.source.is_tail() || skipped == 0 || run.waiting_since.elapsed() >= LONG_ENOUGH {
             return Ok(false);
         }
-        let known = self.shared.extent.borrow().first_sequence;
+        let known = self.shared.log_bounds.borrow().first_sequence;
         let first = if skipped > MAX_SKIPPED { self.shared.log.bounds().await?.first_sequence } else { known };
         Ok(run.lane.may_lack(first))
     }
@@ -219,10 +219,10 @@ impl Worker {
             Some(event) => self.decide(run, &mut slot, event).await?,
             None => tracing::warn!(id = %self.id, sequence, "lane.no_event_passed_over"),
         }
-        if sabotage::acknowledges_early() {
+        if failpoints::acknowledges_early() {
             slot.delivery.acknowledge().await?;
             if !run.source.is_consumer() {
-                self.shared.journal.note(&run.lane.epoch.to_string(), sequence);
+                self.shared.position_log.note(&run.lane.epoch.to_string(), sequence);
             }
         }
         run.window.add(slot);
@@ -350,7 +350,7 @@ impl Worker {
             (Some(_), _) if !self.shared.lease.is_valid() => Ok(()),
             (Some(delivery), Source::Consumer(_)) => delivery.acknowledge().await,
             (Some(delivery), Source::Past(_) | Source::Tail(_)) => {
-                self.shared.journal.note(&run.lane.epoch.to_string(), delivery.sequence);
+                self.shared.position_log.note(&run.lane.epoch.to_string(), delivery.sequence);
                 Ok(())
             }
             (None, _) => Ok(()),

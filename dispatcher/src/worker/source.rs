@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Run, Worker};
-use crate::replays::{Alone, Member, Way};
-use crate::tail::{Follower, Joining};
+use crate::source::shared_catch_up::{Alone, Member, Way};
+use crate::source::tail::{Follower, Joining};
 
 pub(super) enum Source {
     Consumer(Box<Own>),
@@ -80,7 +80,7 @@ impl Worker {
             self.has_consumer(lane, false).await?;
             return Ok(Source::Tail(follower));
         }
-        match self.shared.replays.join(&joining).await? {
+        match self.shared.shared_catch_up.join(&joining).await? {
             Way::Together(member) => {
                 self.has_consumer(lane, false).await?;
                 Ok(Source::Past(member))
