@@ -1,76 +1,42 @@
 //! One connection to NATS: made in the background, kept up, and watched.
 
+pub(crate) mod direct_get;
+pub(crate) mod handles;
+pub(crate) mod link;
+pub mod metrics;
+pub(crate) mod publish;
+mod rotation;
+mod write_watchdog;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, ServerAddr};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{BadCredentials, Credentials, Tls};
 use crate::error::{During, Unavailable};
-use crate::handles::{Handles, Hearers};
-use crate::limits::Limits;
-use crate::pulse::Pulse;
-use crate::suspicion::Suspicion;
+use crate::poison::detection::PoisonDetection;
+use crate::settings::{BadConfig, Config, addresses_of, redacted};
 use crate::topology::{self, Objects};
+use handles::Handles;
+pub use link::Link;
+use link::Listeners;
+use write_watchdog::WriteWatchdog;
 
-/// How often to look whether the objects are still there.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// How often to check that the objects are still there.
+const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 /// The oldest nats-server that can reset a consumer.
 pub(crate) const OLDEST_SERVER: (i64, i64) = (2, 14);
+/// How long to wait for a connection that is gone: a server that is restarted is back within it.
+pub(crate) const RECONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before objects that could not be made are tried again.
 const TOPOLOGY_RETRY: Duration = Duration::from_millis(250);
 /// How long to wait before a client is made anew, so that one that ends at once is not made again all the time; and before
 /// one that could not be made is tried again.
 const CLIENT_PAUSE: Duration = Duration::from_millis(25);
 const CLIENT_RETRY: Duration = Duration::from_secs(1);
-
-/// How to reach NATS, and what to make there.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Addresses, separated by commas: `nats://host:4222`.
-    pub url: String,
-    /// Who this is, where the server asks.
-    pub credentials: Credentials,
-    /// Whether, and by whose word, the server is known.
-    pub tls: Tls,
-    /// How this process shows in `nats server report connections`.
-    pub name: String,
-    /// Copies of each stream and bucket that is made (1, 3 or 5).
-    pub replicas: usize,
-    /// How long a repeated idempotency key is recognised.
-    pub duplicate_window: Duration,
-    /// How much the log may hold, where that is said.
-    pub limits: Limits,
-}
-
-/// The state of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
-    /// How many connections there have been. What was under way on an earlier one is lost.
-    pub generation: u64,
-    /// Whether there is one now.
-    pub is_up: bool,
-}
-
-/// What was given cannot be used to reach NATS.
-#[derive(Debug, thiserror::Error)]
-pub enum BadConfig {
-    /// The address is not one.
-    #[error("`{url}` is not the address of a NATS server, like `nats://127.0.0.1:4222`: {why}")]
-    Address {
-        /// What was given, without user and password.
-        url: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The credentials, or the certificates, are none.
-    #[error(transparent)]
-    Credentials(#[from] BadCredentials),
-}
 
 /// A handle on NATS; clones share one connection.
 #[derive(Clone)]
@@ -79,8 +45,8 @@ pub struct Broker {
     config: Arc<Config>,
     addresses: Arc<[(String, u16)]>,
     objects: Arc<watch::Sender<Option<Arc<Objects>>>>,
-    pub(crate) pulse: Pulse,
-    hearers: Hearers,
+    pub(crate) write_watchdog: WriteWatchdog,
+    listeners: Listeners,
     is_closing: CancellationToken,
 }
 
@@ -90,22 +56,22 @@ impl Broker {
         let addresses = addresses_of(&config.url)?;
         let hosts_and_ports = addresses.iter().map(|address| (address.host().to_owned(), address.port())).collect();
         let link = Arc::new(watch::Sender::new(Link { generation: 0, is_up: false }));
-        let hearers = Hearers { link, suspicion: Suspicion::default() };
-        let handles = Handles::open(&config, hearers.clone()).await?;
+        let listeners = Listeners { link, poison_detection: PoisonDetection::default() };
+        let handles = Handles::open(&config, listeners.clone()).await?;
         handles.are_in_place();
         Ok(Self {
             handles: Arc::new(watch::Sender::new(Arc::new(handles))),
             config: Arc::new(config),
             addresses: hosts_and_ports,
             objects: Arc::new(watch::Sender::new(None)),
-            pulse: Pulse::new(),
-            hearers,
+            write_watchdog: WriteWatchdog::new(),
+            listeners,
             is_closing: CancellationToken::new(),
         })
     }
 
-    /// Makes the objects that are missing, after every new connection and now and then, leaves a server that is of no use,
-    /// and connects anew where the client library keeps up no connection any more, until told to stop.
+    /// Keeps the connection of use until told to stop: makes missing objects after every new connection and every 15
+    /// seconds, leaves a server that acknowledges nothing, and starts a client that has panicked anew.
     pub async fn keep(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -115,7 +81,7 @@ impl Broker {
         }
     }
 
-    /// Connects anew where the client library has given its connection up.
+    /// Starts the client anew where it has panicked.
     async fn keep_handles(&self) -> Infallible {
         loop {
             self.handles().have_ended().await;
@@ -123,10 +89,10 @@ impl Broker {
                 return std::future::pending().await;
             }
             tracing::error!("nats.client_ended: the client library has panicked; it is started anew");
-            self.hearers.connection_is_lost();
+            self.listeners.connection_is_lost();
             tokio::time::sleep(CLIENT_PAUSE).await;
             loop {
-                match Handles::open(&self.config, self.hearers.clone()).await {
+                match Handles::open(&self.config, self.listeners.clone()).await {
                     Ok(handles) => {
                         self.handles.send_replace(Arc::new(handles));
                         break self.handles().are_in_place();
@@ -140,18 +106,18 @@ impl Broker {
         }
     }
 
-    /// Leaves a server that has nothing acknowledged, where there are others.
+    /// Leaves a server that acknowledges nothing, where there are others.
     async fn keep_to_good_servers(&self) -> Infallible {
         loop {
-            self.pulse.stops().await;
+            self.write_watchdog.expired().await;
             let client = &self.handles().client;
-            let is_up = self.hearers.link.borrow().is_up;
+            let is_up = self.listeners.link.borrow().is_up;
             if is_up && client.server_pool().await.is_ok_and(|servers| servers.len() > 1) {
                 tracing::warn!(server = %self.server(), "nats.server_left: it has acknowledged nothing for too long");
                 // It fails only where the client is gone, and then there is nothing to leave.
                 let _ = client.force_reconnect().await;
             }
-            self.pulse.beats();
+            self.write_watchdog.acknowledged();
         }
     }
 
@@ -163,7 +129,7 @@ impl Broker {
                 Box::pin(self.make_objects()).await;
             }
             // The sender lives as long as this.
-            let _ = timeout(LOOK_AGAIN, link.changed()).await;
+            let _ = timeout(CHECK_INTERVAL, link.changed()).await;
         }
     }
 
@@ -193,18 +159,18 @@ impl Broker {
 
     /// The connection's state, and its changes.
     pub fn link(&self) -> watch::Receiver<Link> {
-        self.hearers.link.subscribe()
+        self.listeners.link.subscribe()
     }
 
-    /// Whether a message that cannot be read ends the connection.
-    pub(crate) fn suspicion(&self) -> &Suspicion {
-        &self.hearers.suspicion
+    /// Whether messages that cannot be read are suspected, and which are known.
+    pub(crate) fn poison_detection(&self) -> &PoisonDetection {
+        &self.listeners.poison_detection
     }
 
     /// Whether everything that the services need is there; the error says what is not.
     pub async fn check(&self) -> Result<(), Unavailable> {
         const WHAT: &str = "NATS is not ready";
-        if !self.hearers.link.borrow().is_up {
+        if !self.listeners.link.borrow().is_up {
             return Err(Unavailable::new(WHAT, format!("there is no connection to {}", self.server())));
         }
         let (major, minor) = OLDEST_SERVER;
@@ -248,11 +214,11 @@ impl Broker {
 
     /// Whether there is a connection now.
     pub(crate) fn is_connected(&self) -> bool {
-        self.hearers.link.borrow().is_up
+        self.listeners.link.borrow().is_up
     }
 
-    /// Waits until the connection that there is now is lost: what was asked for on it is not answered any more. For ever
-    /// where there is none, as what is asked for then is asked on the next one.
+    /// Waits until the present connection is lost: requests on it are not answered any more. Waits for ever where there is
+    /// none, as a request then goes out on the next one.
     pub(crate) async fn is_lost(&self) {
         let mut link = self.link();
         let now = *link.borrow();
@@ -271,7 +237,7 @@ impl Broker {
         matches!(timeout_at(deadline, link.wait_for(|link| link.is_up)).await, Ok(Ok(_)))
     }
 
-    /// Waits for another connection than that was, but not past the deadline.
+    /// Waits for a later connection than `before`, but not past the deadline.
     pub(crate) async fn connected_anew_by(&self, before: Link, deadline: Instant) {
         let mut link = self.link();
         let anew = link.wait_for(|link| link.is_up && link.generation != before.generation);
@@ -286,55 +252,5 @@ impl Broker {
         // Draining alone may leave behind what is still in the client's buffer (seen: the last attempts were lost).
         client.flush().await.during(WHAT)?;
         client.drain().await.during(WHAT)
-    }
-}
-
-/// The servers that a configuration names.
-pub(crate) fn addresses_of(url: &str) -> Result<Vec<ServerAddr>, BadConfig> {
-    url.split(',').map(|address| address.trim().parse().map_err(|error| bad_address(url, error))).collect()
-}
-
-/// Who this is, and how the server is known.
-pub(crate) async fn options_of(config: &Config) -> Result<ConnectOptions, BadConfig> {
-    let options = config.tls.apply(ConnectOptions::new()).await?;
-    let options = match &config.credentials {
-        Credentials::None => Credentials::in_addresses(&addresses_of(&config.url)?)?.apply(options).await?,
-        credentials => credentials.apply(options).await?,
-    };
-    Ok(options.name(&config.name))
-}
-
-pub(crate) fn bad_address(url: &str, why: impl std::error::Error) -> BadConfig {
-    BadConfig::Address { url: last_host_of(url).to_owned(), why: why.to_string() }
-}
-
-/// What surely is no password, of what may be no list of addresses: whether a comma or an `@` ends something or stands in
-/// a password nobody knows.
-fn last_host_of(text: &str) -> &str {
-    text.rsplit_once('@').map_or(text, |(_, host)| host)
-}
-
-/// Addresses without user and password.
-pub(crate) fn redacted(url: &str) -> String {
-    let without_user = |address: &str| match address.rsplit_once('@') {
-        Some((_, host)) => host.to_owned(),
-        None => address.to_owned(),
-    };
-    url.split(',').map(without_user).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_is_none_is_told_without_a_password() {
-        for url in ["nats://u:canary,canary@host", "nats://u:can:ary@canary@host:x", "u:canary@h,nats://u:canary@ho st"]
-        {
-            let error = addresses_of(url).unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
-        }
-        assert!(addresses_of("no port:x").unwrap_err().to_string().contains("no port:x"));
-        assert_eq!(redacted("nats://u:canary@h1,nats://h2,u:canary@h3:1"), "h1,nats://h2,h3:1");
     }
 }

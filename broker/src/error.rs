@@ -1,6 +1,6 @@
-//! JetStream does not do what it was asked to, for now.
+//! The error of the crate: JetStream does not do something for now.
 
-/// NATS is out of reach, or JetStream answers with an error: whatever was asked for may work later.
+/// NATS is out of reach, or JetStream answers with an error. The same request may work later.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct Unavailable {

@@ -1,66 +1,39 @@
 //! NATS JetStream, and the only crate that names it: streams, buckets and consumers in the words of `domain`.
 //!
-//! - [`connection`]: one connection, kept up; whoever must know hears of each new one.
-//! - `handles`: what the client library gives for it.
-//! - `pulse`, `rotation`: when to leave a server of a cluster, and which one comes next.
-//! - [`access`]: credentials and TLS.
-//! - [`topology`]: which objects there are, and making them.
-//! - [`check`]: whether all of it is as it should be, for whoever looks.
-//! - [`limits`]: what bounds the log.
-//! - `monitoring`: what tells the NATS CLI what to look for.
-//! - [`event_log`]: the stream `EVENTS`: reading, looking up by time and by sequence.
-//! - [`store`], [`batch`]: adding to it: an event, or several or none; `publish`: one message, and what JetStream says of it.
-//! - [`intake`]: adding events that come in at the same time, together where that is faster (`pace`).
-//! - [`subscriptions`], [`lanes`]: the two buckets: what was asked for, and what is.
-//! - [`leases`]: the bucket by which dispatchers share their work.
-//! - [`attempts`]: the stream `ATTEMPTS`: what came of deliveries, for whoever looks.
-//! - [`dead_letters`]: the stream `DEAD_LETTERS`: events that a subscription has given up on.
-//! - [`metrics`]: the connection's state, as it is seen from outside.
-//! - [`feed`]: one URL's durable consumer, read gap-free and in order from a position; `pull`: asking for its messages;
-//!   `acknowledgement`: what the server says of each, and how it is told that one is done.
-//! - `suspicion`: whether a message that cannot be read ends the connection; `lookout`: looking at what is asked for, by `look`
-//!   and `header_block`, before it is.
-//! - [`tail`]: the end of the log, read once for all URLs that have caught up; [`positions`]: the stream `POSITIONS`, how
-//!   far those have come; [`live`]: asking the dispatcher how far.
+//! The rooms, the lowest first; a room uses only those above it in this list, but for what is said of `poison`:
 //!
-//! Nothing here knows HTTP, targets, or what is done with an event.
+//! - [`Unavailable`]: the error; [`names`]: streams, buckets and subjects; [`settings`]: how to reach NATS.
+//! - `topology`: which streams and buckets there are, with what settings, and making them.
+//! - [`connection`]: one connection, kept up; asking JetStream over it.
+//! - [`log`]: the stream `EVENTS`: reading it, finding a place in it, adding to it.
+//! - `poison`: messages that the client library cannot read. `connection` notes how often it is lost in `poison::detection`,
+//!   and `log` reads headers by `poison::header_block`; these two use no other room.
+//! - [`consumer`]: one URL's durable consumer, and readers of the log for many lanes.
+//! - [`buckets`]: subscriptions, lanes and leases.
+//! - [`streams`]: the streams beside the log: dead letters, attempts and positions.
+//! - [`check`]: whether NATS is as mer needs it, for `mer check`.
+//!
+//! The crate must not know HTTP, targets, or what is done with an event. Other crates name a file without its room:
+//! `broker::lanes`, `broker::feed`.
 
-pub mod access;
-mod acknowledgement;
-pub mod attempts;
-pub mod batch;
-mod bucket;
+pub mod buckets;
 pub mod check;
 pub mod connection;
-pub mod dead_letters;
-mod direct_get;
+pub mod consumer;
 mod error;
-pub mod event_log;
-pub mod feed;
-mod handles;
-mod header_block;
-pub mod intake;
-pub mod lanes;
-pub mod leases;
-pub mod limits;
-pub mod live;
-mod look;
-mod lookout;
-pub mod metrics;
-mod monitoring;
-mod pace;
-pub mod positions;
-mod publish;
-mod pull;
-mod pulse;
-mod rotation;
-pub mod store;
-pub mod subscriptions;
-mod suspicion;
-pub mod tail;
-pub mod topology;
+pub mod log;
+pub mod names;
+mod poison;
+pub mod settings;
+pub mod streams;
+mod topology;
 
-pub use access::{Credentials, Tls};
-pub use connection::{Broker, Config, Link};
+pub use buckets::{lanes, leases, subscriptions};
+pub use connection::{Broker, Link, metrics};
+pub use consumer::{feed, live, log_reader};
 pub use error::Unavailable;
-pub use limits::{Discard, Limits};
+pub use log::{batch, event_log, group_commit, store};
+pub use settings::credentials::{Credentials, Tls};
+pub use settings::limits::{Discard, Limits};
+pub use settings::{BadConfig, Config};
+pub use streams::{attempts, dead_letters, positions};

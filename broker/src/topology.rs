@@ -3,35 +3,22 @@
 //! An object that exists keeps what an operator has set on it (limits, replicas); only what the services cannot do
 //! without is put right.
 
+pub(crate) mod monitoring;
+
 use std::time::Duration;
 
 use async_nats::jetstream::context::{GetStreamErrorKind, KeyValueErrorKind};
 use async_nats::jetstream::{Context, ErrorCode, kv, stream};
 use domain::dead_letter;
 
-use crate::attempts::SUBJECT_PREFIX;
-use crate::connection::Config;
 use crate::error::{During, Unavailable};
-use crate::limits::Limits;
-use crate::{monitoring, positions};
+use crate::names::{
+    ATTEMPTS, ATTEMPTS_PREFIX, DEAD_LETTERS, EVENTS, LANES, LEASES, POSITIONS, POSITIONS_PREFIX, SUBSCRIPTIONS,
+};
+use crate::settings::Config;
+use crate::settings::limits::Limits;
 
-/// The stream that every event is in.
-pub const EVENTS: &str = "EVENTS";
-/// The bucket of what was asked for, per URL. Only the registrar writes it.
-pub const SUBSCRIPTIONS: &str = "SUBSCRIPTIONS";
-/// The bucket of what is, per URL. Only the dispatcher writes it.
-pub const LANES: &str = "LANES";
-/// The bucket by which dispatchers share their work.
-pub const LEASES: &str = "LEASES";
-/// The stream of events that a subscription has given up on.
-pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
-/// The stream of what came of the last attempts to deliver.
-pub const ATTEMPTS: &str = "ATTEMPTS";
-
-/// The stream of how far lanes have come, moment by moment.
-pub const POSITIONS: &str = "POSITIONS";
-
-/// How long it is told that a key has expired. Without it, no key can have a time to live.
+/// How long the marker of an expired key stays. Without markers no key can have a time to live.
 const LEASE_MARKERS: Duration = Duration::from_secs(60);
 /// How long an attempt is known.
 const ATTEMPTS_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -47,14 +34,14 @@ const POSITIONS_MAX_BYTES: i64 = 64 * 1024 * 1024;
 /// One consumer per URL. nats-server 2.15 allows 1,000 where a stream does not say more, and -1 does not say more.
 pub(crate) const MAX_CONSUMERS: i32 = 200_000;
 
-/// What a stream is for, which says what it may be like.
+/// What a stream is for. It decides which settings are right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The events.
     Log,
-    /// What is kept for people to look at.
+    /// Dead letters: kept until somebody removes them.
     Letters,
-    /// What may be lost.
+    /// A stream that may be lost.
     Aid,
     /// A bucket of subscriptions or lanes.
     Bucket,
@@ -104,7 +91,7 @@ pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects
     let events = ensure_stream(context, events_config(config), Some(&config.limits)).await?;
     ensure_stream(context, dead_letters, None).await?;
     if let Err(error) = ensure_stream(context, attempts_config(config), None).await {
-        // It is for whoever looks: nothing depends on it.
+        // It is only shown: nothing depends on it.
         tracing::warn!(stream = ATTEMPTS, %error, "nats.stream_missing");
     }
     if let Err(error) = ensure_stream(context, positions_config(config), None).await {
@@ -142,7 +129,7 @@ fn attempts_config(config: &Config) -> stream::Config {
     stream::Config {
         name: ATTEMPTS.to_owned(),
         description: Some("What came of the last attempts to deliver. Subject: attempts.<subscription id>".to_owned()),
-        subjects: vec![format!("{SUBJECT_PREFIX}>")],
+        subjects: vec![format!("{ATTEMPTS_PREFIX}>")],
         max_age: ATTEMPTS_MAX_AGE,
         max_messages: ATTEMPTS_IN_ALL,
         max_messages_per_subject: ATTEMPTS_PER_SUBSCRIPTION,
@@ -160,7 +147,7 @@ fn positions_config(config: &Config) -> stream::Config {
             "How far lanes have come since their state was written, by epoch. Subject: positions.<dispatcher>"
                 .to_owned(),
         ),
-        subjects: vec![format!("{}>", positions::SUBJECT_PREFIX)],
+        subjects: vec![format!("{}>", POSITIONS_PREFIX)],
         max_age: POSITIONS_MAX_AGE,
         max_bytes: POSITIONS_MAX_BYTES,
         max_messages_per_subject: POSITIONS_PER_DISPATCHER,
@@ -198,8 +185,7 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// Gives a stream that exists what the services need of it, and the limits that the settings name, and leaves the rest
-/// as it is.
+/// Gives an existing stream what the services need, and the limits that the settings name. The rest stays as it is.
 async fn put_right(
     context: &Context,
     found: stream::Stream,
@@ -237,7 +223,7 @@ async fn put_right(
     }
     let updated = context.update_stream(right).await;
     if let (Err(error), false) = (&updated, is_needed) {
-        // It is for whoever looks, and not everybody may do it.
+        // Only descriptions and metadata are missing, and not every user may update a stream.
         tracing::debug!(stream = wanted.name, %error, "nats.stream_left_as_it_is");
         return Ok(found);
     }

@@ -19,7 +19,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
-use crate::tenure::{Lease, Owned};
+use crate::ownership::lease::Lease;
+use crate::ownership::owned::Owned;
 use group::{Group, OUTCOMES};
 use groups::Groups;
 use meter::{Figures, SHOWN};
@@ -41,7 +42,7 @@ struct Inner {
     /// Those whose workers have gone go when somebody looks.
     lanes: Mutex<Vec<Weak<Figures>>>,
     deaths: Counter,
-    tenure: OnceLock<(watch::Receiver<Owned>, Lease)>,
+    ownership: OnceLock<(watch::Receiver<Owned>, Lease)>,
 }
 
 /// What the lanes of a group show, added up.
@@ -77,7 +78,7 @@ impl Metrics {
     /// Where it is to be seen what this dispatcher works on.
     pub(crate) fn shows(&self, owned: watch::Receiver<Owned>, lease: Lease) {
         // There is one dispatcher in a process.
-        let _ = self.0.tenure.set((owned, lease));
+        let _ = self.0.ownership.set((owned, lease));
     }
 
     /// A worker has died.
@@ -165,10 +166,10 @@ impl Collector for Metrics {
         let mut gauge = |name, help, value: u64| {
             ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
         };
-        let tenure = self.0.tenure.get();
-        let shards = tenure.map_or(0, |(owned, _)| owned.borrow().len());
+        let ownership = self.0.ownership.get();
+        let shards = ownership.map_or(0, |(owned, _)| owned.borrow().len());
         gauge("lease_shards", "Shards, of 64, that this dispatcher works on.", shards as u64)?;
-        let is_valid = tenure.is_some_and(|(_, lease)| lease.is_valid());
+        let is_valid = ownership.is_some_and(|(_, lease)| lease.is_valid());
         gauge("lease_valid", "Whether this dispatcher's lease lasts, so that it may push.", u64::from(is_valid))?;
         let help = "Workers that died, and were started again.";
         self.0.deaths.encode(encoder.encode_descriptor("lane_deaths", help, None, MetricType::Counter)?)

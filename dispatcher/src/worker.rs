@@ -12,7 +12,7 @@ use std::time::Duration;
 use broker::feed::Delivery;
 use broker::{Link, Unavailable};
 use domain::lane::gap::{Beginning, Loss};
-use domain::lane::{Gap, Lane, State};
+use domain::lane::{Epoch, Gap, Lane, State};
 use domain::{Stamp, Subscription, SubscriptionId};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -21,12 +21,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Collected;
-use crate::fleet::{Asked, Shared};
+use crate::failpoints;
 use crate::metrics::Meter;
-use crate::push::Courier;
-use crate::sabotage;
-use crate::signer::Signer;
-use crate::tenure::Takeover;
+use crate::ownership::owned::Takeover;
+use crate::push::signer::Signer;
+use crate::push::target_client::TargetClient;
+use crate::shared::{Shared, Spec};
 
 mod metering;
 mod reading;
@@ -46,7 +46,7 @@ const SET_UP_RETRY: Duration = Duration::from_millis(250);
 pub(crate) struct Worker {
     id: SubscriptionId,
     shared: Shared,
-    asked: watch::Receiver<Asked>,
+    asked: watch::Receiver<Spec>,
     shutdown: CancellationToken,
     /// The truth, once it has been loaded.
     lane: Option<Lane>,
@@ -74,7 +74,7 @@ enum Next {
 /// What reading one lane from one source needs.
 struct Run {
     asked: Arc<Subscription>,
-    courier: Arc<Courier>,
+    client: Arc<TargetClient>,
     source: Source,
     lane: Lane,
     /// The lane as it will be when all that is in the window is settled, where that may be more than one event.
@@ -115,7 +115,7 @@ impl Worker {
     pub(crate) fn new(
         id: SubscriptionId,
         shared: Shared,
-        asked: watch::Receiver<Asked>,
+        asked: watch::Receiver<Spec>,
         shutdown: CancellationToken,
         takeover: Takeover,
     ) -> Self {
@@ -185,7 +185,7 @@ impl Worker {
             drop(permit);
             return Ok(self.rest().await);
         }
-        if matches!(lane.state, State::Paused | State::Gap | State::Gone) {
+        if !lane.state.is_at_work() {
             drop(permit);
             self.show(&lane).await;
             return Ok(self.rest().await);
@@ -199,7 +199,7 @@ impl Worker {
         window.is_behind(backlog);
         self.meter.waits(backlog, None);
         let mut run = Run {
-            courier: Arc::new(self.courier(&asked)),
+            client: Arc::new(self.client(&asked)),
             window,
             asked,
             source,
@@ -241,14 +241,18 @@ impl Worker {
             self.is_stale = false;
         }
         let fresh_epoch = source::fresh_epoch();
-        let mut lane = Lane::reconcile(self.lane.as_ref(), asked, &fresh_epoch);
-        sabotage::misplace(&mut lane, self.lane.as_ref(), asked);
-        let span = self.shared.log.span().await?;
+        let mut lane = Lane::reconcile(self.lane.as_ref(), asked, Epoch::WithoutConsumer(fresh_epoch.clone()));
+        failpoints::misplace(&mut lane, self.lane.as_ref(), asked);
+        let span = self.shared.log.bounds().await?;
         let (position, last_sequence) = (lane.position, span.last_sequence);
         if lane.follow_log_back(last_sequence, &fresh_epoch) {
             tracing::error!(id = %self.id, position, last_sequence, "lane.log_was_rolled_back");
         }
-        if self.lane.as_ref().is_some_and(|before| before.gap.is_some() && before.resumption != asked.resumption) {
+        if self
+            .lane
+            .as_ref()
+            .is_some_and(|before| before.state.gap().is_some() && before.resumption != asked.resumption)
+        {
             // The log may have been cut further since the gap was noticed: whoever resumes wants to go on.
             lane.go_on_at(span.first_sequence);
         }
@@ -277,10 +281,10 @@ impl Worker {
             lane.adopt_floor(floor);
         }
         if let (Some(lane), Takeover::Fenced) = (&mut lane, self.takeover)
-            && !sabotage::has_no_fencing()
+            && !failpoints::has_no_fencing()
         {
             // Another consumer: what the dispatcher before may still read from the old one is nobody's.
-            lane.epoch = source::fresh_epoch();
+            lane.epoch = Epoch::WithoutConsumer(source::fresh_epoch());
         }
         (self.written, self.revision, self.lane) = (written, revision, lane);
         Ok(())
@@ -288,17 +292,18 @@ impl Worker {
 
     /// What a lane has delivered beyond what is written of it, as far as is known.
     async fn floor(&self, lane: &Lane) -> Result<Option<u64>, Unavailable> {
-        if source::is_without_consumer(&lane.epoch) {
-            return Ok(self.shared.journal.position(&lane.epoch, self.began).await);
+        if !lane.epoch.has_consumer() {
+            return Ok(self.shared.position_log.position(&lane.epoch.to_string(), self.began).await);
         }
-        let standing = self.shared.feeds.standing(&self.id).await?.filter(|standing| standing.epoch == lane.epoch);
+        let standing =
+            self.shared.feeds.standing(&self.id).await?.filter(|standing| standing.epoch == lane.epoch.to_string());
         let Some(floor) = standing.map(|standing| standing.floor).filter(|floor| *floor > lane.position) else {
             return Ok(None);
         };
         Ok(self.shared.log.get(floor).await?.map(|_| floor))
     }
 
-    fn courier(&self, asked: &Subscription) -> Courier {
+    fn client(&self, asked: &Subscription) -> TargetClient {
         self.shared.pusher.to(asked, Signer::open(&self.id, asked, self.shared.secret_keys.as_ref()))
     }
 
@@ -326,7 +331,7 @@ impl Worker {
         self.meter.shows(lane);
         if self.written.as_ref() != Some(lane) {
             lane.updated = Stamp::now();
-            if sabotage::has_no_fencing() {
+            if failpoints::has_no_fencing() {
                 (self.revision, _) = self.shared.lanes.get(&self.id).await?;
             }
             match self.shared.lanes.put(&self.id, lane, self.revision).await? {
@@ -343,7 +348,7 @@ impl Worker {
 
 /// Waits for what makes a lane leave what it is doing.
 async fn interruption(
-    asked: &mut watch::Receiver<Asked>,
+    asked: &mut watch::Receiver<Spec>,
     link: &mut watch::Receiver<Link>,
     generation: u64,
     shutdown: &CancellationToken,

@@ -37,9 +37,9 @@ pub struct Subscription {
     /// A name for the last act of registering anything: it ends what a target or too many attempts have stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<String>,
-    /// The part of the log that was last asked to be delivered again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replay: Option<Replay>,
+    /// The part of the log that is to be delivered again, by the last request for it.
+    #[serde(default, rename = "replay", skip_serializing_if = "Option::is_none")]
+    pub redelivery: Option<Redelivery>,
     /// A name for the last act of resuming: a lane that waits because of a gap goes on when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumption: Option<String>,
@@ -60,9 +60,9 @@ pub struct Test {
     pub asked_at: Stamp,
 }
 
-/// A part of the log to be delivered again, to whichever entries want its events.
+/// A request for a redelivery: a part of the log is delivered again, to the entries that want its events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replay {
+pub struct Redelivery {
     /// A name for this act of asking.
     pub id: String,
     /// When it was asked for.
@@ -80,24 +80,28 @@ pub struct Replay {
     pub only: Option<BTreeSet<u64>>,
 }
 
-/// The most events that [`Replay::only`] may name.
+/// The most events that [`Redelivery::only`] may name.
 pub const MAX_ONLY: usize = 1000;
 
-impl Replay {
+impl Redelivery {
     /// These events alone; `None` where there are none.
     pub fn of_only(id: String, asked_at: Stamp, only: BTreeSet<u64>) -> Option<Self> {
         let (from_sequence, to_sequence) = (*only.first()?, *only.last()?);
         Some(Self { id, asked_at, from_sequence, to_sequence, from: asked_at, to: None, only: Some(only) })
     }
 
+    /// Whether an event of that sequence may be in the part, by what is known without its time.
+    pub fn may_hold(&self, sequence: u64) -> bool {
+        match &self.only {
+            Some(only) => only.contains(&sequence),
+            None => (self.from_sequence..=self.to_sequence).contains(&sequence),
+        }
+    }
+
     /// Whether an event is in the part.
     pub fn holds(&self, event: &Event) -> bool {
-        if let Some(only) = &self.only {
-            return only.contains(&event.sequence);
-        }
-        (self.from_sequence..=self.to_sequence).contains(&event.sequence)
-            && event.time >= self.from
-            && self.to.is_none_or(|to| event.time <= to)
+        let is_in_time = event.time >= self.from && self.to.is_none_or(|to| event.time <= to);
+        self.may_hold(event.sequence) && (self.only.is_some() || is_in_time)
     }
 }
 
@@ -116,6 +120,10 @@ pub struct Entry {
     /// had is still owed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<Continued>,
+    /// The redelivery request that stood when the pair was first registered: it was made for the entries of that time, and
+    /// not for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_redelivery: Option<String>,
     /// What else it says.
     #[serde(default)]
     pub attributes: Attributes,
@@ -149,10 +157,21 @@ impl Subscription {
             paused: false,
             delivery: DeliverySettings::default(),
             registered: None,
-            replay: None,
+            redelivery: None,
             resumption: None,
             test: None,
             secrets: Vec::new(),
+        }
+    }
+
+    /// A newly accepted entry as it is to stand here: in the place of an earlier one of the pair, or as a new one.
+    pub fn admits(&self, pattern: &TypePattern, entry: &Entry) -> Entry {
+        match self.entries.get(pattern) {
+            Some(earlier) => entry.clone().replacing(earlier),
+            None => Entry {
+                after_redelivery: self.redelivery.as_ref().map(|redelivery| redelivery.id.clone()),
+                ..entry.clone()
+            },
         }
     }
 }
@@ -161,6 +180,8 @@ impl Entry {
     /// The same entry as the replacement of an earlier one: where it does not reach into the past itself, it goes on
     /// with what the earlier one is owed.
     pub fn replacing(mut self, earlier: &Self) -> Self {
+        // A replica registers at each start: a redelivery that was requested for the pair goes on.
+        self.after_redelivery.clone_from(&earlier.after_redelivery);
         if self.from_sequence < self.live_from {
             return self;
         }
@@ -191,11 +212,14 @@ impl Entry {
         self.continues.as_ref().map_or(self.live_from, |continued| continued.live_from)
     }
 
+    /// What the words before the last change said, where an event came before the present words stood alone.
+    pub fn earlier_words(&self, sequence: u64) -> Option<&Continued> {
+        self.continues.as_ref().filter(|earlier| sequence < earlier.until)
+    }
+
     /// Whether the words before the last change asked for an event.
     pub fn asked_before(&self, event: &Event) -> bool {
-        self.continues
-            .as_ref()
-            .is_some_and(|earlier| let_through(&earlier.attributes, earlier.registered_at, earlier.live_from, event))
+        self.continues.as_ref().is_some_and(|earlier| earlier.let_through(event, Start::Counts))
     }
 
     /// Whether a sequence was accepted after the pair was first registered; what lies before is replayed.
@@ -203,14 +227,22 @@ impl Entry {
         sequence >= self.first_live()
     }
 
-    /// Whether an event is within what this entry asks for: its start, its end and its transaction. The type, the
-    /// sequence it begins with and how many have been delivered are the lane's to look at.
-    pub fn asks_for(&self, event: &Event) -> bool {
-        let now = let_through(&self.attributes, self.registered_at, self.live_from, event);
-        now && self.continues.as_ref().is_none_or(|earlier| {
-            event.sequence >= earlier.until
-                || let_through(&earlier.attributes, earlier.registered_at, earlier.live_from, event)
-        })
+    /// Whether an event is within what this entry asks for, by its present words: its start, its end and its transaction. The
+    /// type, the sequence it begins with and how many have been delivered are the lane's to look at.
+    pub fn lets_through(&self, event: &Event, start: Start) -> bool {
+        let_through(&self.attributes, self.registered_at, self.live_from, event, start)
+    }
+
+    /// The same, and where the words have changed since the event, by the words of that time too.
+    pub fn asks_for(&self, event: &Event, start: Start) -> bool {
+        self.lets_through(event, start)
+            && self.earlier_words(event.sequence).is_none_or(|earlier| earlier.let_through(event, start))
+    }
+
+    /// The keys that an event must have: by the present words, and by those of its time.
+    pub fn required_data(&self, sequence: u64) -> impl Iterator<Item = &String> {
+        let earlier = self.earlier_words(sequence).map(|earlier| &earlier.attributes.required_data);
+        self.attributes.required_data.iter().chain(earlier.into_iter().flatten())
     }
 
     /// The moment from which on nothing that is stored can be wanted any more, where there is one.
@@ -219,14 +251,29 @@ impl Entry {
     }
 }
 
+/// Whether the start that an entry names is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// It is.
+    Counts,
+    /// The target has said itself where it is: what comes after that is wanted, whatever the start.
+    IsWaived,
+}
+
+impl Continued {
+    fn let_through(&self, event: &Event, start: Start) -> bool {
+        let_through(&self.attributes, self.registered_at, self.live_from, event, start)
+    }
+}
+
 /// Whether an event is within start, end and transaction of what was said at some time.
-fn let_through(attributes: &Attributes, registered_at: Stamp, live_from: u64, event: &Event) -> bool {
+fn let_through(attributes: &Attributes, registered_at: Stamp, live_from: u64, event: &Event, start: Start) -> bool {
     let Attributes { datetime_start, datetime_end, transaction_id, .. } = attributes;
     // Everything accepted after a registration that reaches into the past is wanted, even from a receiver whose
     // clock is behind the one that the registrar read.
     let is_after_start =
         |start: &Stamp| event.time >= *start || (*start <= registered_at && event.sequence >= live_from);
-    datetime_start.as_ref().is_none_or(is_after_start)
+    (start == Start::IsWaived || datetime_start.as_ref().is_none_or(is_after_start))
         && datetime_end.is_none_or(|end| event.time <= end)
         && transaction_id.as_ref().is_none_or(|id| *id == event.transaction_id)
 }
@@ -249,6 +296,7 @@ mod tests {
             from_sequence: 10,
             live_from: 20,
             continues: None,
+            after_redelivery: None,
             attributes,
         }
     }
@@ -263,15 +311,19 @@ mod tests {
         for (sequence, seconds, wanted) in
             [(10, 500, true), (10, 499, false), (25, 2000, true), (25, 2001, false), (20, 499, true), (19, 499, false)]
         {
-            assert_eq!(entry.asks_for(&event(sequence, seconds, "t")), wanted, "{sequence} at {seconds}");
+            assert_eq!(
+                entry.asks_for(&event(sequence, seconds, "t"), Start::Counts),
+                wanted,
+                "{sequence} at {seconds}"
+            );
         }
     }
 
     #[test]
     fn a_start_in_the_future_holds_for_events_accepted_after_registration_too() {
         let entry = entry(Attributes { datetime_start: at(3000), ..Attributes::default() });
-        assert!(!entry.asks_for(&event(25, 2999, "t")));
-        assert!(entry.asks_for(&event(25, 3000, "t")));
+        assert!(!entry.asks_for(&event(25, 2999, "t"), Start::Counts));
+        assert!(entry.asks_for(&event(25, 3000, "t"), Start::Counts));
     }
 
     #[test]
@@ -280,32 +332,36 @@ mod tests {
         let now = Entry { registration: "r2".into(), from_sequence: 40, live_from: 40, ..entry(Attributes::default()) };
         let replacing = now.replacing(&first);
         assert_eq!((replacing.line(), replacing.is_live_at(20), replacing.is_live_at(19)), ("r", true, false));
-        assert!(replacing.asks_for(&event(39, 1, "t")));
-        assert!(!replacing.asks_for(&event(39, 1, "other")), "nobody asked for it then");
-        assert!(replacing.asks_for(&event(40, 1, "other")));
+        assert!(replacing.asks_for(&event(39, 1, "t"), Start::Counts));
+        assert!(!replacing.asks_for(&event(39, 1, "other"), Start::Counts), "nobody asked for it then");
+        assert!(replacing.asks_for(&event(40, 1, "other"), Start::Counts));
         // In the same words again nothing changes.
         let again =
             Entry { registration: "r3".into(), from_sequence: 50, live_from: 50, ..entry(Attributes::default()) };
         let again = again.replacing(&replacing);
-        assert!(again.asks_for(&event(45, 1, "other")) && !again.asks_for(&event(39, 1, "other")));
+        assert!(
+            again.asks_for(&event(45, 1, "other"), Start::Counts)
+                && !again.asks_for(&event(39, 1, "other"), Start::Counts)
+        );
     }
 
     #[test]
-    fn a_replay_of_named_events_holds_them_alone() {
-        let named = |only: &[u64]| Replay::of_only("r".into(), Stamp::from_micros(0), only.iter().copied().collect());
+    fn a_redelivery_of_named_events_holds_them_alone() {
+        let named =
+            |only: &[u64]| Redelivery::of_only("r".into(), Stamp::from_micros(0), only.iter().copied().collect());
         assert_eq!(named(&[]), None);
-        let replay = named(&[7, 3]).unwrap();
-        assert_eq!((replay.from_sequence, replay.to_sequence), (3, 7));
-        let held: Vec<u64> = (1..9).filter(|n| replay.holds(&event(*n, -5, "t"))).collect();
+        let redelivery = named(&[7, 3]).unwrap();
+        assert_eq!((redelivery.from_sequence, redelivery.to_sequence), (3, 7));
+        let held: Vec<u64> = (1..9).filter(|n| redelivery.holds(&event(*n, -5, "t"))).collect();
         assert_eq!(held, [3, 7]);
         let old = r#"{"id":"r","asked_at":"2026-01-31T09:30:00Z","from_sequence":1,"to_sequence":2,"from":"2026-01-31T09:30:00Z","to":null}"#;
-        assert_eq!(serde_json::from_str::<Replay>(old).unwrap().only, None, "as it was written before");
+        assert_eq!(serde_json::from_str::<Redelivery>(old).unwrap().only, None, "as it was written before");
     }
 
     #[test]
     fn only_events_of_the_transaction_are_asked_for() {
         let entry = entry(Attributes { transaction_id: Some("t".into()), ..Attributes::default() });
-        assert!(entry.asks_for(&event(25, 1, "t")));
-        assert!(!entry.asks_for(&event(25, 1, "other")));
+        assert!(entry.asks_for(&event(25, 1, "t"), Start::Counts));
+        assert!(!entry.asks_for(&event(25, 1, "other"), Start::Counts));
     }
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use axum::routing::post;
 use broker::event_log::EventLog;
-use broker::intake::Intake;
+use broker::group_commit::GroupCommit;
 use domain::StampClock;
 use spans::Tracer;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ pub struct Receiver {
     /// Where events are read, and batches of them go.
     pub log: EventLog,
     /// Where single events go.
-    pub intake: Intake,
+    pub group_commit: GroupCommit,
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
     /// Gives each event its own stamp.

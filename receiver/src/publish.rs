@@ -178,7 +178,7 @@ async fn store(receiver: &Receiver, mut events: Vec<NewEvent>) -> Result<Respons
     let is_idempotent = events.iter().all(|event| event.idempotency_key.is_some());
     let began = Instant::now();
     let stored = match events.as_slice() {
-        [only] => receiver.intake.store(only).await.map(|stored| vec![stored]),
+        [only] => receiver.group_commit.store(only).await.map(|stored| vec![stored]),
         several => receiver.log.store_batch(several).await,
     };
     receiver.metrics.stored(began, &stored);

@@ -114,7 +114,7 @@ async fn store(receiver: &Receiver, event: &mut NewEvent) -> Result<Stored, Refu
     let spans = span::begin(&receiver.tracer, slice::from_mut(event));
     let is_idempotent = event.idempotency_key.is_some();
     let began = Instant::now();
-    let stored = receiver.intake.store(event).await.map(|stored| [stored]);
+    let stored = receiver.group_commit.store(event).await.map(|stored| [stored]);
     receiver.metrics.stored(began, &stored);
     span::end(spans, &stored);
     let [stored] = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Json, Response};
 use broker::Unavailable;
 use broker::dead_letters::End;
 use domain::event::MAX_SEQUENCE;
-use domain::subscription::{MAX_ONLY, Replay};
+use domain::subscription::{MAX_ONLY, Redelivery, Start};
 use domain::{DeadLetter, Event, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
 use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
@@ -114,7 +114,7 @@ pub async fn redrive(
         let only = &events | &left_of(&subscription, &snapshot);
         (was_there, has_room) = (true, only.len() <= MAX_ONLY);
         if has_room {
-            subscription.replay = Replay::of_only(name.clone(), now, only);
+            subscription.redelivery = Redelivery::of_only(name.clone(), now, only);
         }
         Some(subscription)
     })
@@ -183,7 +183,7 @@ async fn events_of(
     subscription: &Subscription,
     letters: &Letters,
 ) -> Result<BTreeSet<u64>, Problem> {
-    let first_in_log = registrar.log.span().await.map_err(|error| unavailable(&error))?.first_sequence;
+    let first_in_log = registrar.log.bounds().await.map_err(|error| unavailable(&error))?.first_sequence;
     let is_wanted = |letter: &DeadLetter| letter.event.sequence >= first_in_log && wants(subscription, &letter.event);
     let (mut from, last) = match letters {
         Letters::Named(sequences) => (sequences.first().copied().unwrap_or(1), sequences.last().copied()),
@@ -216,12 +216,12 @@ async fn events_of(
 
 fn wants(subscription: &Subscription, event: &Event) -> bool {
     let mut entries = subscription.entries.iter();
-    entries.any(|(pattern, entry)| pattern.matches(&event.event_type) && entry.asks_for(event))
+    entries.any(|(pattern, entry)| pattern.matches(&event.event_type) && entry.lets_through(event, Start::Counts))
 }
 
 /// The events of an earlier redrive that have not been delivered again yet.
 fn left_of(subscription: &Subscription, snapshot: &Snapshot) -> BTreeSet<u64> {
-    let earlier = subscription.replay.as_ref().and_then(|request| Some((request, request.only.as_ref()?)));
+    let earlier = subscription.redelivery.as_ref().and_then(|request| Some((request, request.only.as_ref()?)));
     let Some((request, only)) = earlier else { return BTreeSet::new() };
     only.range(snapshot.next_of(request)..).copied().collect()
 }

@@ -120,10 +120,7 @@ impl Addition {
     fn to(&self, current: Option<Subscription>) -> Result<Subscription, Refusal> {
         let mut subscription = current.unwrap_or_else(|| Subscription::new(self.url.clone()));
         for (pattern, entry) in &self.entries {
-            let entry = match subscription.entries.get(pattern) {
-                Some(earlier) => entry.clone().replacing(earlier),
-                None => entry.clone(),
-            };
+            let entry = subscription.admits(pattern, entry);
             subscription.registered = Some(entry.registration.clone());
             subscription.entries.insert(pattern.clone(), entry);
         }

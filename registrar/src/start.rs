@@ -45,7 +45,7 @@ enum Begin {
 impl<'a> Starts<'a> {
     /// Pins "now" to a sequence.
     pub async fn pin(log: &'a EventLog, now: Stamp) -> Result<Self, Unavailable> {
-        let span = log.span().await?;
+        let span = log.bounds().await?;
         let begins = match span.first_sequence {
             0 | 1 => Begins::Whole,
             cut => match (log.get(cut).await?, span.first_stored_at) {
@@ -81,6 +81,7 @@ impl<'a> Starts<'a> {
             from_sequence: self.resolve(attributes).await?,
             live_from: self.live_from,
             continues: None,
+            after_redelivery: None,
             attributes: attributes.clone(),
         })
     }

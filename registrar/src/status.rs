@@ -2,12 +2,12 @@
 
 use broker::Unavailable;
 use broker::feed::Standing;
-use domain::lane::{self, Failure};
-use domain::subscription::Replay;
+use domain::lane::{Failure, Word};
+use domain::subscription::Redelivery;
 use domain::{Lane, Stamp, Subscription, SubscriptionId};
 
 use crate::Registrar;
-use crate::answers::{Attempt, Gap, Progress, Redelivery, State, Status, Stopped, TestOutcome};
+use crate::answers::{Attempt, Gap, Progress, RedeliveryProgress, Status, Stopped, TestOutcome};
 
 /// What is known of a subscription's lane at one moment.
 pub struct Snapshot {
@@ -20,7 +20,7 @@ pub struct Snapshot {
 
 /// What a lane's state says, and what belongs to it.
 struct Condition<'a> {
-    state: State,
+    state: Word,
     failure: Option<&'a Failure>,
     gap: Option<Gap>,
     stopped: Option<Stopped>,
@@ -29,26 +29,18 @@ struct Condition<'a> {
 impl<'a> From<&'a Lane> for Condition<'a> {
     /// The one place of this crate that looks into a lane's state.
     fn from(lane: &'a Lane) -> Self {
-        let state = match lane.state {
-            lane::State::Active => State::Active,
-            lane::State::Held => State::Held,
-            lane::State::Paused => State::Paused,
-            lane::State::Gap => State::Gap,
-            lane::State::Gone => State::Gone,
-            lane::State::Completed => State::Completed,
-        };
         Self {
-            state,
-            failure: lane.failure.as_ref(),
-            gap: lane.gap.as_ref().map(Gap::from),
-            stopped: lane.stopped.as_ref().map(Stopped::from),
+            state: lane.state.word(),
+            failure: lane.state.failure(),
+            gap: lane.state.gap().map(Gap::from),
+            stopped: lane.state.stop().map(Stopped::from),
         }
     }
 }
 
 /// Whether a lane has delivered all that its subscription wants.
 pub(crate) fn is_completed(lane: &Lane) -> bool {
-    Condition::from(lane).state == State::Completed
+    Condition::from(lane).state == Word::Completed
 }
 
 impl Snapshot {
@@ -63,11 +55,11 @@ impl Snapshot {
         let consumer = registrar.feeds.standing(id).await?;
         let written = lane.as_ref().map_or(0, |lane| lane.position);
         let state = lane.as_ref().map(|lane| Condition::from(lane).state);
-        let is_done = state == Some(State::Completed) || subscription.entries.is_empty();
-        let is_read = |consumer: &Standing| lane.as_ref().is_some_and(|lane| lane.epoch == consumer.epoch);
+        let is_done = state == Some(Word::Completed) || subscription.entries.is_empty();
+        let is_read = |consumer: &Standing| lane.as_ref().is_some_and(|lane| lane.epoch.to_string() == consumer.epoch);
         let (position, lag) = match (&consumer, state) {
             (Some(consumer), _) if is_read(consumer) => (consumer.floor, Some(consumer.undelivered)),
-            (_, Some(State::Active | State::Held)) => {
+            (_, Some(Word::Active | Word::Held)) => {
                 let live = registrar.feeds.live(id).await;
                 // Where no dispatcher answers: what was to be delivered when it was last shown.
                 (live.map_or(0, |live| live.position), live.map(|live| live.lag).or(shown(consumer.as_ref())))
@@ -84,8 +76,8 @@ impl Snapshot {
     }
 
     /// The next sequence of a redelivery request; beyond its last one when it is finished.
-    pub fn next_of(&self, request: &Replay) -> u64 {
-        let progress = self.lane.as_ref().and_then(|lane| lane.replay.as_ref());
+    pub fn next_of(&self, request: &Redelivery) -> u64 {
+        let progress = self.lane.as_ref().and_then(|lane| lane.redelivery.as_ref());
         match progress.filter(|progress| progress.id == request.id) {
             None => request.from_sequence,
             Some(progress) if progress.next > request.to_sequence => progress.next,
@@ -99,9 +91,9 @@ impl Snapshot {
         let condition = lane.map(Condition::from);
         let state = match &condition {
             // A pause that the dispatcher has not heard of yet is one all the same.
-            _ if subscription.paused => State::Paused,
+            _ if subscription.paused => Word::Paused,
             Some(condition) => condition.state,
-            None => State::Active,
+            None => Word::Active,
         };
         let failure = condition.as_ref().and_then(|condition| condition.failure);
         let (gap, stopped) = condition.map_or((None, None), |condition| (condition.gap, condition.stopped));
@@ -118,7 +110,10 @@ impl Snapshot {
                 .map(|test| TestOutcome::new(test.id.clone(), Some(test))),
             stopped,
             gap,
-            replay: subscription.replay.as_ref().map(|request| Redelivery::of(request, self.next_of(request), now)),
+            replay: subscription
+                .redelivery
+                .as_ref()
+                .map(|request| RedeliveryProgress::of(request, self.next_of(request), now)),
         }
     }
 }
@@ -258,10 +253,14 @@ mod tests {
             waits("gone", json!({"stopped": stopped("gone"), "last_attempt": null})),
             start("gone") + "null," + TEST + &shown_stop("gone") + DONE + "}"
         );
+        assert_eq!(
+            waits("paused", json!({"stopped": stopped("exhausted")})),
+            start("paused") + ATTEMPT + "}," + TEST + &shown_stop("exhausted") + DONE + "}"
+        );
         let failure = json!({"sequence": 4, "attempts": 2, "error": "x"});
         assert_eq!(
-            waits("paused", json!({"stopped": stopped("exhausted"), "failure": failure})),
-            start("paused") + ATTEMPT + r#","next_attempt":null},"# + TEST + &shown_stop("exhausted") + DONE + "}"
+            waits("held", json!({"failure": failure})),
+            start("held") + ATTEMPT + r#","next_attempt":null},"# + TEST + "," + DONE + "}"
         );
         assert_eq!(
             waits("completed", json!({"test": {"id": "test", "attempt": null}})),

@@ -1,51 +1,35 @@
 //! `mer`: one binary, many roles.
 //!
-//! - [`config`], [`events_limits`], [`collector`]: flags and environment variables.
-//! - [`log`]: what is logged, and how.
-//! - [`serve`]: the roles of one process, started, watched and stopped together.
-//! - [`door`]: the way in, before and after the roles are there.
-//! - [`tokens`]: who may do what, out of the tokens file; [`auth`]: asked at each request.
-//! - [`overload`]: how many requests may be under way.
-//! - [`ops`]: `/healthz` and `/readyz`; [`metrics`]: `/metrics`; [`docs`]: `/openapi.json` and `/docs`.
+//! - [`cli`]: the command line.
+//! - [`settings`]: the settings of `mer serve`, from flags and environment variables.
+//! - [`serve`]: starts the roles of one process, watches them and stops them together.
+//! - [`admission`]: stands in front of all routes: tokens, and the limit of requests under way.
+//! - [`routes`]: the routes of the roles, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`, `/docs` and the sample listener.
+//! - [`commands`]: `mer check`, `mer healthcheck`, and the commands that ask a running mer.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
-//! - [`hello`]: the sample listener.
-//! - `allocator`: what memory comes from.
-//! - [`check`]: whether NATS is as it should be, and how to mend what is not.
-//! - [`healthcheck`]: whether the mer that listens here is well.
-//! - [`client`], [`events`], [`subs`], [`dead`], [`trace`]: the commands that ask a running mer.
+//! - [`log`]: the log's filter and format; `allocator`: jemalloc.
 //!
-//! Everything that serves events lives in the other crates; this one puts them together.
+//! Imports go one way: `cli`, then `commands` and `serve`, then `routes`, then `admission` and `settings`. This crate must not
+//! know how events are stored or delivered: the other crates do that, and this one puts them together.
 
+mod admission;
 #[cfg(feature = "jemalloc")]
 mod allocator;
-mod auth;
-mod check;
-mod client;
-mod collector;
-mod config;
-mod dead;
-mod docs;
-mod door;
+mod cli;
+mod commands;
 mod embedded_nats;
-mod events;
-mod events_limits;
-mod healthcheck;
-mod hello;
 mod log;
-mod metrics;
-mod ops;
-mod overload;
+mod routes;
 mod serve;
-mod subs;
-mod tokens;
-mod trace;
+mod settings;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use config::{Cli, Command};
+use cli::{Cli, Command};
+use commands::{check, dead, events, healthcheck, subs, trace};
 use log::LogFormat;
 
 /// How many tasks a thread of the runtime may run before it looks what has come in meanwhile (61, if nothing is said). Where an
@@ -60,7 +44,7 @@ fn main() -> ExitCode {
         return ended(io::stdout().write_all(&script).map_err(Into::into));
     }
     let (directives, format) = match &command {
-        Command::Serve(options) => (options.log.as_str(), options.log_format),
+        Command::Serve(settings) => (settings.log.as_str(), settings.log_format),
         // What a connection says while it is looked at is in what is found.
         Command::Check(_) => ("warn,async_nats=off", LogFormat::Text),
         _ => ("warn", LogFormat::Text),
@@ -80,7 +64,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match command {
-            Command::Serve(options) => serve::serve(*options).await,
+            Command::Serve(settings) => serve::serve(*settings).await,
             Command::Events { command, access } => events::run(command, &access).await,
             Command::Subs { command, access } => subs::run(command, &access).await,
             Command::Dead { command, access } => dead::run(command, &access).await,

@@ -9,7 +9,7 @@ use tests::{Mer, Nats, eventually, free_port};
 
 use crate::{MER, SOON, mer_on};
 
-const SECRET: &str = "canary-0123456789";
+const SECRET: &str = "secret-0123456789";
 
 /// What `mer check` found, and whether it succeeded.
 struct Checked {

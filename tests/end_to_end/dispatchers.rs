@@ -149,7 +149,7 @@ async fn a_dispatcher_that_was_frozen_for_longer_than_its_lease_pushes_nothing_n
         // What was under way when it was frozen may come late; nothing else does.
         assert!(late.len() <= 2 && late.ends_with(&[last]), "{late:?}");
     }
-    assert!(frozen.log().contains("tenure.lost"), "{}", frozen.log());
+    assert!(frozen.log().contains("ownership.lost"), "{}", frozen.log());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tests::{Mer, Nats, eventually};
 
 use crate::{MER, SOON};
 
-const SECRET: &str = "canary-0123456789";
+const SECRET: &str = "secret-0123456789";
 /// Of an NKey that is made of 32 times the same byte, and nobody's.
 const SEED: &str = "SUADONZXG43TONZXG43TONZXG43TONZXG43TONZXG43TONZXG43TONZNKU";
 const PUBLIC_KEY: &str = "UAWIJCWYMZHOMUPERFWBHKCKRGRJMSWKL23XVC4IDZQN5VOIDNHJ2DET";

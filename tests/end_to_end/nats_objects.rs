@@ -13,7 +13,7 @@ async fn every_object_has_its_name_and_a_description() {
     let mer = mer_on(&nats).await;
     let api = mer.api();
     let target = Target::start().await;
-    let url = target.url("/orders/in?token=canary");
+    let url = target.url("/orders/in?token=confidential");
     api.register(&url, &["order.created", "order.paid"], &json!({})).await;
     api.post_event("order.paid", &json!({})).await;
     eventually("it arrives", SOON, || target.taken_count() == 1).await;
@@ -44,7 +44,7 @@ async fn every_object_has_its_name_and_a_description() {
         let value = context.get_key_value(bucket).await.unwrap().get(name.as_str()).await.unwrap().unwrap();
         let value: serde_json::Value = serde_json::from_slice(&value).unwrap();
         assert!(value["entries"]["order.paid"].is_object(), "{value}");
-        assert_eq!(value.to_string().contains("canary"), bucket == "SUBSCRIPTIONS");
+        assert_eq!(value.to_string().contains("confidential"), bucket == "SUBSCRIPTIONS");
     }
 
     // The stored form is a CloudEvent in the NATS binding's binary mode.

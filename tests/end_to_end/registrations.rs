@@ -138,7 +138,7 @@ async fn a_subscription_that_cannot_be_read_keeps_its_lane() {
     assert!(mer.stop());
     mer.launch();
     mer.until_ready().await;
-    eventually("it is told", SOON, || mer.log().contains("fleet.subscription_unreadable")).await;
+    eventually("it is told", SOON, || mer.log().contains("supervisor.subscription_unreadable")).await;
     nats.put_value("SUBSCRIPTIONS", &target.url("/"), good).await;
     api.post_event("a", &json!({})).await;
     eventually("the lane goes on where it was", SOON, || target.taken_count() >= 2).await;

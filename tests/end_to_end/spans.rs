@@ -272,14 +272,18 @@ async fn what_is_not_stored_is_a_span_that_failed() {
 #[test]
 fn what_cannot_be_used_ends_mer_and_is_not_repeated() {
     for (name, value, more) in [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "canary:4317", None),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://canary/", None),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc-canary", Some(("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"))),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "confidential:4317", None),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://confidential/", None),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "grpc-confidential",
+            Some(("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")),
+        ),
     ] {
         let mut command = Command::new(MER);
         command.arg("serve").env_clear().env("MER_LISTEN", "127.0.0.1:0").env(name, value).envs(more);
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(name) && !said.contains("canary"), "{said}");
+        assert!(!output.status.success() && said.contains(name) && !said.contains("confidential"), "{said}");
     }
 }

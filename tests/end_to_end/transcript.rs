@@ -1,4 +1,4 @@
-//! The seed's transcript, verbatim but for host, stamps and ids.
+//! The transcript of the original calls, verbatim but for host, stamps and ids.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};

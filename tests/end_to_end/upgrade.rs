@@ -94,7 +94,11 @@ impl Stage {
     async fn freeze(&mut self, n: usize, may_repeat: usize) {
         until_shared(&self.nats).await;
         let frozen = &self.dispatchers[n];
-        let times_lost = || frozen.log().matches("tenure.lost").count();
+        // The first is what an earlier build writes.
+        let times_lost = || {
+            let log = frozen.log();
+            ["tenure.lost", "ownership.lost"].iter().map(|event| log.matches(event).count()).sum::<usize>()
+        };
         self.traffic.targets().refuse(true);
         self.traffic.post(BURST).await;
         eventually("every target refuses", LONG, || self.traffic.targets().refusing() == URLS).await;

@@ -10,7 +10,7 @@
 //! - [`traffic`]: events that are posted all the time, for a history.
 //! - [`api`]: posting events and registering URLs, as a user does with curl.
 //! - [`metrics`]: what `/metrics` says; [`collector`]: what is told of traces.
-//! - [`canary`]: secrets that would be recognised anywhere.
+//! - [`planted`]: secrets of a test, which are recognised wherever they leak.
 //! - [`wait`]: waiting for a condition, with a deadline.
 //!
 //! Everything stops when it is dropped, and when the test's process dies.
@@ -20,7 +20,6 @@
 
 pub mod api;
 pub mod backup;
-pub mod canary;
 pub mod cluster;
 pub mod collector;
 pub mod history;
@@ -28,6 +27,7 @@ pub mod lossy;
 pub mod mer;
 pub mod metrics;
 pub mod nats;
+pub mod planted;
 mod process;
 pub mod target;
 pub mod targets;
@@ -37,12 +37,12 @@ mod wire;
 
 pub use api::{Api, Posted};
 pub use backup::Backup;
-pub use canary::Canaries;
 pub use cluster::Cluster;
 pub use collector::{Collector, Told};
 pub use mer::Mer;
 pub use metrics::Metrics;
 pub use nats::Nats;
+pub use planted::PlantedSecrets;
 pub use target::{Answer, Received, Target};
 pub use wait::{eventually, eventually_async, holds_within};
 

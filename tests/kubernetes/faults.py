@@ -54,7 +54,7 @@ FAULTS = [
         "a NetworkPolicy for nothing",
         "network.yaml",
         "component: api",
-        "component: door",
+        "component: nobody",
         "NetworkPolicy/mer-api: its selector",
     ),
     (

@@ -1,4 +1,4 @@
-//! What a look at something showed.
+//! What a check has found.
 
 /// How good it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,12 +25,12 @@ impl Level {
     }
 }
 
-/// What a look at something showed.
+/// What a check has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// How good it is.
     pub level: Level,
-    /// What was looked at.
+    /// What was checked.
     pub what: String,
     /// What was found there and, where it is not good, why that matters.
     pub found: String,

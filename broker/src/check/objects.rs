@@ -3,8 +3,9 @@
 use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, StorageType};
 
 use super::finding::Finding;
-use crate::connection::Config;
-use crate::topology::{EVENTS, Kind, MAX_CONSUMERS};
+use crate::names::EVENTS;
+use crate::settings::Config;
+use crate::topology::{Kind, MAX_CONSUMERS};
 
 /// For settings that nats-server does not change on a stream that is there.
 const MAKE_ANEW: &str = "stop mer, back it up, remove it, and restore it with other settings (docs/operating.md)";
@@ -110,7 +111,7 @@ fn of_log(has: &stream::Config, config: &Config, max_body_bytes: usize) -> Vec<F
         faults.push(Finding::warn(EVENTS, found, edit(EVENTS, "--max-msg-size=-1")));
     }
     if has.allow_rollup {
-        let found = "it allows roll-ups: whoever may publish may remove what was stored before";
+        let found = "it allows roll-ups: every publisher may remove what was stored before";
         faults.push(Finding::warn(EVENTS, found, edit(EVENTS, "--no-allow-rollup")));
     }
     faults
@@ -120,7 +121,7 @@ fn of_log(has: &stream::Config, config: &Config, max_body_bytes: usize) -> Vec<F
 fn of_what_is_kept(has: &stream::Config) -> Vec<Finding> {
     let name = has.name.as_str();
     let removes = has.retention != RetentionPolicy::Limits || (is_limited(has) && has.discard == DiscardPolicy::Old);
-    let found = "its limits or its retention remove what nobody has looked at";
+    let found = "its limits or its retention remove messages that nobody has read";
     if removes { vec![Finding::warn(name, found, "take the limits off, or keep an eye on it")] } else { Vec::new() }
 }
 
@@ -178,7 +179,8 @@ pub(super) fn limits_of_log(has: &stream::Config) -> String {
 pub(super) mod tests {
     use super::super::finding::Level;
     use super::*;
-    use crate::topology::{self, LANES, LEASES};
+    use crate::names::{LANES, LEASES};
+    use crate::topology;
     use std::time::Duration;
 
     pub(in crate::check) fn config(replicas: usize) -> Config {

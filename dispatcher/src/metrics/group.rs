@@ -7,7 +7,7 @@ use domain::Stamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::verdict::{Outcome, Verdict};
+use crate::push::verdict::{PushOutcome, Verdict};
 
 /// Upper bounds of how long a request takes, in seconds.
 const DELIVERY_BUCKETS: [f64; 14] =
@@ -44,7 +44,7 @@ impl Group {
     }
 
     /// A request came to its end.
-    pub(super) fn attempted(&self, outcome: &Outcome, verdict: &Verdict, duration: Duration) {
+    pub(super) fn attempted(&self, outcome: &PushOutcome, verdict: &Verdict, duration: Duration) {
         self.attempts[index_of(outcome, verdict)].inc();
         self.delivery.observe(duration.as_secs_f64());
     }
@@ -61,7 +61,7 @@ pub(super) fn seconds(from: Stamp, to: Stamp) -> f64 {
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
-fn index_of(outcome: &Outcome, verdict: &Verdict) -> usize {
+fn index_of(outcome: &PushOutcome, verdict: &Verdict) -> usize {
     match (verdict, outcome.code()) {
         (Verdict::Delivered, _) => 0,
         (Verdict::ResumeAfter(_), _) => 6,
@@ -75,12 +75,13 @@ fn index_of(outcome: &Outcome, verdict: &Verdict) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Answer;
+    use crate::push::verdict::Answer;
 
     #[test]
     fn an_attempt_is_counted_by_what_came_of_it() {
-        let answered = |status| Outcome::Answered(Answer { status, ..Answer::default() });
-        let resumes = Outcome::Answered(Answer { status: 409, resume_after: Some("7".into()), ..Answer::default() });
+        let answered = |status| PushOutcome::Answered(Answer { status, ..Answer::default() });
+        let resumes =
+            PushOutcome::Answered(Answer { status: 409, resume_after: Some("7".into()), ..Answer::default() });
         for (outcome, name) in [
             (answered(200), "delivered"),
             (answered(204), "delivered"),
@@ -91,7 +92,7 @@ mod tests {
             (answered(600), "status_other"),
             (answered(410), "gone"),
             (resumes, "resume_after"),
-            (Outcome::Failed("timed out".into()), "no_answer"),
+            (PushOutcome::Failed("timed out".into()), "no_answer"),
         ] {
             let verdict = outcome.verdict(Stamp::now());
             assert_eq!(OUTCOMES[index_of(&outcome, &verdict)], name, "{outcome}");

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use domain::lane::{Lane, Phase, State};
+use domain::lane::{Lane, Phase, Word};
 use domain::{Stamp, Subscription, SubscriptionId};
 
 use super::Metrics;
 use super::group::{Group, seconds};
-use crate::verdict::{Outcome, Verdict};
+use crate::push::verdict::{PushOutcome, Verdict};
 
 /// What a lane is shown as. Each stands where [`index_of`] says.
 pub(super) const SHOWN: [&str; 7] = ["starting", "active", "held", "paused", "gap", "gone", "completed"];
@@ -70,13 +70,13 @@ impl Meter {
         self.group = self.metrics.group(name);
         self.figures.group.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.group);
         let registered = asked.entries.values().map(|entry| entry.registered_at);
-        let replayed = asked.replay.as_ref().map(|replay| replay.asked_at);
+        let replayed = asked.redelivery.as_ref().map(|replay| replay.asked_at);
         self.asked_at = registered.chain(replayed).max().unwrap_or(self.asked_at);
     }
 
     /// The lane is like this.
     pub(crate) fn shows(&self, lane: &Lane) {
-        self.figures.shown.store(index_of(lane.state), Ordering::Relaxed);
+        self.figures.shown.store(index_of(lane.state.word()), Ordering::Relaxed);
         self.figures.is_replaying.store(lane.phase == Phase::Replaying, Ordering::Relaxed);
     }
 
@@ -99,7 +99,7 @@ impl Meter {
     }
 
     /// A request came to its end.
-    pub(crate) fn attempted(&self, outcome: &Outcome, verdict: &Verdict, duration: Duration) {
+    pub(crate) fn attempted(&self, outcome: &PushOutcome, verdict: &Verdict, duration: Duration) {
         self.group.attempted(outcome, verdict, duration);
     }
 
@@ -130,7 +130,7 @@ impl Figures {
     /// Whether it delivers, or tries to: what waits for others waits because it is to.
     pub(super) fn is_at_work(&self) -> bool {
         let shown = self.shown.load(Ordering::Relaxed);
-        shown == index_of(State::Active) || shown == index_of(State::Held)
+        shown == index_of(Word::Active) || shown == index_of(Word::Held)
     }
 
     pub(super) fn is_replaying(&self) -> bool {
@@ -168,14 +168,14 @@ impl Figures {
     }
 }
 
-fn index_of(state: State) -> u8 {
+fn index_of(state: Word) -> u8 {
     match state {
-        State::Active => 1,
-        State::Held => 2,
-        State::Paused => 3,
-        State::Gap => 4,
-        State::Gone => 5,
-        State::Completed => 6,
+        Word::Active => 1,
+        Word::Held => 2,
+        Word::Paused => 3,
+        Word::Gap => 4,
+        Word::Gone => 5,
+        Word::Completed => 6,
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
     fn an_event_waits_since_it_was_stored_and_a_replay_since_it_was_asked_for() {
         let mut subscription = Subscription::new(TargetUrl::parse("http://h/").unwrap());
         let at = |secs: i64| Stamp::from_micros(secs * 1_000_000);
-        let replay = domain::subscription::Replay {
+        let replay = domain::subscription::Redelivery {
             id: String::new(),
             asked_at: at(100),
             from_sequence: 1,
@@ -214,7 +214,7 @@ mod tests {
             to: None,
             only: None,
         };
-        subscription.replay = Some(replay);
+        subscription.redelivery = Some(replay);
         let mut meter = Metrics::default().meter(&subscription.url.subscription_id());
         let figures = meter.weak().upgrade().unwrap();
         meter.is_asked(&subscription);

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::Metrics;
 use super::meter::Figures;
-use crate::standings::Standings;
+use crate::source::standings::Standings;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How many lanes are asked about each time, those first that it is longest ago for.

@@ -5,7 +5,7 @@ use domain::Stamp;
 use super::trying::Landed;
 use super::window::Load;
 use super::{Run, Worker};
-use crate::verdict::{Outcome, Verdict};
+use crate::push::verdict::{PushOutcome, Verdict};
 
 impl Worker {
     /// Shows what waits.
@@ -15,7 +15,7 @@ impl Worker {
     }
 
     /// Counts an attempt.
-    pub(super) fn count(&self, run: &Run, landed: &Landed, outcome: &Outcome, verdict: &Verdict) {
+    pub(super) fn count(&self, run: &Run, landed: &Landed, outcome: &PushOutcome, verdict: &Verdict) {
         self.meter.attempted(outcome, verdict, landed.duration);
         if *verdict == Verdict::Delivered {
             let slots = landed.load.iter().filter_map(|sequence| run.window.get(*sequence));

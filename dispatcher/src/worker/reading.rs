@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::Unavailable;
 use broker::feed::{ACK_WAIT, Delivery, FeedError, MAX_OUT};
-use domain::lane::{Phase, State};
+use domain::lane::Phase;
 use domain::{Event, Stamp};
 use futures_util::StreamExt;
 use tokio::time::Instant;
@@ -14,8 +14,8 @@ use super::source::Source;
 use super::waiting::{Calls, Came};
 use super::window::{Load, Slot, Stage};
 use super::{Next, Run, Worker, instant_of};
-use crate::extent::Extent;
-use crate::sabotage;
+use crate::failpoints;
+use crate::source::log_bounds::KnownBounds;
 
 /// How long a position may have moved before it is written.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ const MAX_PASSED_OVER: u32 = MAX_OUT / 2;
 const MAX_UNACKNOWLEDGED: u32 = 32;
 /// For how long, where events take longer.
 const LONGEST_UNACKNOWLEDGED: Duration = Duration::from_millis(10);
-/// What the server has for a lane that waits comes sooner than this, or is missed sooner (see `broker::pull`): a request may
+/// What the server has for a lane that waits comes sooner than this, or is missed sooner (see `consumer::pull`): a request may
 /// get lost, what is lost on the way comes again after [`ACK_WAIT`], and on a cluster the consumer may be without a leader for
 /// a while, or its leader behind the stream's.
 const LONG_ENOUGH: Duration = Duration::from_secs(ACK_WAIT.as_secs() + 15);
@@ -47,15 +47,15 @@ const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 impl Run {
     /// Notes that there was nothing for this lane in the log, where it has been waiting long enough to say so: what the
     /// server has for it comes at once.
-    fn note_what_was_not_there(&mut self, extent: Extent) {
+    fn note_what_was_not_there(&mut self, log_bounds: KnownBounds) {
         if let Source::Tail(follower) = &self.source {
             if let Some(to) = follower.has_all_to().filter(|_| self.window.is_empty()) {
                 self.lane.is_clear_to(to);
             }
             return;
         }
-        if self.window.is_empty() && extent.settled_at.is_some_and(|at| at >= self.waiting_since + LONG_ENOUGH) {
-            self.lane.is_clear_to(extent.settled_to);
+        if self.window.is_empty() && log_bounds.settled_at.is_some_and(|at| at >= self.waiting_since + LONG_ENOUGH) {
+            self.lane.is_clear_to(log_bounds.settled_to);
         }
     }
 
@@ -96,10 +96,10 @@ impl Worker {
             let next = match came {
                 Came::Message(message) => self.read(run, message).await?,
                 Came::Landed(landed) => self.landed(run, landed).await?,
-                Came::Extent(extent) => self.is_cut_short(run, extent).await?.then_some(Next::SetUp),
+                Came::KnownBounds(log_bounds) => self.is_cut_short(run, log_bounds).await?.then_some(Next::SetUp),
                 Came::Alarm => self.do_what_is_due(run).await?,
                 Came::Change(next) => {
-                    run.note_what_was_not_there(*self.shared.extent.borrow());
+                    run.note_what_was_not_there(*self.shared.log_bounds.borrow());
                     Some(next)
                 }
             };
@@ -138,7 +138,7 @@ impl Worker {
     async fn do_what_is_due(&mut self, run: &mut Run) -> Result<Option<Next>, Unavailable> {
         let now = Instant::now();
         if run.note_at <= now {
-            run.note_what_was_not_there(*self.shared.extent.borrow());
+            run.note_what_was_not_there(*self.shared.log_bounds.borrow());
             run.note_at = now + NOTE_INTERVAL;
             run.checkpoint_at = Some(now);
         }
@@ -171,10 +171,10 @@ impl Worker {
 
     /// Takes in, while it waits for more, that the log is cut. Answers whether that may have cut off something which this
     /// lane has not been given.
-    async fn is_cut_short(&mut self, run: &mut Run, extent: Extent) -> Result<bool, Unavailable> {
-        run.note_what_was_not_there(extent);
-        let lacks = run.lane.may_lack(extent.first_sequence);
-        if !lacks && self.written.as_ref().is_some_and(|written| written.may_lack(extent.first_sequence)) {
+    async fn is_cut_short(&mut self, run: &mut Run, log_bounds: KnownBounds) -> Result<bool, Unavailable> {
+        run.note_what_was_not_there(log_bounds);
+        let lacks = run.lane.may_lack(log_bounds.first_sequence);
+        if !lacks && self.written.as_ref().is_some_and(|written| written.may_lack(log_bounds.first_sequence)) {
             self.checkpoint(run).await?;
         }
         Ok(lacks)
@@ -187,8 +187,8 @@ impl Worker {
         if run.source.is_tail() || skipped == 0 || run.waiting_since.elapsed() >= LONG_ENOUGH {
             return Ok(false);
         }
-        let known = self.shared.extent.borrow().first_sequence;
-        let first = if skipped > MAX_SKIPPED { self.shared.log.span().await?.first_sequence } else { known };
+        let known = self.shared.log_bounds.borrow().first_sequence;
+        let first = if skipped > MAX_SKIPPED { self.shared.log.bounds().await?.first_sequence } else { known };
         Ok(run.lane.may_lack(first))
     }
 
@@ -219,10 +219,10 @@ impl Worker {
             Some(event) => self.decide(run, &mut slot, event).await?,
             None => tracing::warn!(id = %self.id, sequence, "lane.no_event_passed_over"),
         }
-        if sabotage::acknowledges_early() {
+        if failpoints::acknowledges_early() {
             slot.delivery.acknowledge().await?;
             if !run.source.is_consumer() {
-                self.shared.journal.note(&run.lane.epoch, sequence);
+                self.shared.position_log.note(&run.lane.epoch.to_string(), sequence);
             }
         }
         run.window.add(slot);
@@ -238,7 +238,7 @@ impl Worker {
         let due = lane.due(&run.asked, &event, &found);
         let previous = lane.last_delivered;
         if due.is_some() {
-            slot.stage = if lane.had.contains(&event.sequence) { Stage::Taken } else { Stage::Waiting(None) };
+            slot.stage = if lane.has_taken(&run.asked, &event) { Stage::Taken } else { Stage::Waiting(None) };
         }
         if let Some(ahead) = &mut run.ahead {
             let active = ahead.active_entries();
@@ -251,7 +251,7 @@ impl Worker {
                 run.window.close();
             }
         }
-        let failure = run.lane.failure.as_ref().filter(|failure| failure.sequence == event.sequence);
+        let failure = run.lane.failure().filter(|failure| failure.sequence == event.sequence);
         if let (Some(failure), Stage::Waiting(_)) = (failure, slot.stage) {
             slot.attempts = failure.attempts;
             slot.failure = Some(failure.clone());
@@ -270,7 +270,7 @@ impl Worker {
         if !run.window.first().is_some_and(|slot| slot.stage.is_settled()) {
             return Ok(None);
         }
-        let (was_held, active) = (run.lane.state == State::Held, run.lane.active_entries());
+        let (was_held, active) = (run.lane.failure().is_some(), run.lane.active_entries());
         let (mut acknowledged, mut must_write, mut reached_end, mut is_last) = (None, false, false, false);
         let mut settled = 0;
         while let Some(slot) = run.window.pop_settled() {
@@ -288,7 +288,7 @@ impl Worker {
             run.lane.complete_over(&run.asked, event.sequence, event.stored_at);
             match slot.stage {
                 Stage::Passed => {
-                    run.lane.skipped(&run.asked, event);
+                    must_write |= run.lane.skipped(&run.asked, event);
                     run.pass_over(slot.delivery);
                     continue;
                 }
@@ -305,7 +305,7 @@ impl Worker {
             (run.passed_over, run.passed_over_count) = (None, 0);
         }
         self.meter.settled(settled);
-        if run.lane.failure.is_none()
+        if run.lane.failure().is_none()
             && let Some(failure) = run.window.first_failure()
         {
             run.lane.failed(failure.clone());
@@ -350,7 +350,7 @@ impl Worker {
             (Some(_), _) if !self.shared.lease.is_valid() => Ok(()),
             (Some(delivery), Source::Consumer(_)) => delivery.acknowledge().await,
             (Some(delivery), Source::Past(_) | Source::Tail(_)) => {
-                self.shared.journal.note(&run.lane.epoch, delivery.sequence);
+                self.shared.position_log.note(&run.lane.epoch.to_string(), delivery.sequence);
                 Ok(())
             }
             (None, _) => Ok(()),

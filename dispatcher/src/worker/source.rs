@@ -3,17 +3,15 @@
 
 use broker::Unavailable;
 use broker::feed::{Delivery, Feed, FeedError, Want};
+use domain::lane::Epoch;
 use domain::{Lane, SubscriptionId};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Run, Worker};
-use crate::replays::{Alone, Member, Way};
-use crate::tail::{Follower, Joining};
-
-/// How the epoch of a lane begins that follows the tail.
-const WITHOUT_CONSUMER: &str = "tail-";
+use crate::source::shared_catch_up::{Alone, Member, Way};
+use crate::source::tail::{Follower, Joining};
 
 pub(super) enum Source {
     Consumer(Box<Own>),
@@ -82,7 +80,7 @@ impl Worker {
             self.has_consumer(lane, false).await?;
             return Ok(Source::Tail(follower));
         }
-        match self.shared.replays.join(&joining).await? {
+        match self.shared.shared_catch_up.join(&joining).await? {
             Way::Together(member) => {
                 self.has_consumer(lane, false).await?;
                 Ok(Source::Past(member))
@@ -97,8 +95,9 @@ impl Worker {
 
     /// Writes whether a consumer belongs to a lane's position, before it is read.
     async fn has_consumer(&mut self, lane: &mut Lane, has_one: bool) -> Result<(), Unavailable> {
-        if has_one == is_without_consumer(&lane.epoch) {
-            lane.epoch = if has_one { Uuid::now_v7().to_string() } else { fresh_epoch() };
+        if has_one != lane.epoch.has_consumer() {
+            let kind = if has_one { Epoch::Consumer } else { Epoch::WithoutConsumer };
+            lane.epoch = kind(fresh_epoch());
             self.write(lane).await?;
             self.lane = Some(lane.clone());
         }
@@ -113,7 +112,7 @@ impl Worker {
         let Some(follower) = self.shared.tail.join(&self.shared.log, &joining).await? else { return Ok(()) };
         self.acknowledge(run).await?;
         // What the consumer has acknowledged says nothing of this lane from now on.
-        run.lane.epoch = fresh_epoch();
+        run.lane.epoch = Epoch::WithoutConsumer(fresh_epoch());
         if let Some(ahead) = &mut run.ahead {
             ahead.epoch.clone_from(&run.lane.epoch);
         }
@@ -139,14 +138,9 @@ impl Worker {
     }
 }
 
-/// A name for a position that no consumer belongs to: where a lane reads its consumer, it gets another one.
+/// A name for an epoch.
 pub(super) fn fresh_epoch() -> String {
-    format!("{WITHOUT_CONSUMER}{}", Uuid::now_v7())
-}
-
-/// Whether no consumer belongs to the position of a lane.
-pub(super) fn is_without_consumer(epoch: &str) -> bool {
-    epoch.starts_with(WITHOUT_CONSUMER)
+    Uuid::now_v7().to_string()
 }
 
 impl Run {

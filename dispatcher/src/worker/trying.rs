@@ -18,9 +18,9 @@ use uuid::Uuid;
 use super::source::fresh_epoch;
 use super::window::{Load, Stage};
 use super::{Next, Run, Worker, interruption};
-use crate::parcel::{Item, Parcel};
-use crate::span::{self, Trial};
-use crate::verdict::{Outcome, Verdict};
+use crate::push::delivery_request::{DeliveryRequest, Item};
+use crate::push::span::{self, Trial};
+use crate::push::verdict::{PushOutcome, Verdict};
 
 /// A held lane writes its state at most this often.
 const HELD_WRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(super) struct Landed {
     /// Which attempt at them it was.
     attempt: u32,
     /// `None`: it was not made, because this dispatcher may not push any more.
-    outcome: Option<Outcome>,
+    outcome: Option<PushOutcome>,
     pub(super) at: Stamp,
     pub(super) duration: Duration,
 }
@@ -92,21 +92,21 @@ impl Worker {
         let items: Vec<Item<'_>> = items.collect();
         let priority = items.iter().map(|(_, due, _)| due.priority).fold(f64::INFINITY, f64::min);
         let is_batch = run.window.is_batched();
-        let mut parcel = match items.as_slice() {
-            [item] if !is_batch => Parcel::of_event(*item),
-            items => Parcel::of_batch(items),
+        let mut request = match items.as_slice() {
+            [item] if !is_batch => DeliveryRequest::of_event(*item),
+            items => DeliveryRequest::of_batch(items),
         };
         let (id, asked) = (&self.id, &*run.asked);
         let span = span::of(&self.shared.tracer, &Trial { id, asked, number: attempt, items: &items, is_batch });
-        let (permits, lease, courier) = (self.shared.permits.clone(), self.shared.lease.clone(), run.courier.clone());
+        let (permits, lease, client) = (self.shared.permits.clone(), self.shared.lease.clone(), run.client.clone());
         let request = async move {
             let permit = permits.get(priority).await;
             let began = Instant::now();
             // Where it is over somebody else may be at work on this by now.
             let outcome = match lease.is_valid() {
                 true => {
-                    let span = span.and_then(|span| span.begin(&mut parcel.headers));
-                    let outcome = permit.run(pin!(courier.push(parcel))).await;
+                    let span = span.and_then(|span| span.begin(&mut request.headers));
+                    let outcome = permit.run(pin!(client.push(request))).await;
                     if let Some(span) = span {
                         span::end(span, &outcome);
                     }
@@ -212,11 +212,11 @@ impl Worker {
     /// Waits, with everything. Answers what is next if something changes before.
     async fn hold(&mut self, run: &mut Run, until: Instant) -> Option<Next> {
         let mut link = self.shared.broker.link();
-        let mut extent = self.shared.extent.clone();
+        let mut log_bounds = self.shared.log_bounds.clone();
         tokio::select! {
             next = interruption(&mut self.asked, &mut link, run.generation, &self.shutdown) => Some(next),
             // What waits to be delivered has been removed from the log.
-            Ok(_) = extent.wait_for(|extent| run.lane.may_lack(extent.first_sequence)) => Some(Next::SetUp),
+            Ok(_) = log_bounds.wait_for(|log_bounds| run.lane.may_lack(log_bounds.first_sequence)) => Some(Next::SetUp),
             () = sleep_until(until) => None,
         }
     }
@@ -232,7 +232,7 @@ impl Worker {
             OnExhausted::DeadLetter if is_first => return self.bury(run, sequence).await,
             OnExhausted::DeadLetter => {}
             OnExhausted::Hold => {
-                if let Some(failure) = run.lane.failure.as_mut().filter(|failure| failure.sequence == sequence) {
+                if let Some(failure) = run.lane.failure_mut().filter(|failure| failure.sequence == sequence) {
                     failure.next_attempt = None;
                 }
                 self.write(&mut run.lane).await?;
@@ -245,17 +245,18 @@ impl Worker {
     /// killed meanwhile. So the letter is given a name, which is written before it is used.
     async fn bury(&mut self, run: &mut Run, sequence: u64) -> Result<Option<Next>, Unavailable> {
         let event = run.window.get(sequence).and_then(|slot| slot.load.as_ref()).map(|load| load.event.clone());
-        let failure = run.lane.failure.as_mut().filter(|failure| failure.sequence == sequence);
+        let code = run.lane.last_attempt.as_ref().filter(|attempt| attempt.sequence == sequence);
+        let code = code.and_then(|attempt| attempt.code);
+        let failure = run.lane.failure_mut().filter(|failure| failure.sequence == sequence);
         let (Some(event), Some(failure)) = (event, failure) else { return Ok(Some(Next::SetUp)) };
         failure.next_attempt = None;
         let mut may_be_there = failure.letter.is_some();
         let name = failure.letter.get_or_insert_with(|| Uuid::now_v7().to_string()).clone();
-        let last_attempt = run.lane.last_attempt.as_ref().filter(|attempt| attempt.sequence == sequence);
         let letter = DeadLetter {
             subscription: self.id.clone(),
             event: Event::clone(&event),
             attempts: failure.attempts,
-            code: last_attempt.and_then(|attempt| attempt.code),
+            code,
             error: failure.error.clone(),
             at: Stamp::now(),
         };
@@ -320,7 +321,7 @@ impl Worker {
         let sequence = sequence.min(self.shared.log.last_sequence().await?);
         tracing::warn!(id = %self.id, at, resumes_after = sequence, "lane.target_is_elsewhere");
         run.window.clear();
-        run.lane.resume_after(&run.asked, sequence, &fresh_epoch());
+        run.lane.resume_after(sequence, &fresh_epoch());
         self.write(&mut run.lane).await?;
         Ok(Next::SetUp)
     }
@@ -330,7 +331,7 @@ impl Worker {
         let mut attempt = None;
         if Stamp::now() < test.asked_at.plus_micros(TEST_WAITED_FOR_MICROS) {
             let (at, began) = (Stamp::now(), Instant::now());
-            let outcome = self.courier(asked).push(Parcel::of_test(&self.id, test)).await;
+            let outcome = self.client(asked).push(DeliveryRequest::of_test(&self.id, test)).await;
             tracing::info!(id = %self.id, %outcome, "target.tested");
             attempt = Some(attempt_of(0, at, 1, began.elapsed(), &outcome));
         }
@@ -341,7 +342,7 @@ impl Worker {
     }
 }
 
-fn attempt_of(sequence: u64, at: Stamp, attempt: u32, duration: Duration, outcome: &Outcome) -> Attempt {
+fn attempt_of(sequence: u64, at: Stamp, attempt: u32, duration: Duration, outcome: &PushOutcome) -> Attempt {
     let has_failed = outcome.verdict(at) != Verdict::Delivered;
     Attempt {
         sequence,

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::trying::Landed;
 use super::{Next, Run, Worker, interruption};
-use crate::extent::Extent;
-use crate::fleet::Asked;
+use crate::shared::Spec;
+use crate::source::log_bounds::KnownBounds;
 
 /// Longer than a lane ever waits without something to do.
 const LONGEST: Duration = Duration::from_secs(86_400);
@@ -25,7 +25,7 @@ pub(super) enum Came {
     Message(Result<Delivery, FeedError>),
     Landed(Landed),
     /// The log begins elsewhere.
-    Extent(Extent),
+    KnownBounds(KnownBounds),
     /// It is time for something.
     Alarm,
     /// Something else is asked for, or the connection is another one.
@@ -46,9 +46,9 @@ pub(super) struct Calls {
 
 #[derive(Clone)]
 struct Heard {
-    asked: watch::Receiver<Asked>,
+    asked: watch::Receiver<Spec>,
     link: watch::Receiver<Link>,
-    extent: watch::Receiver<Extent>,
+    log_bounds: watch::Receiver<KnownBounds>,
     shutdown: CancellationToken,
     generation: u64,
 }
@@ -58,7 +58,7 @@ impl Calls {
         let heard = Heard {
             asked: worker.asked.clone(),
             link: worker.shared.broker.link(),
-            extent: worker.shared.extent.clone(),
+            log_bounds: worker.shared.log_bounds.clone(),
             shutdown: worker.shutdown.clone(),
             generation,
         };
@@ -81,14 +81,14 @@ impl Heard {
     async fn next(&mut self) -> Came {
         tokio::select! {
             next = interruption(&mut self.asked, &mut self.link, self.generation, &self.shutdown) => Came::Change(next),
-            Ok(()) = self.extent.changed() => Came::Extent(*self.extent.borrow_and_update()),
+            Ok(()) = self.log_bounds.changed() => Came::KnownBounds(*self.log_bounds.borrow_and_update()),
         }
     }
 
     fn is_anything(&self) -> bool {
         self.shutdown.is_cancelled()
             || self.asked.has_changed().unwrap_or(true)
-            || self.extent.has_changed().unwrap_or(true)
+            || self.log_bounds.has_changed().unwrap_or(true)
             || self.link.borrow().generation != self.generation
     }
 }
@@ -117,7 +117,7 @@ impl Run {
             // Where there is always a next message, whoever calls would otherwise be heard by chance only.
             biased;
             Some(came) = calls.calls.next() => {
-                calls.heard.extent.mark_unchanged();
+                calls.heard.log_bounds.mark_unchanged();
                 came
             }
             Some(landed) = self.under_way.next() => Came::Landed(landed),

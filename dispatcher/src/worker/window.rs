@@ -10,7 +10,7 @@ use domain::lane::{Due, Failure};
 use domain::required_data::Found;
 use tokio::time::Instant;
 
-use crate::parcel::Item;
+use crate::push::delivery_request::Item;
 
 /// How far a worker reads ahead of what it has settled, in messages: well below what may be out at once.
 const MAX_AHEAD: usize = 512;

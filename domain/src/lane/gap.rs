@@ -64,13 +64,15 @@ impl Lane {
     }
 
     /// Takes in where the log begins.
-    pub fn take_in_beginning(&mut self, asked: &Subscription, begins: Beginning, now: Stamp) -> Loss {
-        if !self.may_lack(begins.sequence) || matches!(self.state, State::Completed | State::Paused | State::Gone) {
+    pub fn take_in_beginning(&mut self, spec: &Subscription, begins: Beginning, now: Stamp) -> Loss {
+        if !self.may_lack(begins.sequence)
+            || matches!(self.state, State::Completed | State::Paused(_) | State::Stopped(_))
+        {
             return Loss::None;
         }
         let gap = Gap { from_sequence: self.accounted_to() + 1, to_sequence: begins.sequence - 1, noticed: now };
         let concerned: Vec<&Entry> =
-            self.concerned(asked, gap.to_sequence).filter(|entry| !starts_later(entry, begins)).collect();
+            self.concerned(spec, gap.to_sequence).filter(|entry| !starts_later(entry, begins)).collect();
         let loss = match concerned.as_slice() {
             [] => Loss::None,
             entries if entries.iter().all(|entry| entry.attributes.allow_gap) => Loss::Allowed(gap),
@@ -78,10 +80,8 @@ impl Lane {
         };
         if let Loss::Stops(gap) = loss {
             // One that goes on growing was noticed once.
-            let noticed = self.gap.map_or(now, |known| known.noticed);
-            self.gap = Some(Gap { noticed, ..gap });
-            self.state = State::Gap;
-            self.failure = None;
+            let noticed = self.state.gap().map_or(now, |known| known.noticed);
+            self.state = State::Gap(Gap { noticed, ..gap });
         } else {
             self.is_clear_to(gap.to_sequence);
         }
@@ -94,13 +94,9 @@ impl Lane {
     }
 
     /// The entries that may have wanted something up to a sequence, or were to get it again.
-    pub(super) fn concerned<'a>(
-        &'a self,
-        asked: &'a Subscription,
-        to_sequence: u64,
-    ) -> impl Iterator<Item = &'a Entry> {
-        let is_replayed = match (&asked.replay, &self.replay) {
-            (Some(asked), Some(replay)) => replay.next <= to_sequence.min(asked.to_sequence),
+    pub(super) fn concerned<'a>(&'a self, spec: &'a Subscription, to_sequence: u64) -> impl Iterator<Item = &'a Entry> {
+        let is_again = match (&spec.redelivery, &self.redelivery) {
+            (Some(asked), Some(redelivery)) => redelivery.next <= to_sequence.min(asked.to_sequence),
             _ => false,
         };
         let reaches = move |pattern: &TypePattern, entry: &Entry| {
@@ -109,8 +105,8 @@ impl Lane {
             let progress = self.entries.get(pattern);
             progress.is_some_and(|progress| progress.from_sequence.max(promised_from) <= to_sequence)
         };
-        let is_concerned = move |(pattern, entry): &(&TypePattern, &Entry)| is_replayed || reaches(pattern, entry);
-        self.active(asked).filter(is_concerned).map(|(_, entry)| entry)
+        let is_concerned = move |(pattern, entry): &(&TypePattern, &Entry)| is_again || reaches(pattern, entry);
+        self.active(spec).filter(is_concerned).map(|(_, entry)| entry)
     }
 }
 

@@ -1,147 +1,219 @@
-//! What a change of what is asked for does to a lane.
+//! What a change of the spec does to a lane.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Gap, Lane, Phase, Progress, ReplayProgress, State, stop};
+use super::{Epoch, Gap, Lane, Owed, Phase, Progress, RedeliveryProgress, State};
 use crate::stamp::Stamp;
 use crate::subscription::{Entry, Subscription};
 use crate::type_pattern::{self, TypePattern};
 
+/// A lane as it was, beside what is wanted of it now.
+struct Change<'a> {
+    before: Option<&'a Lane>,
+    spec: &'a Subscription,
+    /// Whether the subscription was resumed since.
+    is_resumed: bool,
+    /// What was removed up to here is not waited for any more.
+    given_up: u64,
+    /// Up to here the lane has gone.
+    had: Option<u64>,
+}
+
+/// How an entry stands to the lane as it was.
+enum Standing<'a> {
+    /// The lane knows this registration.
+    Known(&'a Progress),
+    /// It replaces one that has not had everything, and does not ask for the past: what that was promised is owed. Where the
+    /// words have changed and the lane has gone on by the earlier ones: from where.
+    Continues(&'a Progress, Option<u64>),
+    /// It begins here.
+    New(u64),
+}
+
 impl Lane {
-    /// The lane that delivers what is `asked` for, going on from a `previous` state where there is one.
+    /// The lane that delivers what the spec says, going on from a `previous` status where there is one.
     ///
     /// An entry that was registered anew may want events from before the lane's position. Then the position moves back,
     /// and the entries that have had their events up to there want only what comes after: so nothing is lost, nothing
-    /// comes twice, and every event comes in the log's order. `fresh_epoch` becomes the lane's epoch if a new
-    /// consumer is needed.
-    pub fn reconcile(previous: Option<&Self>, asked: &Subscription, fresh_epoch: &str) -> Self {
-        let known = |pattern: &TypePattern, entry: &Entry| {
-            previous?.entries.get(pattern).filter(|progress| progress.registration == entry.registration)
-        };
-        // Replaced without asking for the past: goes on where the earlier registration is, if that is not done.
-        let continued = |pattern: &TypePattern, entry: &Entry| {
-            previous?.entries.get(pattern).filter(|progress| progress.line == entry.line())
-        };
-        let starts_at = |entry: &Entry, earlier: Option<&Progress>| match (&entry.continues, earlier) {
-            (Some(_), Some(earlier)) if !earlier.completed => earlier.from_sequence,
-            (Some(continued), None) => continued.from_sequence,
-            _ => entry.from_sequence,
-        };
-        let owes =
-            |pattern: &TypePattern, entry: &Entry| continued(pattern, entry).is_some_and(|earlier| !earlier.completed);
-        let is_resumed = previous.is_some_and(|lane| lane.resumption != asked.resumption);
-        let given_up = previous.and_then(|lane| lane.gap).filter(|_| is_resumed).map_or(0, |gap| gap.to_sequence);
-        let had = previous.map(|lane| lane.position.max(given_up));
-        // Where the words have changed and the lane has gone on by the earlier ones, it has passed over what only the
-        // new ones ask for.
-        let changed_at = |pattern: &TypePattern, entry: &Entry| {
-            let until = entry.continues.as_ref().map(|earlier| earlier.until).filter(|until| *until > 0)?;
-            let has_gone_on = known(pattern, entry).is_none() && owes(pattern, entry) && had? >= until;
-            has_gone_on.then_some(until)
-        };
-        let newcomers =
-            asked.entries.iter().filter(|(pattern, entry)| known(pattern, entry).is_none() && !owes(pattern, entry));
-        let newcomers_want = newcomers.map(|(p, entry)| starts_at(entry, continued(p, entry)).saturating_sub(1)).min();
-        let changes_want = asked.entries.iter().filter_map(|(p, entry)| Some(changed_at(p, entry)? - 1)).min();
-        let newcomers_want = newcomers_want.into_iter().chain(changes_want).min();
-        let mut replay = asked.replay.as_ref().map(|asked| {
-            let taken_up = previous.and_then(|lane| lane.replay.clone()).filter(|replay| replay.id == asked.id);
-            let mut replay =
-                taken_up.unwrap_or_else(|| ReplayProgress { id: asked.id.clone(), next: asked.from_sequence });
-            replay.next = replay.next.max(given_up + 1);
-            replay
-        });
-        let ends = asked.replay.as_ref().map_or(0, |replay| replay.to_sequence);
-        let replay_wants = replay.as_ref().filter(|replay| replay.next <= ends).map(|replay| replay.next - 1);
-        let mut position = had.into_iter().chain(newcomers_want).chain(replay_wants).min().unwrap_or(0);
-        let moved_back = had.is_some_and(|had| position < had);
-
-        let progress = |(pattern, entry): (&TypePattern, &Entry)| {
-            let progress = match known(pattern, entry) {
-                Some(progress) if moved_back => {
-                    Progress { from_sequence: progress.from_sequence.max(had.unwrap_or(0) + 1), ..progress.clone() }
-                }
-                Some(progress) => progress.clone(),
-                None => {
-                    let earlier = continued(pattern, entry);
-                    let from_sequence = starts_at(entry, earlier);
-                    let changed_at = changed_at(pattern, entry);
-                    let already_had = match changed_at {
-                        Some(until) => until,
-                        None if moved_back && owes(pattern, entry) => had.unwrap_or(0) + 1,
-                        None => 0,
-                    };
-                    Progress {
-                        registration: entry.registration.clone(),
-                        line: entry.line().to_owned(),
-                        from_sequence: from_sequence.max(already_had),
-                        delivered: 0,
-                        skipped: 0,
-                        dead_lettered: 0,
-                        completed: false,
-                        by_earlier_words_to: changed_at.and(had),
-                    }
-                }
-            };
-            (pattern.clone(), progress)
-        };
-        let entries: BTreeMap<TypePattern, Progress> = asked.entries.iter().map(progress).collect();
+    /// comes twice, and every event comes in the log's order. `fresh` becomes the lane's epoch if a new consumer is needed.
+    pub fn reconcile(previous: Option<&Self>, spec: &Subscription, fresh: Epoch) -> Self {
+        let change = Change::between(previous, spec);
+        let mut redelivery = change.redelivery();
+        let redelivery_wants = change.wants_redelivery(redelivery.as_ref());
+        let entries_want = spec.entries.iter().filter_map(|(pattern, entry)| change.wants_from(pattern, entry)).min();
+        let wanted = entries_want.into_iter().chain(redelivery_wants).min();
+        let mut position = change.had.into_iter().chain(wanted).min().unwrap_or(0);
+        let moved_back = change.had.is_some_and(|had| position < had);
+        let entries: BTreeMap<TypePattern, Progress> =
+            spec.entries.iter().map(|(p, entry)| (p.clone(), change.progress(p, entry, moved_back))).collect();
 
         let active = || entries.iter().filter(|(_, progress)| !progress.completed);
         let first_wanted = active().map(|(_, progress)| progress.from_sequence).min();
-        match (first_wanted, &mut replay) {
+        match (first_wanted, &mut redelivery) {
             (Some(first_wanted), _) => {
-                let first_wanted = replay_wants.map_or(first_wanted, |wants| first_wanted.min(wants + 1));
+                let first_wanted = redelivery_wants.map_or(first_wanted, |wants| first_wanted.min(wants + 1));
                 position = position.max(first_wanted.saturating_sub(1));
             }
             // Nobody wants anything any more, not even again.
-            (None, Some(replay)) => replay.next = ends + 1,
+            (None, Some(redelivery)) => redelivery.next = change.redelivery_ends() + 1,
             (None, None) => {}
         }
         let filters = type_pattern::disjoint(active().map(|(pattern, _)| pattern));
         let same_consumer = previous.is_some_and(|lane| lane.filters == filters && !moved_back);
-        let epoch = previous.filter(|_| same_consumer).map_or(fresh_epoch, |lane| &lane.epoch).to_owned();
-        let completed = entries.values().all(|progress| progress.completed);
-        // With other filters, or further back, another event may be the next one: it is tried at once.
-        let failure = previous.and_then(|lane| lane.failure.clone()).filter(|_| same_consumer && !is_resumed);
-        let stopped = previous.and_then(|lane| lane.stopped.clone());
-        let stopped = stopped.filter(|stop| !is_resumed && stop.registered == asked.registered);
-        let clear_to = previous.filter(|_| !moved_back).map_or(0, |lane| lane.clear_to);
+        let stays = previous.filter(|_| !moved_back);
+        let clear_to = stays.map_or(0, |lane| lane.clear_to);
         let mut lane = Self {
-            url: asked.url.to_string(),
+            url: spec.url.to_string(),
             state: State::Active,
-            phase: previous.filter(|_| !moved_back).map_or(Phase::Replaying, |lane| lane.phase),
+            phase: stays.map_or(Phase::Replaying, |lane| lane.phase),
             position,
             last_delivered: previous.map_or(0, |lane| lane.last_delivered),
-            epoch,
+            epoch: previous.filter(|_| same_consumer).map_or(fresh, |lane| lane.epoch.clone()),
             filters,
-            // Whoever wants the past again gets all of it again.
-            had: previous.filter(|_| !moved_back).map_or_else(BTreeSet::new, |lane| lane.had.clone()),
+            had: change.taken_early(),
             entries,
-            failure,
             last_attempt: previous.and_then(|lane| lane.last_attempt.clone()),
-            replay,
-            clear_to: newcomers_want.map_or(clear_to, |wanted| wanted.min(clear_to)),
-            gap: None,
-            stopped,
+            redelivery,
+            clear_to: entries_want.map_or(clear_to, |wanted| wanted.min(clear_to)),
             test: previous.and_then(|lane| lane.test.clone()),
-            resumption: asked.resumption.clone(),
+            resumption: spec.resumption.clone(),
             updated: previous.map_or(Stamp::from_micros(0), |lane| lane.updated),
         };
-        lane.gap = previous.and_then(|lane| lane.gap).filter(|gap| !is_resumed && lane.is_stopped_by(asked, gap));
-        lane.state = match (&lane.stopped, lane.gap, &lane.failure) {
-            _ if completed => State::Completed,
-            _ if asked.paused => State::Paused,
-            (Some(stop), ..) => stop::state_of(stop.why),
-            (None, Some(_), _) => State::Gap,
-            (None, None, Some(_)) => State::Held,
-            (None, None, None) => State::Active,
-        };
+        lane.state = change.state_of(&lane, same_consumer);
         lane
     }
 
     /// Whether an entry may have wanted what was removed, and minds.
-    fn is_stopped_by(&self, asked: &Subscription, gap: &Gap) -> bool {
-        self.concerned(asked, gap.to_sequence).any(|entry| !entry.attributes.allow_gap)
+    fn is_stopped_by(&self, spec: &Subscription, gap: &Gap) -> bool {
+        self.concerned(spec, gap.to_sequence).any(|entry| !entry.attributes.allow_gap)
     }
+}
+
+impl<'a> Change<'a> {
+    fn between(before: Option<&'a Lane>, spec: &'a Subscription) -> Self {
+        let is_resumed = before.is_some_and(|lane| lane.resumption != spec.resumption);
+        let given_up = before.and_then(|lane| lane.state.gap()).filter(|_| is_resumed).map_or(0, |gap| gap.to_sequence);
+        let had = before.map(|lane| lane.position.max(given_up));
+        Self { before, spec, is_resumed, given_up, had }
+    }
+
+    fn standing(&self, pattern: &TypePattern, entry: &Entry) -> Standing<'a> {
+        let earlier = self.before.and_then(|lane| lane.entries.get(pattern));
+        match earlier {
+            Some(earlier) if earlier.registration == entry.registration => Standing::Known(earlier),
+            Some(earlier) if earlier.line == entry.line() && !earlier.completed => {
+                // The lane has passed over what only the new words ask for.
+                let until = entry.continues.as_ref().map(|earlier| earlier.until).filter(|until| *until > 0);
+                let changed_at = until.filter(|until| self.had.is_some_and(|had| had >= *until));
+                Standing::Continues(earlier, changed_at)
+            }
+            // Of its line the lane has seen nothing, or all that it was to have.
+            earlier => {
+                let is_unseen = earlier.is_none_or(|earlier| earlier.line != entry.line());
+                let continued = entry.continues.as_ref().filter(|_| is_unseen);
+                Standing::New(continued.map_or(entry.from_sequence, |continued| continued.from_sequence))
+            }
+        }
+    }
+
+    /// Behind which sequence an entry wants the lane to be, where that may be before where it is.
+    fn wants_from(&self, pattern: &TypePattern, entry: &Entry) -> Option<u64> {
+        match self.standing(pattern, entry) {
+            Standing::Known(_) | Standing::Continues(_, None) => None,
+            Standing::Continues(_, Some(changed_at)) => Some(changed_at - 1),
+            Standing::New(from) => Some(from.saturating_sub(1)),
+        }
+    }
+
+    /// How far an entry has come, in a lane that has moved back or has not.
+    fn progress(&self, pattern: &TypePattern, entry: &Entry, moved_back: bool) -> Progress {
+        let behind = if moved_back { self.had.unwrap_or(0) + 1 } else { 0 };
+        let begun = |from_sequence: u64| Progress {
+            registration: entry.registration.clone(),
+            line: entry.line().to_owned(),
+            from_sequence,
+            delivered: 0,
+            skipped: 0,
+            dead_lettered: 0,
+            completed: false,
+            by_earlier_words_to: None,
+            shares_to: None,
+            anew_to: None,
+            owed: None,
+            resumed_after: None,
+        };
+        match self.standing(pattern, entry) {
+            Standing::Known(known) => Progress { from_sequence: known.from_sequence.max(behind), ..known.clone() },
+            Standing::Continues(earlier, changed_at) => Progress {
+                by_earlier_words_to: changed_at.and(self.had),
+                shares_to: earlier.shares_to,
+                anew_to: earlier.anew_to,
+                owed: owed_by(entry, Some(earlier)),
+                resumed_after: earlier.resumed_after,
+                ..begun(earlier.from_sequence.max(changed_at.unwrap_or(behind)))
+            },
+            Standing::New(from) => {
+                let had_early = self.before.and_then(|lane| lane.had.last());
+                Progress {
+                    shares_to: self.had.filter(|had| *had >= entry.first_live()),
+                    anew_to: had_early.copied().filter(|_| from < entry.first_live()),
+                    owed: owed_by(entry, None),
+                    ..begun(from)
+                }
+            }
+        }
+    }
+
+    fn redelivery(&self) -> Option<RedeliveryProgress> {
+        let asked = self.spec.redelivery.as_ref()?;
+        let taken_up = self.before.and_then(|lane| lane.redelivery.clone()).filter(|known| known.id == asked.id);
+        let mut redelivery =
+            taken_up.unwrap_or_else(|| RedeliveryProgress { id: asked.id.clone(), next: asked.from_sequence });
+        redelivery.next = redelivery.next.max(self.given_up + 1);
+        Some(redelivery)
+    }
+
+    fn redelivery_ends(&self) -> u64 {
+        self.spec.redelivery.as_ref().map_or(0, |asked| asked.to_sequence)
+    }
+
+    fn wants_redelivery(&self, redelivery: Option<&RedeliveryProgress>) -> Option<u64> {
+        redelivery.map(|redelivery| redelivery.next).filter(|next| *next <= self.redelivery_ends()).map(|next| next - 1)
+    }
+
+    /// What the target took early, less what is requested again.
+    fn taken_early(&self) -> BTreeSet<u64> {
+        let Some(before) = self.before else { return BTreeSet::new() };
+        let knows = |id: &String| before.redelivery.as_ref().is_some_and(|known| known.id == *id);
+        let asked_anew = self.spec.redelivery.as_ref().filter(|asked| !knows(&asked.id));
+        let is_again = |sequence: &u64| asked_anew.is_some_and(|asked| asked.may_hold(*sequence));
+        before.had.iter().filter(|sequence| !is_again(sequence)).copied().collect()
+    }
+
+    /// What the lane does: the strongest cause that still stands.
+    fn state_of(&self, lane: &Lane, same_consumer: bool) -> State {
+        if lane.entries.values().all(|progress| progress.completed) {
+            return State::Completed;
+        }
+        let before = self.before.map(|lane| &lane.state).filter(|_| !self.is_resumed);
+        let stands = match before.map(State::beneath) {
+            Some(State::Stopped(stop)) => stop.registered == self.spec.registered,
+            Some(State::Gap(gap)) => lane.is_stopped_by(self.spec, gap),
+            // With other filters, or further back, another event may be the next one: it is tried at once.
+            Some(State::Held(_)) => same_consumer,
+            _ => false,
+        };
+        let state = before.filter(|_| stands).map_or(State::Active, |state| state.beneath().clone());
+        if self.spec.paused { State::Paused(Box::new(state)) } else { state }
+    }
+}
+
+/// What the words before the last change still promise, where they had a count and the lane has `earlier` gone by them.
+fn owed_by(entry: &Entry, earlier: Option<&Progress>) -> Option<Owed> {
+    let words = entry.continues.as_ref().filter(|words| words.until > 0)?;
+    let known = earlier.and_then(|earlier| earlier.owed).filter(|owed| owed.until == words.until);
+    known.or_else(|| {
+        let had = earlier.map_or(0, |earlier| earlier.delivered);
+        Some(Owed { until: words.until, events: words.attributes.count?.saturating_sub(had) })
+    })
 }

@@ -32,38 +32,24 @@ pub struct Stop {
 
 impl Lane {
     /// Ends deliveries with the event that is being delivered.
-    pub fn stop(&mut self, asked: &Subscription, why: Why, sequence: u64, at: Stamp) {
-        self.stopped = Some(Stop { why, sequence, at, registered: asked.registered.clone() });
-        self.state = state_of(why);
+    pub fn stop(&mut self, spec: &Subscription, why: Why, sequence: u64, at: Stamp) {
+        self.state = State::Stopped(Stop { why, sequence, at, registered: spec.registered.clone() });
     }
 
-    /// Takes in that the target says to have had everything up to a sequence, which may lie before the position: then
-    /// it gets again what lies in between. `fresh_epoch` becomes the lane's epoch in that case.
-    pub fn resume_after(&mut self, asked: &Subscription, sequence: u64, fresh_epoch: &str) {
+    /// Takes in that the target says to have had everything up to a sequence of the log: deliveries go on with the first
+    /// event after it that the types of the entries want. All their attributes but the start count. `fresh` names the epoch
+    /// if that lies before the position.
+    pub fn resume_after(&mut self, sequence: u64, fresh: &str) {
         if sequence < self.position {
-            self.position = sequence;
-            self.clear_to = 0;
             self.phase = Phase::Replaying;
-            fresh_epoch.clone_into(&mut self.epoch);
-            for (pattern, progress) in &mut self.entries {
-                let Some(entry) = asked.entries.get(pattern) else { continue };
-                let began = entry.continues.as_ref().map_or(entry.from_sequence, |earlier| earlier.from_sequence);
-                progress.from_sequence = progress.from_sequence.min(began.max(sequence + 1));
-            }
-        } else {
-            self.moved_to(sequence);
+            self.epoch = self.epoch.renamed(fresh.to_owned());
         }
-        self.had.clear();
+        self.has_had_nothing_beyond(sequence);
+        self.moved_to(sequence);
+        for progress in self.entries.values_mut() {
+            progress.resumed_after = Some(sequence);
+        }
         self.last_delivered = sequence;
-        self.failure = None;
         self.state = State::Active;
-    }
-}
-
-/// The state that a stop is.
-pub(super) fn state_of(why: Why) -> State {
-    match why {
-        Why::Gone => State::Gone,
-        Why::Exhausted => State::Paused,
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use domain::lane::{self, Phase, Why};
+use domain::lane::{self, Phase, Why, Word};
+use domain::subscription::Redelivery;
 use domain::{Stamp, TypePattern};
 use serde::Serialize;
 use serde_json::json;
@@ -16,7 +17,7 @@ use web::openapi::schema_of;
 pub struct Status {
     /// Whether it delivers, and if not, why.
     #[schema(schema_with = state)]
-    pub state: State,
+    pub state: Word,
     /// Whether what it delivers is past or present; `None`: it has not begun.
     #[schema(required = true, schema_with = phase)]
     pub phase: Option<Phase>,
@@ -47,25 +48,7 @@ pub struct Status {
     /// How far the last request to deliver events again has come; absent where there was none
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub replay: Option<Redelivery>,
-}
-
-/// Whether a subscription delivers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It delivers what comes.
-    Active,
-    /// It waits until it is resumed.
-    Paused,
-    /// Its target does not take an event; that is tried again and again.
-    Held,
-    /// The target has said that it is gone.
-    Gone,
-    /// Events were removed from the log before they could be delivered.
-    Gap,
-    /// Every registration has had all that it wants.
-    Completed,
+    pub replay: Option<RedeliveryProgress>,
 }
 
 fn state() -> RefOr<Schema> {
@@ -196,8 +179,8 @@ pub struct Gap {
     noticed: String,
 }
 
-impl From<&lane::Gap> for Gap {
-    fn from(gap: &lane::Gap) -> Self {
+impl From<lane::Gap> for Gap {
+    fn from(gap: lane::Gap) -> Self {
         Self { from_sequence: gap.from_sequence, to_sequence: gap.to_sequence, noticed: gap.noticed.to_rfc3339() }
     }
 }
@@ -224,7 +207,7 @@ impl From<&lane::Stop> for Stopped {
 /// How far a request to deliver events again has come, counted in sequences of the log
 #[derive(Serialize, ToSchema)]
 #[schema(as = Replay)]
-pub struct Redelivery {
+pub struct RedeliveryProgress {
     /// The first sequence of the part that is delivered again
     from_sequence: u64,
     /// The last sequence of it
@@ -241,9 +224,9 @@ pub struct Redelivery {
     rate_per_second: Option<f64>,
 }
 
-impl Redelivery {
+impl RedeliveryProgress {
     /// How far a request has come at a moment, whose next sequence is `next`.
-    pub fn of(request: &domain::subscription::Replay, next: u64, now: Stamp) -> Self {
+    pub fn of(request: &Redelivery, next: u64, now: Stamp) -> Self {
         let total = (request.to_sequence + 1).saturating_sub(request.from_sequence);
         let done = next.saturating_sub(request.from_sequence).min(total);
         let seconds = (now.as_micros() - request.asked_at.as_micros()).max(1) as f64 / 1e6;

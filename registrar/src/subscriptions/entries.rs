@@ -54,8 +54,7 @@ pub(super) fn merged(current: &Subscription, entries: &Entries) -> Entries {
     let merge = |(pattern, entry): (&TypePattern, &Entry)| {
         let entry = match current.entries.get(pattern) {
             Some(earlier) if earlier.attributes == entry.attributes => earlier.clone(),
-            Some(earlier) => entry.clone().replacing(earlier),
-            None => entry.clone(),
+            _ => current.admits(pattern, entry),
         };
         (pattern.clone(), entry)
     };

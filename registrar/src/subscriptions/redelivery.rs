@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State as Extract;
 use axum::response::Response;
-use domain::subscription::Replay;
+use domain::subscription::Redelivery;
 use domain::{Attributes, FieldError, Stamp};
 use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
@@ -53,20 +53,20 @@ pub async fn replay(
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
     let mut response =
-        change_existing(&registrar, &id, |subscription| subscription.replay = Some(request.clone())).await?;
+        change_existing(&registrar, &id, |subscription| subscription.redelivery = Some(request.clone())).await?;
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)
 }
 
 /// The request as it is kept: where it begins and ends in the log.
-async fn pinned(registrar: &Registrar, request: RedeliveryRequest, now: Stamp) -> Result<Replay, Problem> {
+async fn pinned(registrar: &Registrar, request: RedeliveryRequest, now: Stamp) -> Result<Redelivery, Problem> {
     let RedeliveryRequest { from, to } = request;
     let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
     let attributes = Attributes { datetime_start: Some(from), ..Attributes::default() };
     if let Some(detail) = starts.gap(&attributes) {
         return Err(Problem::unacceptable(vec![FieldError::at("/from", detail)]));
     }
-    Ok(Replay {
+    Ok(Redelivery {
         id: Uuid::now_v7().to_string(),
         asked_at: now,
         from_sequence: starts.resolve(&attributes).await.map_err(|error| unavailable(&error))?,

@@ -1,0 +1,6 @@
+//! The three buckets: subscriptions, lanes and leases.
+
+mod entry;
+pub mod lanes;
+pub mod leases;
+pub mod subscriptions;

@@ -1,0 +1,66 @@
+//! An entry of a bucket: reading it from the stream's leader, and parsing its value.
+//!
+//! Any replica may answer a bucket's ordinary read, with the value of a moment ago. A caller that acts on what it wrote
+//! itself, or on what the process before it wrote, must ask the leader.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::kv::Store;
+use async_nats::jetstream::stream::RawMessageErrorKind;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::error::{During, Unavailable};
+
+/// The headers by which a bucket marks a key as deleted, and the server one that has expired.
+const MARKERS: [&str; 2] = ["KV-Operation", "Nats-Marker-Reason"];
+
+/// A value that is not what mer writes. Neither the value nor serde's message is shown: both may hold a URL or a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is not what mer writes (line {line}, column {column}): write it anew, or remove it")]
+pub(crate) struct Unreadable {
+    line: usize,
+    column: usize,
+}
+
+/// Parses a value.
+pub(crate) fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unreadable> {
+    serde_json::from_slice(value).map_err(|error| Unreadable { line: error.line(), column: error.column() })
+}
+
+/// Whether a message says that its key holds nothing.
+pub(crate) fn is_marker(headers: Option<&HeaderMap>) -> bool {
+    headers.is_some_and(|headers| MARKERS.iter().any(|name| headers.get(*name).is_some()))
+}
+
+/// Reads a key: its revision (0 where it has never been written), and its value, if it has one now.
+pub(crate) async fn read(bucket: &Store, key: &str, what: &'static str) -> Result<(u64, Option<Bytes>), Unavailable> {
+    match bucket.stream.get_last_raw_message_by_subject(&format!("{}{key}", bucket.prefix)).await {
+        Ok(message) => {
+            let is_gone = is_marker(Some(&message.headers));
+            Ok((message.sequence, (!is_gone).then_some(message.payload)))
+        }
+        Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok((0, None)),
+        Err(error) => Err(error).during(what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::Subscription;
+
+    #[test]
+    fn what_is_wrong_with_a_value_is_told_without_it() {
+        for value in [
+            r#"{"url": "canary", "entries": {}}"#,
+            r#"{"url": "http://h/", "entries": "canary"}"#,
+            r#"{"url": "http://h/", "entries": {}, "secrets": ["canary"]}"#,
+            r#"{"url": "http://h/", "entries": {}, "delivery": {"mode": "canary"}}"#,
+            "canary",
+        ] {
+            let error = parse::<Subscription>(value.as_bytes()).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+        }
+        assert!(parse::<Subscription>(br#"{"url": "http://h/", "entries": {}}"#).is_ok());
+    }
+}

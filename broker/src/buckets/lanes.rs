@@ -1,0 +1,64 @@
+//! The bucket `LANES`: how far each URL's deliveries have come.
+
+use std::time::Duration;
+
+use async_nats::jetstream::kv::UpdateErrorKind;
+use domain::{Lane, SubscriptionId};
+use futures_util::TryStreamExt;
+use tokio::time::timeout;
+
+use crate::buckets::entry;
+use crate::connection::Broker;
+use crate::error::{During, Unavailable};
+
+/// How long listing the keys may take.
+const LISTING_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The bucket.
+#[derive(Clone)]
+pub struct Lanes {
+    broker: Broker,
+}
+
+impl Lanes {
+    /// The bucket behind a connection.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker }
+    }
+
+    /// What was written of a lane last, if anything was, and the revision of it. Asked of the leader.
+    pub async fn get(&self, id: &SubscriptionId) -> Result<(u64, Option<Lane>), Unavailable> {
+        const WHAT: &str = "reading a lane's state";
+        let objects = self.broker.objects()?;
+        let (revision, value) = entry::read(&objects.lanes, id.as_str(), WHAT).await?;
+        Ok((revision, value.map(|value| entry::parse(&value).during(WHAT)).transpose()?))
+    }
+
+    /// Writes a lane's state, if it is still at the revision that was read; answers the new one when it is stored.
+    /// `None`: somebody else has written it.
+    pub async fn put(&self, id: &SubscriptionId, lane: &Lane, revision: u64) -> Result<Option<u64>, Unavailable> {
+        const WHAT: &str = "writing a lane's state";
+        let value = serde_json::to_vec(lane).during(WHAT)?;
+        let objects = self.broker.objects()?;
+        match objects.lanes.update(id.as_str(), value.into(), revision).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
+            Err(error) => Err(error).during(WHAT),
+        }
+    }
+
+    /// Forgets a lane.
+    pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
+        let objects = self.broker.objects()?;
+        objects.lanes.purge(id.as_str()).await.during("removing a lane's state")
+    }
+
+    /// The ids of all lanes that something was written of.
+    pub async fn ids(&self) -> Result<Vec<SubscriptionId>, Unavailable> {
+        const WHAT: &str = "listing the lanes";
+        let objects = self.broker.objects()?;
+        let keys = objects.lanes.keys().await.during(WHAT)?.try_collect();
+        let keys: Vec<String> = timeout(LISTING_DEADLINE, keys).await.during(WHAT)?.during(WHAT)?;
+        Ok(keys.iter().filter_map(|key| SubscriptionId::parse(key).ok()).collect())
+    }
+}

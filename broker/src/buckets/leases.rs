@@ -1,0 +1,144 @@
+//! The bucket `LEASES`: which dispatchers live, and which of them works on which shard. Only dispatchers write it, and
+//! every write names the revision that it replaces.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::RawMessageErrorKind;
+use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use crate::buckets::entry;
+use crate::connection::Broker;
+use crate::connection::direct_get::{self, End, PageRequest};
+use crate::error::{During, Unavailable};
+use crate::names::LEASES;
+
+const EXPECTED_REVISION: &str = "Nats-Expected-Last-Subject-Sequence";
+const TTL: &str = "Nats-TTL";
+const OPERATION: &str = "KV-Operation";
+/// How long writing or reading a key may take. A lease must not end while nobody answers who has died meanwhile.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// How many keys are read at a time.
+const PAGE: usize = 1000;
+
+/// A key as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its name.
+    pub key: String,
+    /// What to expect when replacing it.
+    pub revision: u64,
+    /// What it holds.
+    pub value: Bytes,
+}
+
+/// Why a key was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Somebody else has written it since it was read, or it has expired.
+    #[error("it was changed by somebody else, or has expired")]
+    Conflict,
+    /// JetStream does not answer as it should.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The bucket.
+#[derive(Clone)]
+pub struct Leases {
+    broker: Broker,
+}
+
+impl Leases {
+    /// The bucket behind a connection.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker }
+    }
+
+    /// Every key that holds something. Any replica may answer, with what was a moment ago; where none does, the leader.
+    pub async fn all(&self) -> Result<Vec<Record>, Unavailable> {
+        match timeout(DEADLINE, self.all_from_any()).await {
+            Ok(Ok(records)) => Ok(records),
+            // A replica that hangs is asked again and again, until the others have noticed.
+            Ok(Err(_)) | Err(_) => self.all_from_leader().await,
+        }
+    }
+
+    async fn all_from_leader(&self) -> Result<Vec<Record>, Unavailable> {
+        const WHAT: &str = "reading the leases from the leader";
+        let objects = self.broker.objects()?;
+        let (bucket, mut records, mut from) = (&objects.leases, Vec::new(), 1);
+        let subjects = format!("{}>", bucket.prefix);
+        loop {
+            let next = bucket.stream.get_first_raw_message_by_subject(&subjects, from);
+            let message = match timeout(DEADLINE, next).await.during(WHAT)? {
+                Ok(message) => message,
+                Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => return Ok(records),
+                Err(error) => return Err(error).during(WHAT),
+            };
+            from = message.sequence + 1;
+            records.extend(record(&message.subject, message.sequence, Some(&message.headers), message.payload));
+        }
+    }
+
+    async fn all_from_any(&self) -> Result<Vec<Record>, Unavailable> {
+        let stream = format!("KV_{LEASES}");
+        let (mut records, mut from) = (Vec::new(), 1);
+        loop {
+            let request = PageRequest { stream: &stream, from, subject: None, limit: PAGE };
+            let end = direct_get::read(&self.broker, &request, "reading the leases", |found| {
+                let Message { headers, payload, .. } = found.message;
+                records.extend(record(&found.subject, found.sequence, headers.as_ref(), payload));
+            });
+            match end.await? {
+                End::OfLog => return Ok(records),
+                End::Before(next) => from = next,
+            }
+        }
+    }
+
+    /// What stands under a key, asked of the leader: its revision, 0 where there has never been anything, and its value.
+    pub async fn get(&self, key: &str) -> Result<(u64, Option<Bytes>), Unavailable> {
+        const WHAT: &str = "reading a lease";
+        let objects = self.broker.objects()?;
+        timeout(DEADLINE, entry::read(&objects.leases, key, WHAT)).await.during(WHAT)?
+    }
+
+    /// Writes a key that is at a revision, to last for `ttl` (for ever, without one). Answers the new revision.
+    pub async fn put(&self, key: &str, value: Bytes, revision: u64, ttl: Option<Duration>) -> Result<u64, LeaseError> {
+        let mut headers = HeaderMap::new();
+        if let Some(ttl) = ttl {
+            headers.insert(TTL, ttl.as_secs().max(1).to_string());
+        }
+        self.publish(key, headers, value, revision).await
+    }
+
+    /// Removes a key that is at a revision.
+    pub async fn remove(&self, key: &str, revision: u64) -> Result<(), LeaseError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION, "DEL");
+        self.publish(key, headers, Bytes::new(), revision).await.map(drop)
+    }
+
+    async fn publish(&self, key: &str, mut headers: HeaderMap, value: Bytes, revision: u64) -> Result<u64, LeaseError> {
+        const WHAT: &str = "writing a lease";
+        let began = Instant::now();
+        headers.insert(EXPECTED_REVISION, revision.to_string());
+        let subject = format!("$KV.{LEASES}.{key}");
+        match self.broker.publish(subject, headers, value, began + DEADLINE).await {
+            Ok(stored) => Ok(stored.sequence),
+            Err(error) if error.is_wrong_last() => Err(LeaseError::Conflict),
+            Err(error) => {
+                self.broker.write_watchdog.missed(began);
+                Ok(Err(error).during(WHAT)?)
+            }
+        }
+    }
+}
+
+/// A key as a message of the bucket's stream has it; `None` where it says that the key holds nothing.
+fn record(subject: &str, revision: u64, headers: Option<&HeaderMap>, value: Bytes) -> Option<Record> {
+    let key = subject.strip_prefix("$KV.")?.strip_prefix(LEASES)?.strip_prefix('.')?.to_owned();
+    (!entry::is_marker(headers)).then_some(Record { key, revision, value })
+}

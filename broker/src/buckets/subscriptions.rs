@@ -1,0 +1,191 @@
+//! The bucket `SUBSCRIPTIONS`: read and written with compare-and-set, listed, and watched.
+
+use std::time::Duration;
+
+use async_nats::jetstream::kv;
+use async_nats::jetstream::kv::{Operation, UpdateErrorKind};
+use domain::{Subscription, SubscriptionId};
+use futures_util::StreamExt;
+use tokio::time::timeout;
+
+use crate::buckets::entry;
+use crate::connection::Broker;
+use crate::error::{During, Unavailable};
+
+/// How long the next entry of a listing may take to come.
+const ENTRY_DEADLINE: Duration = Duration::from_secs(4);
+/// What a message's headers may take, in bytes.
+const HEADER_ALLOWANCE: usize = 1024;
+
+/// A key of the bucket as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Current {
+    /// What to expect when writing: 0 where there has never been anything.
+    pub revision: u64,
+    /// What is asked for; `None` where nothing is (any more).
+    pub subscription: Option<Subscription>,
+}
+
+/// A key with its value, or with the news that it is gone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Whose subscription it is.
+    pub id: SubscriptionId,
+    /// The bucket's revision of this change; later ones are greater.
+    pub revision: u64,
+    /// What is asked for now; `None`: nothing.
+    pub subscription: Option<Subscription>,
+}
+
+/// All that the bucket held at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Whatever has a greater revision is newer than this snapshot.
+    pub as_of: u64,
+    /// Every subscription.
+    pub subscriptions: Vec<Change>,
+}
+
+/// Why a subscription was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Somebody else has written it since it was read: read it again.
+    #[error("the subscription was changed by somebody else")]
+    Conflict,
+    /// It can never be written.
+    #[error("all that is registered for this URL has {bytes} bytes; the NATS server takes at most {limit}")]
+    TooLarge {
+        /// Size of the subscription as JSON.
+        bytes: usize,
+        /// What the server takes, less some room for headers.
+        limit: usize,
+    },
+    /// JetStream does not answer as it should.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The bucket.
+#[derive(Clone)]
+pub struct Subscriptions {
+    broker: Broker,
+}
+
+/// The changes of the bucket, beginning with what it holds.
+pub struct Changes {
+    watch: kv::Watch,
+}
+
+impl Subscriptions {
+    /// The bucket behind a connection.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker }
+    }
+
+    /// What stands under an id. Asked of the leader, so that it is no older than any write that was acknowledged.
+    pub async fn get(&self, id: &SubscriptionId) -> Result<Current, Unavailable> {
+        const WHAT: &str = "reading a subscription";
+        let objects = self.broker.objects()?;
+        let (revision, value) = entry::read(&objects.subscriptions, id.as_str(), WHAT).await?;
+        let subscription = value.map(|value| entry::parse(&value).during(WHAT)).transpose()?;
+        Ok(Current { revision, subscription })
+    }
+
+    /// Writes a subscription, if the key is still at the revision that was read.
+    pub async fn put(&self, id: &SubscriptionId, subscription: &Subscription, expected: u64) -> Result<(), WriteError> {
+        const WHAT: &str = "writing a subscription";
+        let value = self.serialise(subscription)?;
+        let objects = self.broker.objects()?;
+        match objects.subscriptions.update(id.as_str(), value.into(), expected).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Err(WriteError::Conflict),
+            Err(error) => Ok(Err(error).during(WHAT)?),
+        }
+    }
+
+    /// The value that is written; an error where it is larger than the server takes.
+    pub fn serialise(&self, subscription: &Subscription) -> Result<Vec<u8>, WriteError> {
+        let value = serde_json::to_vec(subscription).during("writing a subscription")?;
+        let (bytes, limit) = (value.len(), self.broker.max_message_bytes().saturating_sub(HEADER_ALLOWANCE));
+        if bytes > limit { Err(WriteError::TooLarge { bytes, limit }) } else { Ok(value) }
+    }
+
+    /// Removes a subscription, if the key is still at the revision that was read.
+    pub async fn remove(&self, id: &SubscriptionId, expected: u64) -> Result<(), WriteError> {
+        const WHAT: &str = "removing a subscription";
+        let objects = self.broker.objects()?;
+        match objects.subscriptions.delete_expect_revision(id.as_str(), Some(expected)).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == kv::DeleteErrorKind::WrongLastRevision => Err(WriteError::Conflict),
+            Err(error) => Ok(Err(error).during(WHAT)?),
+        }
+    }
+
+    /// Everything that is asked for now.
+    pub async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
+        const WHAT: &str = "listing the subscriptions";
+        let objects = self.broker.objects()?;
+        let bucket = &objects.subscriptions;
+        let state = bucket.stream.get_info().await.during(WHAT)?.state;
+        let mut subscriptions = Vec::new();
+        if state.messages > 0 {
+            // A watch of an empty bucket never says that it is at the end.
+            let mut entries = bucket.watch_with_history(">").await.during(WHAT)?;
+            loop {
+                let entry = timeout(ENTRY_DEADLINE, entries.next()).await.during(WHAT)?;
+                let entry = entry.ok_or_else(|| Unavailable::new(WHAT, "the list broke off"))?.during(WHAT)?;
+                subscriptions.extend(change_of(&entry).filter(|change| change.subscription.is_some()));
+                if entry.delta == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(Snapshot { as_of: state.last_sequence, subscriptions })
+    }
+
+    /// What the bucket holds, and then every change.
+    pub async fn changes(&self) -> Result<Changes, Unavailable> {
+        let objects = self.broker.objects()?;
+        let watch = objects.subscriptions.watch_with_history(">").await.during("watching the subscriptions")?;
+        Ok(Changes { watch })
+    }
+}
+
+impl Changes {
+    /// The next change. An error, or `None`, ends it: ask for the changes again.
+    pub async fn next(&mut self) -> Option<Result<Change, Unavailable>> {
+        loop {
+            match self.watch.next().await? {
+                Ok(entry) => {
+                    if let Some(change) = change_of(&entry) {
+                        return Some(Ok(change));
+                    }
+                }
+                Err(error) => return Some(Err(error).during("watching the subscriptions")),
+            }
+        }
+    }
+}
+
+/// A change out of an entry of the bucket. What is no subscription is reported and passed over: one key that somebody
+/// wrote by hand must not stop all the others.
+fn change_of(entry: &kv::Entry) -> Option<Change> {
+    let id = match SubscriptionId::parse(&entry.key) {
+        Ok(id) => id,
+        Err(error) => {
+            tracing::error!(key = entry.key, %error, "subscription.unreadable_key");
+            return None;
+        }
+    };
+    let subscription = match entry.operation {
+        Operation::Put => match entry::parse(&entry.value) {
+            Ok(subscription) => Some(subscription),
+            Err(error) => {
+                tracing::error!(%id, %error, "subscription.unreadable");
+                return None;
+            }
+        },
+        Operation::Delete | Operation::Purge => None,
+    };
+    Some(Change { id, revision: entry.revision, subscription })
+}

@@ -1,0 +1,50 @@
+//! The state of the connection, and who is told when it is made or lost.
+
+use std::sync::Arc;
+
+use async_nats::Event;
+use tokio::sync::watch;
+
+use crate::poison::detection::PoisonDetection;
+
+/// The state of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// How many connections there have been. What was under way on an earlier one is lost.
+    pub generation: u64,
+    /// Whether there is one now.
+    pub is_up: bool,
+}
+
+/// Who is told of connections that are made and lost.
+#[derive(Clone)]
+pub(crate) struct Listeners {
+    pub(crate) link: Arc<watch::Sender<Link>>,
+    pub(crate) poison_detection: PoisonDetection,
+}
+
+impl Listeners {
+    pub(super) fn tell(&self, event: &Event) {
+        let link = &self.link;
+        match event {
+            Event::Connected => {
+                link.send_modify(|link| *link = Link { generation: link.generation + 1, is_up: true });
+                tracing::info!("nats.connected");
+            }
+            Event::Draining => tracing::debug!("nats.draining"),
+            Event::Closed => tracing::info!("nats.closed"),
+            Event::Disconnected => {
+                self.connection_is_lost();
+                tracing::warn!("nats.disconnected");
+            }
+            Event::ClientError(error) if !link.borrow().is_up => tracing::debug!(%error, "nats.connect_failed"),
+            other => tracing::warn!(event = %other, "nats.event"),
+        }
+    }
+
+    /// Tells that there is no connection any more.
+    pub(crate) fn connection_is_lost(&self) {
+        self.poison_detection.connection_is_lost();
+        self.link.send_modify(|link| link.is_up = false);
+    }
+}

@@ -1,0 +1,156 @@
+//! The stream `EVENTS`: reading it, and finding a place in it. `store` and `batch` add to it.
+
+use std::sync::Arc;
+
+use domain::{Event, Stamp, TypePattern};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+pub use crate::connection::direct_get::End;
+use crate::connection::direct_get::{self, DirectMessage, PAGE_BYTES, PageError, PageRequest};
+use crate::connection::{Broker, RECONNECT_PATIENCE};
+use crate::error::{During, Unavailable};
+use crate::log::lookup;
+use crate::log::message::{event_of, stamp_of};
+use crate::names::EVENTS;
+
+/// How many atomic batches one process has under way at a time.
+const OPEN_BATCHES: usize = 16;
+
+/// The log. Clones share its connection and its limit of open batches.
+#[derive(Clone)]
+pub struct EventLog {
+    pub(crate) broker: Broker,
+    /// How many batches may be under way: nats-server has room for 50 in a stream.
+    pub(crate) batches: Arc<Semaphore>,
+}
+
+/// Events in order, and where they stop.
+#[derive(Debug)]
+pub struct Page {
+    /// The events.
+    pub events: Vec<Event>,
+    /// Where reading ended.
+    pub end: End,
+}
+
+/// The bounds of the log: where it begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogBounds {
+    /// The oldest event's sequence. Above 1 where anything has been removed.
+    pub first_sequence: u64,
+    /// When the oldest event was stored; `None` where there is none.
+    pub first_stored_at: Option<Stamp>,
+    /// The newest event's sequence, 0 where there has never been one.
+    pub last_sequence: u64,
+}
+
+impl EventLog {
+    /// The log behind a connection.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker, batches: Arc::new(Semaphore::new(OPEN_BATCHES)) }
+    }
+
+    /// The sequence of the newest event, 0 for an empty log. Asked of the stream's leader: every event that was
+    /// acknowledged before the call is at or below it.
+    pub async fn last_sequence(&self) -> Result<u64, Unavailable> {
+        let objects = self.broker.objects()?;
+        let info = objects.events.get_info().await.during("looking up the end of the log")?;
+        Ok(info.state.last_sequence)
+    }
+
+    /// The first event that was stored at or after a moment, if there is one. Asked of the stream's leader.
+    pub async fn first_sequence_from(&self, moment: Stamp) -> Result<Option<u64>, Unavailable> {
+        Ok(lookup::stored_from(&self.broker, moment).await?.map(|message| message.sequence))
+    }
+
+    /// The sequence of the first readable event from `from` on that any of the filters lets through, if there is one. Asked
+    /// of the stream's leader.
+    pub async fn first_of(&self, from: u64, filters: &[TypePattern]) -> Result<Option<u64>, Unavailable> {
+        let mut first: Option<u64> = None;
+        for filter in filters {
+            let (subject, mut from) = (filter.subject(), from);
+            while let Some(message) = lookup::next(&self.broker, from, &subject).await? {
+                if message.is_readable() {
+                    first = Some(first.map_or(message.sequence, |first| first.min(message.sequence)));
+                    break;
+                }
+                from = message.sequence + 1;
+            }
+        }
+        Ok(first)
+    }
+
+    /// Some events from a sequence on, in order, that are of a type which `pattern` matches (all, for `None`): at most
+    /// `limit`, fewer where they are large or the log ends.
+    ///
+    /// Any replica may answer, and one that lags ends early: [`Page::end`] says how far it went. A message that cannot be
+    /// read is passed over.
+    pub async fn read(&self, from: u64, pattern: Option<&TypePattern>, limit: usize) -> Result<Page, Unavailable> {
+        let subject = pattern.map(TypePattern::subject);
+        let request = PageRequest { stream: EVENTS, from, subject: subject.as_deref(), limit };
+        if !self.may_hold_poison(&request) {
+            let link = *self.broker.link().borrow();
+            tokio::select! {
+                biased;
+                page = self.read_at_once(&request) => match page {
+                    Err(PageError::ConnectionEnded(_)) => {}
+                    page => return Ok(page?),
+                },
+                () = self.broker.is_lost() => {}
+            }
+            // A message of this page may be the reason, and this reader the only one that asks for it.
+            self.broker.connected_anew_by(link, Instant::now() + RECONNECT_PATIENCE).await;
+        }
+        self.read_one_by_one(&request).await
+    }
+
+    /// Whether the page may hold an unreadable message. Where the log has holes, a page may reach further than its limit:
+    /// then the connection is lost, and the page is read one by one all the same.
+    fn may_hold_poison(&self, request: &PageRequest<'_>) -> bool {
+        let detection = self.broker.poison_detection();
+        let is_near = |known| request.subject.is_some() || known < request.from.saturating_add(request.limit as u64);
+        detection.is_suspected() || detection.known_behind(request.from.saturating_sub(1)).is_some_and(is_near)
+    }
+
+    async fn read_at_once(&self, request: &PageRequest<'_>) -> Result<Page, PageError> {
+        let mut events = Vec::new();
+        let end = direct_get::read(&self.broker, request, "reading the log", |found| {
+            let DirectMessage { sequence, subject, stored_at, message } = found;
+            events.extend(event_of(&subject, sequence, stored_at, message.headers.as_ref(), message.payload));
+        });
+        Ok(Page { end: end.await?, events })
+    }
+
+    async fn read_one_by_one(&self, request: &PageRequest<'_>) -> Result<Page, Unavailable> {
+        let (mut next, mut bytes, mut events) = (request.from, 0, Vec::new());
+        for _ in 0..request.limit {
+            let Some(message) = lookup::next(&self.broker, next, request.subject.unwrap_or(">")).await? else {
+                return Ok(Page { end: End::OfLog, events });
+            };
+            next = message.sequence + 1;
+            bytes += message.bytes;
+            events.extend(message.event());
+            if bytes >= PAGE_BYTES {
+                break;
+            }
+        }
+        Ok(Page { end: End::Before(next), events })
+    }
+
+    /// Where the log begins and ends. Asked of the stream's leader.
+    pub async fn bounds(&self) -> Result<LogBounds, Unavailable> {
+        let objects = self.broker.objects()?;
+        let state = objects.events.get_info().await.during("looking up the bounds of the log")?.state;
+        Ok(LogBounds {
+            first_sequence: state.first_sequence,
+            first_stored_at: (state.messages > 0).then(|| stamp_of(state.first_timestamp.unix_timestamp_nanos())),
+            last_sequence: state.last_sequence,
+        })
+    }
+
+    /// One event, if it is (still) there. Asked of the stream's leader.
+    pub async fn get(&self, sequence: u64) -> Result<Option<Event>, Unavailable> {
+        Ok(lookup::at(&self.broker, sequence).await?.and_then(|message| message.event()))
+    }
+}

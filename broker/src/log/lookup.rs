@@ -1,0 +1,127 @@
+//! Look-ups of single messages of the log. The stream's leader answers them in JSON, so the answer can be read whatever the
+//! message's headers are.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{RequestError, RequestErrorKind};
+use async_nats::jetstream::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::{Event, Stamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::connection::Broker;
+use crate::error::{During, Unavailable};
+use crate::log::message::event_of;
+use crate::names::EVENTS;
+use crate::poison::header_block;
+
+/// A message as it stands in the log.
+pub(crate) struct StoredMessage {
+    pub(crate) sequence: u64,
+    subject: String,
+    stored_at: String,
+    /// `None`: the client library cannot read this message.
+    headers: Option<HeaderMap>,
+    /// Base64.
+    data: String,
+    /// About how large it is.
+    pub(crate) bytes: usize,
+}
+
+#[derive(Deserialize)]
+struct GetAnswer {
+    message: GetMessage,
+}
+
+/// A message in the server's answer. Headers and data are Base64.
+#[derive(Deserialize)]
+struct GetMessage {
+    #[serde(rename = "seq")]
+    sequence: u64,
+    subject: String,
+    time: String,
+    #[serde(default, rename = "hdrs")]
+    headers: String,
+    #[serde(default)]
+    data: String,
+}
+
+/// The first message from a sequence on whose subject `subject`, which may hold wildcards, matches.
+pub(crate) async fn next(broker: &Broker, from: u64, subject: &str) -> Result<Option<StoredMessage>, Unavailable> {
+    get(broker, &json!({"seq": from.max(1), "next_by_subj": subject}), "looking for the next message").await
+}
+
+/// The message with a sequence.
+pub(crate) async fn at(broker: &Broker, sequence: u64) -> Result<Option<StoredMessage>, Unavailable> {
+    get(broker, &json!({"seq": sequence}), "reading an event").await
+}
+
+/// The last message on a subject.
+pub(crate) async fn last(broker: &Broker, subject: &str) -> Result<Option<StoredMessage>, Unavailable> {
+    get(broker, &json!({"last_by_subj": subject}), "looking up the last event of a type").await
+}
+
+/// The first message that was stored at or after a moment.
+pub(crate) async fn stored_from(broker: &Broker, moment: Stamp) -> Result<Option<StoredMessage>, Unavailable> {
+    let request = json!({"next_by_subj": ">", "start_time": moment.to_rfc3339()});
+    get(broker, &request, "looking up a moment in the log").await
+}
+
+/// What a request of `STREAM.MSG.GET` finds.
+async fn get(broker: &Broker, request: &Value, what: &'static str) -> Result<Option<StoredMessage>, Unavailable> {
+    let subject = format!("STREAM.MSG.GET.{EVENTS}");
+    let answer: Result<Response<GetAnswer>, RequestError> = broker.handles().context.request(subject, request).await;
+    match answer {
+        Ok(Response::Ok(answer)) => {
+            let message = StoredMessage::from(answer.message);
+            if !message.is_readable() {
+                broker.poison_detection().report(message.sequence, &message.subject);
+            }
+            Ok(Some(message))
+        }
+        Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+        Ok(Response::Err { error }) => Err(Unavailable::new(what, error)),
+        Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Unavailable::new(what, "no JetStream")),
+        Err(error) => Err(error).during(what),
+    }
+}
+
+impl GetMessage {
+    fn headers(&self) -> Option<HeaderMap> {
+        // The server has put U+FFFD in place of bytes that are not UTF-8. A subject with that, or with white space of any
+        // kind, is no event's, be it readable or not.
+        if self.subject.contains(|c: char| c.is_whitespace() || c == char::REPLACEMENT_CHARACTER) {
+            return None;
+        }
+        header_block::parse(&STANDARD.decode(&self.headers).ok()?)
+    }
+}
+
+impl From<GetMessage> for StoredMessage {
+    fn from(stored: GetMessage) -> Self {
+        Self {
+            sequence: stored.sequence,
+            headers: stored.headers(),
+            bytes: (stored.headers.len() + stored.data.len()) / 4 * 3,
+            subject: stored.subject,
+            stored_at: stored.time,
+            data: stored.data,
+        }
+    }
+}
+
+impl StoredMessage {
+    /// Whether the client library can read this message.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.headers.is_some()
+    }
+
+    /// The event, if it is one.
+    pub(crate) fn event(&self) -> Option<Event> {
+        let (headers, data) = (self.headers.as_ref()?, STANDARD.decode(&self.data).ok()?);
+        let stored_at = Stamp::parse(&self.stored_at).ok()?;
+        event_of(&self.subject, self.sequence, stored_at, Some(headers), data.into())
+    }
+}

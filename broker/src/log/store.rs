@@ -1,0 +1,209 @@
+//! Adding an event to the stream `EVENTS`.
+
+use std::time::Duration;
+
+use async_nats::{HeaderMap, HeaderName};
+use bytes::Bytes;
+use domain::event::{self, header};
+use domain::{EventType, Stamp, header_value};
+use tokio::time::{Instant, sleep};
+
+use crate::connection::RECONNECT_PATIENCE;
+use crate::connection::publish::{PublishAck, PublishError};
+use crate::error::{During, Unavailable};
+use crate::log::event_log::EventLog;
+use crate::log::lookup;
+
+/// How long storing one event may take, all told.
+pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(4);
+/// How long to wait for the acknowledgement of an event that may be sent again without being stored twice.
+pub(crate) const IDEMPOTENT_ATTEMPT: Duration = Duration::from_millis(1500);
+/// Between attempts while the server has not loaded the stream yet.
+const STREAM_RETRY: Duration = Duration::from_millis(50);
+/// What a message's headers may take beside the values we count, in bytes.
+const HEADER_ALLOWANCE: usize = 1024;
+
+/// What it means that JetStream cannot store something.
+pub(crate) const FULL: &str =
+    "the log takes no more: it is at its limit and discards what is new (MER_EVENTS_DISCARD), or its disk fails";
+
+/// An event to be stored.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its type.
+    pub event_type: EventType,
+    /// Its id, unique for its source.
+    pub id: String,
+    /// Where it comes from, a URI reference.
+    pub source: String,
+    /// When it happened.
+    pub time: Stamp,
+    /// The transaction it belongs to.
+    pub transaction_id: String,
+    /// The data's media type.
+    pub content_type: String,
+    /// W3C trace context of the sender, as it was given.
+    pub traceparent: Option<String>,
+    /// Further CloudEvents attributes, in header form.
+    pub extensions: Vec<(String, String)>,
+    /// Store it only if the last event of its type has this sequence (0: there is none yet).
+    pub expected_last: Option<u64>,
+    /// Two events with the same key are one, within the duplicate window.
+    pub idempotency_key: Option<String>,
+    /// The payload.
+    pub data: Bytes,
+}
+
+/// Where an event was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// Whether it was there already, under the same idempotency key.
+    pub is_duplicate: bool,
+}
+
+/// Why an event was not acknowledged as stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It is certain that it was not stored: sending it again is safe.
+    #[error("the event was not stored: {0}")]
+    NotStored(Unavailable),
+    /// The acknowledgement did not come: it may have been stored.
+    #[error("the event may or may not have been stored: {0}")]
+    Unknown(Unavailable),
+    /// It was not stored, because the last event of its type is another one than expected.
+    #[error("the last event of this type has sequence {actual} (0: there is none)")]
+    WrongLast {
+        /// Its sequence.
+        actual: u64,
+    },
+    /// It can never be stored.
+    #[error("the event has {bytes} bytes with its headers; the NATS server takes at most {limit}")]
+    TooLarge {
+        /// Size of data and headers.
+        bytes: usize,
+        /// What the server takes.
+        limit: usize,
+    },
+}
+
+/// An event as it goes over the wire.
+pub(crate) struct OutgoingMessage {
+    pub(crate) subject: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) data: Bytes,
+    /// How large it is, more or less: data, and what its headers hold.
+    pub(crate) bytes: usize,
+}
+
+/// What to say of an event that cannot be tried again: that it was not stored, or that it may have been.
+pub(crate) type UntriedError = fn(Unavailable) -> StoreError;
+
+impl EventLog {
+    /// Stores an event; returns when JetStream has acknowledged it. Within a few seconds it does, or fails.
+    pub async fn store(&self, event: &NewEvent) -> Result<Stored, StoreError> {
+        let message = self.message_of(event)?;
+        self.store_by(Instant::now() + STORE_DEADLINE, event, message, StoreError::NotStored).await
+    }
+
+    /// Stores an event by the deadline. `untried` is what to say of it where no attempt is possible.
+    pub(crate) async fn store_by(
+        &self,
+        deadline: Instant,
+        event: &NewEvent,
+        mut message: OutgoingMessage,
+        mut untried: UntriedError,
+    ) -> Result<Stored, StoreError> {
+        let began = Instant::now();
+        loop {
+            if !self.broker.connected_by(deadline.min(Instant::now() + RECONNECT_PATIENCE)).await {
+                let server = self.broker.server();
+                return Err(untried(Unavailable::new("NATS is out of reach", format!("no connection to {server}"))));
+            }
+            let attempt_deadline = match event.idempotency_key {
+                Some(_) => deadline.min(Instant::now() + IDEMPOTENT_ATTEMPT),
+                None => deadline,
+            };
+            let error = match self.publish(message, attempt_deadline).await {
+                Ok(PublishAck { sequence, is_duplicate }) => return Ok(Stored { sequence, is_duplicate }),
+                Err(error) => error,
+            };
+            if error.is_wrong_last() {
+                return Err(self.wrong_last(&event.event_type).await);
+            }
+            if error.is_full() {
+                return Err(StoreError::NotStored(Unavailable::new(FULL, error)));
+            }
+            let may_work_now = match error {
+                PublishError::NoStream => true,
+                _ => error.is_unanswered() && event.idempotency_key.is_some(),
+            };
+            if error.is_unanswered() {
+                untried = StoreError::Unknown;
+            }
+            self.broker.write_watchdog.missed(began);
+            if !may_work_now || Instant::now() + STREAM_RETRY >= deadline {
+                return Err(error).during("JetStream did not acknowledge it").map_err(untried);
+            }
+            sleep(STREAM_RETRY).await;
+            message = self.message_of(event)?;
+        }
+    }
+
+    /// Publishes a message and waits for its acknowledgement, but not past the deadline.
+    pub(crate) async fn publish(
+        &self,
+        message: OutgoingMessage,
+        deadline: Instant,
+    ) -> Result<PublishAck, PublishError> {
+        let OutgoingMessage { subject, headers, data, .. } = message;
+        self.broker.publish(subject, headers, data, deadline).await
+    }
+
+    /// What is sent for an event, unless it is larger than the server takes.
+    pub(crate) fn message_of(&self, event: &NewEvent) -> Result<OutgoingMessage, StoreError> {
+        let headers = headers_of(event);
+        let limit = self.broker.max_message_bytes();
+        let header_bytes: usize = headers.iter().flat_map(|(_, values)| values).map(|value| value.as_str().len()).sum();
+        let bytes = event.data.len() + header_bytes + HEADER_ALLOWANCE;
+        // Before the first connection the limit is not known, and nothing can be stored anyway.
+        if limit > 0 && bytes > limit {
+            return Err(StoreError::TooLarge { bytes, limit });
+        }
+        Ok(OutgoingMessage { subject: event.event_type.subject(), headers, data: event.data.clone(), bytes })
+    }
+
+    async fn wrong_last(&self, event_type: &EventType) -> StoreError {
+        match lookup::last(&self.broker, &event_type.subject()).await {
+            Ok(last) => StoreError::WrongLast { actual: last.map_or(0, |message| message.sequence) },
+            Err(error) => StoreError::NotStored(error),
+        }
+    }
+}
+
+/// The CloudEvents NATS protocol binding's binary mode.
+fn headers_of(event: &NewEvent) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut insert = |name: &'static str, value: &str| headers.insert(HeaderName::from_static(name), value);
+    insert(header::SPEC_VERSION, event::SPEC_VERSION);
+    insert(header::ID, &header_value::encode(&event.id));
+    insert(header::SOURCE, &header_value::encode(&event.source));
+    insert(header::TYPE, &header_value::encode(event.event_type.as_str()));
+    insert(header::TIME, &event.time.to_rfc3339());
+    insert(header::TRANSACTION_ID, &header_value::encode(&event.transaction_id));
+    insert(header::CONTENT_TYPE, &event.content_type);
+    if let Some(traceparent) = &event.traceparent {
+        insert(header::TRACEPARENT, &header_value::encode(traceparent));
+    }
+    for (name, value) in &event.extensions {
+        headers.insert(name.as_str(), value.as_str());
+    }
+    if let Some(sequence) = event.expected_last {
+        headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string().as_str());
+    }
+    if let Some(key) = &event.idempotency_key {
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, &*header_value::encode(key));
+    }
+    headers
+}

@@ -1,0 +1,126 @@
+//! Whether a message that the client library cannot read may lie ahead.
+//!
+//! The library loses its connection on such a message, and a reader that asked for it asks for it again. So connections that
+//! are lost in a row are a suspicion: readers then scan the next messages before they ask for them. Messages that a scan has
+//! found stay known, so that a reader that is still before one of them scans, too. Without losses and without known messages
+//! nobody scans anything.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// So many connections that are lost within [`WITHIN`] are a suspicion. One or two are lost where a server is restarted.
+const LOSSES: usize = 3;
+const WITHIN: Duration = Duration::from_secs(10);
+/// How long a suspicion lasts, counted from the last loss.
+const LASTS: Duration = Duration::from_secs(10);
+/// How many unreadable messages are remembered, the newest ones. A forgotten message costs a few more connections.
+const MAX_KNOWN: usize = 1024;
+
+/// The losses of the connection, and the messages that are known to be unreadable. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct PoisonDetection(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    /// When the last few connections were lost.
+    losses: VecDeque<Instant>,
+    /// Until when there is a suspicion.
+    until: Option<Instant>,
+    /// The subjects of messages that cannot be read, by their sequence.
+    known: BTreeMap<u64, String>,
+}
+
+impl PoisonDetection {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection was lost.
+    pub(crate) fn connection_is_lost(&self) {
+        let now = Instant::now();
+        let mut seen = self.seen();
+        seen.losses.push_back(now);
+        if seen.losses.len() > LOSSES {
+            seen.losses.pop_front();
+        }
+        let is_often = seen.losses.len() == LOSSES;
+        if is_often && seen.losses.front().is_some_and(|first| now.duration_since(*first) <= WITHIN) {
+            seen.until = Some(now + LASTS);
+        }
+    }
+
+    /// Whether connections are lost in a row.
+    pub(crate) fn is_suspected(&self) -> bool {
+        self.seen().until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether a reader must scan the messages behind a sequence before it asks for them.
+    pub(crate) fn wants_scan_behind(&self, sequence: u64) -> bool {
+        self.is_suspected() || self.known_behind(sequence).is_some()
+    }
+
+    /// The first message behind a sequence that is known to be unreadable.
+    pub(crate) fn known_behind(&self, sequence: u64) -> Option<u64> {
+        let next = sequence.saturating_add(1);
+        self.seen().known.range(next..).next().map(|(sequence, _)| *sequence)
+    }
+
+    /// A message is unreadable and will be passed over. It is logged once.
+    pub(crate) fn report(&self, sequence: u64, subject: &str) {
+        let mut seen = self.seen();
+        if seen.known.insert(sequence, subject.to_owned()).as_deref() == Some(subject) {
+            return;
+        }
+        if seen.known.len() > MAX_KNOWN {
+            seen.known.pop_first();
+        }
+        drop(seen);
+        // The sender chose the subject: it may hold anything.
+        tracing::error!(
+            sequence,
+            ?subject,
+            "log.unreadable_message_passed_over: its subject or headers are not UTF-8, or it has bad headers"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn losses_in_a_row_are_a_suspicion_that_goes_by_itself() {
+        let detection = PoisonDetection::default();
+        for _ in 0..10 {
+            detection.connection_is_lost();
+            advance(WITHIN / 2 + Duration::from_millis(1)).await;
+            assert!(!detection.is_suspected(), "now and then a connection is lost");
+        }
+        detection.connection_is_lost();
+        detection.connection_is_lost();
+        assert!(detection.is_suspected() && detection.wants_scan_behind(u64::MAX));
+        advance(LASTS + WITHIN).await;
+        assert!(!detection.is_suspected());
+        detection.connection_is_lost();
+        assert!(!detection.is_suspected());
+    }
+
+    #[test]
+    fn a_message_that_was_found_stays_known_to_readers_before_it() {
+        let detection = PoisonDetection::default();
+        assert!(!detection.wants_scan_behind(0));
+        for sequence in [7, 3] {
+            detection.report(sequence, "events.a");
+        }
+        assert_eq!([0, 2, 3, 6, 7].map(|to| detection.known_behind(to)), [Some(3), Some(3), Some(7), Some(7), None]);
+        assert!(detection.wants_scan_behind(6) && !detection.wants_scan_behind(7));
+        for sequence in 100..100 + MAX_KNOWN as u64 {
+            detection.report(sequence, "events.a");
+        }
+        assert_eq!(detection.known_behind(0), Some(100));
+    }
+}

@@ -1,0 +1,103 @@
+//! What every command asks a running mer with.
+
+use std::fmt;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use futures_util::{Stream, TryStreamExt};
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio_util::io::StreamReader;
+
+/// How a command reaches mer, and shows what it gets.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ApiAccess {
+    /// Where mer listens
+    #[arg(long, env = "MER_URL", default_value = "http://127.0.0.1:8888", global = true)]
+    pub(crate) url: String,
+
+    /// A token, where mer asks for one; best not as a flag, which others on the machine see
+    #[arg(long, env = "MER_TOKEN", hide_env_values = true, global = true)]
+    pub(crate) token: Option<Token>,
+
+    /// Show answers as JSON, one a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// A bearer token, which is not shown.
+#[derive(Clone)]
+pub(crate) struct Token(String);
+
+impl From<&str> for Token {
+    fn from(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// A client of one mer.
+pub(crate) struct Api {
+    base: String,
+    token: Option<Token>,
+    client: Client,
+}
+
+impl Api {
+    pub(crate) fn new(access: &ApiAccess) -> anyhow::Result<Self> {
+        let client = Client::builder().no_proxy().build().context("making the HTTP client")?;
+        let token = access.token.clone().filter(|Token(token)| !token.is_empty());
+        Ok(Self { base: access.url.trim_end_matches('/').to_owned(), token, client })
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(Token(token)) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// Sends a request; an answer that is a problem becomes an error that says what it says.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let response = request.send().await.with_context(|| format!("asking {} (--url, MER_URL)", self.base))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let problem: Value = response.json().await.unwrap_or_default();
+        let mut said = problem["detail"].as_str().unwrap_or("no reason given").to_owned();
+        for error in problem["errors"].as_array().into_iter().flatten() {
+            let place =
+                ["pointer", "parameter", "header"].iter().find_map(|kind| error[kind].as_str()).unwrap_or_default();
+            said = format!("{said}\n  {place}: {}", error["detail"].as_str().unwrap_or_default());
+        }
+        bail!("{status}: {said}")
+    }
+
+    /// Sends a request that is answered with JSON.
+    pub(crate) async fn json(&self, request: RequestBuilder) -> anyhow::Result<Value> {
+        Ok(self.send(request).await?.json().await?)
+    }
+
+    /// Sends a request that is answered with lines, for as long as there are any.
+    pub(crate) async fn lines(
+        &self,
+        request: RequestBuilder,
+    ) -> anyhow::Result<Lines<BufReader<impl tokio::io::AsyncRead + Unpin>>> {
+        let bytes = self.send(request).await?.bytes_stream();
+        Ok(lines_of(Box::pin(bytes.map_err(std::io::Error::other))))
+    }
+}
+
+fn lines_of<B: bytes::Buf>(
+    bytes: impl Stream<Item = std::io::Result<B>> + Unpin,
+) -> Lines<BufReader<impl tokio::io::AsyncRead + Unpin>> {
+    BufReader::new(StreamReader::new(bytes)).lines()
+}

@@ -1,0 +1,135 @@
+//! `mer dead`: events that subscriptions have given up on, and having them delivered again.
+
+use std::io::{Write, stdout};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::{Api, ApiAccess};
+use super::events::path_with;
+use super::subs::{follow, id_of, path_of, show, shown};
+
+/// How many are asked for at a time.
+const PAGE: usize = 1000;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    /// List dead letters, all of them, oldest first
+    Ls(Filter),
+    /// Show one dead letter, with its event
+    Show {
+        /// Its own sequence
+        sequence: u64,
+    },
+    /// Have dead letters delivered again to their subscription, and wait until that is done
+    Redrive {
+        /// The subscription's id, or its URL
+        id: String,
+        /// The dead letters' own sequences
+        #[arg(required_unless_present = "from", conflicts_with = "from")]
+        sequences: Vec<u64>,
+        /// All that were given up from this moment on: a stamp, or RFC 3339
+        #[arg(long)]
+        from: Option<String>,
+        /// Up to this moment, if not up to now
+        #[arg(long, requires = "from")]
+        to: Option<String>,
+        /// Do not wait
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Filter {
+    /// Only those of a subscription: its id, or its URL
+    #[arg(long)]
+    subscription: Option<String>,
+    /// Only events of a type or pattern
+    #[arg(long = "type")]
+    event_type: Option<String>,
+    /// Given up from this moment on: a stamp, or RFC 3339
+    #[arg(long)]
+    from: Option<String>,
+    /// Given up up to this moment
+    #[arg(long)]
+    to: Option<String>,
+    /// Begin behind this dead letter
+    #[arg(long)]
+    after: Option<u64>,
+    /// Stop after so many
+    #[arg(long)]
+    limit: Option<usize>,
+}
+
+pub(crate) async fn run(command: DeadCommand, access: &ApiAccess) -> anyhow::Result<()> {
+    let api = Api::new(access)?;
+    match command {
+        DeadCommand::Ls(filter) => list(&api, access, filter).await,
+        DeadCommand::Show { sequence } => {
+            let before = sequence.checked_sub(1).context("sequences begin with 1")?;
+            let pairs = [("after", before.to_string()), ("limit", "1".to_owned())];
+            let page = api.json(api.request(Method::GET, &path_with("/v1/dead-letters", &pairs))).await?;
+            let letter = &page["dead_letters"][0];
+            anyhow::ensure!(letter["sequence"] == sequence, "there is no dead letter {sequence}");
+            writeln!(
+                stdout(),
+                "{}",
+                if access.json { letter.to_string() } else { serde_json::to_string_pretty(letter)? }
+            )?;
+            Ok(())
+        }
+        DeadCommand::Redrive { id, sequences, from, to, no_wait } => {
+            let mut body = json!({ "subscription": id_of(&id)? });
+            match from {
+                Some(from) => body["from"] = from.into(),
+                None => body["sequences"] = sequences.into(),
+            }
+            if let Some(to) = to {
+                body["to"] = to.into();
+            }
+            let started = api.json(api.request(Method::POST, "/v1/dead-letters/redrive").json(&body)).await?;
+            if no_wait { show(access, &started) } else { follow(&api, access, &path_of(&id)?, &started).await }
+        }
+    }
+}
+
+async fn list(api: &Api, access: &ApiAccess, filter: Filter) -> anyhow::Result<()> {
+    let Filter { subscription, event_type, from, to, mut after, limit } = filter;
+    let subscription = subscription.map(|id| id_of(&id)).transpose()?;
+    let fixed = [("subscription", subscription), ("type", event_type), ("from", from), ("to", to)];
+    let fixed: Vec<(&str, String)> = fixed.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let mut left = limit.unwrap_or(usize::MAX);
+    while left > 0 {
+        let mut pairs = fixed.clone();
+        pairs.push(("limit", left.min(PAGE).to_string()));
+        pairs.extend(after.map(|after| ("after", after.to_string())));
+        let page = api.json(api.request(Method::GET, &path_with("/v1/dead-letters", &pairs))).await?;
+        for letter in page["dead_letters"].as_array().into_iter().flatten() {
+            writeln!(stdout(), "{}", if access.json { letter.to_string() } else { line_of(letter) })?;
+            left -= 1;
+        }
+        after = page["next"].as_u64();
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One dead letter in a line.
+fn line_of(letter: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    format!(
+        "{:>8}  {}  {}  event {} {}  attempts {}  {}",
+        letter["sequence"],
+        text(&letter["at"]),
+        text(&letter["subscription"]),
+        letter["event"]["sequence"],
+        text(&letter["event"]["type"]),
+        letter["attempts"],
+        shown(&letter["error"]),
+    )
+}

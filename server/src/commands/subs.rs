@@ -1,0 +1,296 @@
+//! `mer subs`: what is registered, and how it stands.
+
+use std::io::{Write, stdout};
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use registrar::requests::DEFAULT_GRACE_SECS;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::{Api, ApiAccess};
+use super::events::{encoded, path_with};
+
+/// How often the progress of a replay is looked up.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubsCommand {
+    /// List subscriptions with their states
+    Ls {
+        /// Only those of a group
+        #[arg(long)]
+        group: Option<String>,
+    },
+    /// Show one subscription
+    Get {
+        /// Its id, or its URL
+        id: String,
+    },
+    /// Register a URL for types or patterns
+    Add {
+        /// Where events go
+        target: String,
+        /// Types or patterns
+        #[arg(required = true)]
+        types: Vec<String>,
+        /// From this moment on: a stamp, or RFC 3339
+        #[arg(long)]
+        from: Option<String>,
+        /// Complete after so many
+        #[arg(long)]
+        count: Option<u64>,
+    },
+    /// Remove a subscription
+    Rm {
+        /// Its id, or its URL
+        id: String,
+    },
+    /// Have its deliveries wait
+    Pause {
+        /// Its id, or its URL
+        id: String,
+    },
+    /// Have its deliveries go on where they were
+    Resume {
+        /// Its id, or its URL
+        id: String,
+    },
+    /// Post a test to its target, which is no event, and show what came of it
+    Test {
+        /// Its id, or its URL
+        id: String,
+    },
+    /// Make a new secret to sign deliveries with, and show it this once (for v1a: its public key)
+    RotateSecret {
+        /// Its id, or its URL
+        id: String,
+        /// v1: HMAC-SHA256; v1a: ed25519
+        #[arg(long = "type", value_parser = ["v1", "v1a"], default_value = "v1")]
+        kind: String,
+        /// How long the secrets of this type that there are go on signing, in seconds
+        #[arg(long, default_value_t = DEFAULT_GRACE_SECS)]
+        grace_secs: u64,
+    },
+    /// Show the last attempts to deliver, the latest first
+    Attempts {
+        /// Its id, or its URL
+        id: String,
+        /// Only those that failed
+        #[arg(long)]
+        failed: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Deliver a part of the log again, and wait until that is done
+    Replay {
+        /// Its id, or its URL
+        id: String,
+        /// From this moment on: a stamp, or RFC 3339
+        #[arg(long)]
+        from: String,
+        /// Up to this moment, if not up to now
+        #[arg(long)]
+        to: Option<String>,
+        /// Do not wait
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Result<()> {
+    let api = Api::new(access)?;
+    match command {
+        SubsCommand::Ls { group } => list(&api, access, group).await,
+        SubsCommand::Get { id } => {
+            let subscription = api.json(api.request(Method::GET, &path_of(&id)?)).await?;
+            writeln!(
+                stdout(),
+                "{}",
+                if access.json { subscription.to_string() } else { serde_json::to_string_pretty(&subscription)? }
+            )?;
+            Ok(())
+        }
+        SubsCommand::Add { target, types, from, count } => {
+            let mut attributes = json!({ "url": target });
+            if let Some(from) = from {
+                attributes["datetime_start"] = from.into();
+            }
+            if let Some(count) = count {
+                attributes["count"] = count.into();
+            }
+            let pair = |event: &String| json!({"event": event, "urls_to_register": [attributes]});
+            let events: Vec<Value> = types.iter().map(pair).collect();
+            let request =
+                api.request(Method::POST, "/register_for_events/").json(&json!({"events_to_register": events}));
+            let answer = api.json(request).await?;
+            writeln!(
+                stdout(),
+                "{}",
+                if access.json { answer.to_string() } else { format!("registered as {}", id_of(&target)?) }
+            )?;
+            Ok(())
+        }
+        SubsCommand::Rm { id } => {
+            api.send(api.request(Method::DELETE, &path_of(&id)?)).await?;
+            Ok(())
+        }
+        SubsCommand::Pause { id } => act(&api, access, &id, "pause").await,
+        SubsCommand::Resume { id } => act(&api, access, &id, "resume").await,
+        SubsCommand::Test { id } => test(&api, access, &id).await,
+        SubsCommand::RotateSecret { id, kind, grace_secs } => {
+            let body = json!({"type": kind, "grace_secs": grace_secs});
+            let request = api.request(Method::POST, &format!("{}/rotate-secret", path_of(&id)?)).json(&body);
+            let answer = api.json(request).await?;
+            let shown = ["secret", "public_key"].iter().find_map(|name| answer[name].as_str()).unwrap_or_default();
+            writeln!(stdout(), "{}", if access.json { answer.to_string() } else { shown.to_owned() })?;
+            Ok(())
+        }
+        SubsCommand::Attempts { id, failed, limit } => attempts(&api, access, &id, failed, limit).await,
+        SubsCommand::Replay { id, from, to, no_wait } => {
+            let mut body = json!({ "from": from });
+            if let Some(to) = to {
+                body["to"] = to.into();
+            }
+            let path = path_of(&id)?;
+            let started = api.json(api.request(Method::POST, &format!("{path}/replay")).json(&body)).await?;
+            if no_wait { show(access, &started) } else { follow(&api, access, &path, &started).await }
+        }
+    }
+}
+
+async fn list(api: &Api, access: &ApiAccess, group: Option<String>) -> anyhow::Result<()> {
+    for subscription in subscriptions(api, group).await? {
+        show(access, &subscription)?;
+    }
+    Ok(())
+}
+
+/// Every subscription (of a group), page by page.
+pub(crate) async fn subscriptions(api: &Api, group: Option<String>) -> anyhow::Result<Vec<Value>> {
+    let mut all = Vec::new();
+    let mut pairs: Vec<(&str, String)> = group.into_iter().map(|group| ("group", group)).collect();
+    loop {
+        let page = api.json(api.request(Method::GET, &path_with("/v1/subscriptions", &pairs))).await?;
+        all.extend(page["subscriptions"].as_array().into_iter().flatten().cloned());
+        let Some(next) = page["next"].as_str() else { return Ok(all) };
+        pairs.retain(|(name, _)| *name != "after");
+        pairs.push(("after", next.to_owned()));
+    }
+}
+
+async fn act(api: &Api, access: &ApiAccess, id: &str, action: &str) -> anyhow::Result<()> {
+    let subscription = api.json(api.request(Method::POST, &format!("{}/{action}", path_of(id)?))).await?;
+    show(access, &subscription)
+}
+
+/// Posts a test to a target. One that is not taken is an error.
+async fn test(api: &Api, access: &ApiAccess, id: &str) -> anyhow::Result<()> {
+    let answer = api.json(api.request(Method::POST, &format!("{}/test", path_of(id)?))).await?;
+    let outcome = &answer["outcome"];
+    if access.json {
+        writeln!(stdout(), "{answer}")?;
+    }
+    match (outcome.is_null(), outcome["error"].as_str()) {
+        (true, _) => bail!("nothing has come of it yet: does a dispatcher run?"),
+        (false, Some(error)) => bail!("{error} {}", shown(&outcome["answer"])),
+        (false, None) if access.json => Ok(()),
+        (false, None) => {
+            writeln!(stdout(), "answered {} in {} ms", outcome["code"], outcome["duration_ms"])?;
+            Ok(())
+        }
+    }
+}
+
+async fn attempts(api: &Api, access: &ApiAccess, id: &str, failed: bool, limit: usize) -> anyhow::Result<()> {
+    let mut pairs = vec![("limit", limit.to_string())];
+    if failed {
+        pairs.push(("outcome", "failed".to_owned()));
+    }
+    let path = path_with(&format!("{}/attempts", path_of(id)?), &pairs);
+    let answer = api.json(api.request(Method::GET, &path)).await?;
+    for attempt in answer["attempts"].as_array().into_iter().flatten() {
+        let text = |name: &str| attempt[name].as_str().unwrap_or_default();
+        match (access.json, attempt["error"].as_str()) {
+            (true, _) => writeln!(stdout(), "{attempt}")?,
+            (false, error) => writeln!(
+                stdout(),
+                "{}  {:>8}  attempt {}  {} ms  {} {}",
+                text("at"),
+                attempt["sequence"],
+                attempt["attempt"],
+                attempt["duration_ms"],
+                error.unwrap_or("delivered"),
+                shown(&attempt["answer"]),
+            )?,
+        }
+    }
+    Ok(())
+}
+
+/// Shows the progress of a replay until it is finished.
+pub(crate) async fn follow(api: &Api, access: &ApiAccess, path: &str, started: &Value) -> anyhow::Result<()> {
+    let bar = ProgressBar::new(started["status"]["replay"]["total"].as_u64().unwrap_or(0));
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} of the log, {per_sec}, {eta} to go") {
+        bar.set_style(style);
+    }
+    loop {
+        let subscription = api.json(api.request(Method::GET, path)).await?;
+        let status = &subscription["status"];
+        bar.set_position(status["replay"]["done"].as_u64().unwrap_or(0));
+        if status["replay"]["is_finished"] == true {
+            bar.finish();
+            return show(access, &subscription);
+        }
+        if let Some(state @ ("paused" | "gap" | "gone")) = status["state"].as_str() {
+            bail!("the subscription's state is {state}; the replay goes on when it is resumed");
+        }
+        tokio::time::sleep(PROGRESS_INTERVAL).await;
+    }
+}
+
+/// One subscription in a line, or as JSON.
+pub(crate) fn show(access: &ApiAccess, subscription: &Value) -> anyhow::Result<()> {
+    if access.json {
+        writeln!(stdout(), "{subscription}")?;
+        return Ok(());
+    }
+    let status = &subscription["status"];
+    let types: Vec<&str> =
+        subscription["events"].as_array().into_iter().flatten().filter_map(|event| event["type"].as_str()).collect();
+    let mut line = format!(
+        "{}  {}  position {}  lag {}  {}  {}",
+        subscription["id"].as_str().unwrap_or_default(),
+        status["state"].as_str().unwrap_or_default(),
+        status["position"],
+        status["lag"],
+        subscription["url"].as_str().unwrap_or_default(),
+        types.join(", "),
+    );
+    if let Some(error) = status["last_attempt"]["error"].as_str() {
+        line = format!("{line}  ({error})");
+    }
+    writeln!(stdout(), "{line}")?;
+    Ok(())
+}
+
+/// What a target said, without what would drive a terminal.
+pub(crate) fn shown(answer: &Value) -> String {
+    answer.as_str().unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+pub(crate) fn path_of(id: &str) -> anyhow::Result<String> {
+    Ok(format!("/v1/subscriptions/{}", encoded(&id_of(id)?)))
+}
+
+/// The id of a subscription that is named by its id or its URL.
+pub(crate) fn id_of(text: &str) -> anyhow::Result<String> {
+    if text.contains("://") {
+        Ok(domain::TargetUrl::parse(text)?.subscription_id().to_string())
+    } else {
+        Ok(text.to_owned())
+    }
+}

@@ -1,0 +1,62 @@
+//! Whether this process lives, and whether it can do its work.
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Json;
+use axum::routing::get;
+use broker::Broker;
+use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use web::Problem;
+use web::openapi::NatsProblems;
+
+/// When a client should ask again, in seconds.
+const RETRY_AFTER_SECS: u32 = 1;
+
+const STARTING: &str = "mer is starting. Nothing was stored, and it is safe to send the request again";
+
+/// `/healthz` and `/readyz`. Without a broker (the sample listener alone) there is nothing to wait for.
+pub(crate) fn router(broker: Option<Broker>) -> OpenApiRouter {
+    OpenApiRouter::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(broker)
+}
+
+/// The routes until the roles have started: `/healthz`, and a refusal of everything else.
+pub(crate) fn while_starting() -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .fallback(starting)
+        .method_not_allowed_fallback(web::problem::method_not_allowed)
+}
+
+async fn starting() -> Problem {
+    Problem::unavailable(STARTING, RETRY_AFTER_SECS)
+}
+
+/// Alive, whatever becomes of NATS
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "Operations",
+    responses((status = 200, description = "It is", body = Object, example = json!({"status": "alive", "version": "0.1.0"}))),
+)]
+pub(crate) async fn healthz() -> Json<Value> {
+    Json(json!({"status": "alive", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// Connected, with every stream and bucket in place
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "Operations",
+    responses(
+        (status = 200, description = "It is", body = Object, example = json!({"status": "ready", "nats": "nats-1 (nats-server 2.15.1) at 127.0.0.1:4222"})),
+        NatsProblems,
+    ),
+)]
+async fn readyz(State(broker): State<Option<Broker>>) -> Result<Json<Value>, Problem> {
+    let Some(broker) = broker else { return Ok(Json(json!({"status": "ready"}))) };
+    match broker.check().await {
+        Ok(()) => Ok(Json(json!({"status": "ready", "nats": broker.server()}))),
+        Err(error) => Err(Problem::unavailable(error, RETRY_AFTER_SECS)),
+    }
+}

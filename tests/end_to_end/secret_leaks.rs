@@ -1,0 +1,428 @@
+//! No secret leaks: the test plants a secret of its own in every place that may hold one, has mer log everything, and
+//! searches all that mer shows for them.
+//!
+//! What cannot be secret, as it is there to be shown, is listed in docs/logs.md: types, ids and sources of events,
+//! subscriptions' ids, scheme, host and path of URLs, groups, names of tokens, names of fields and headers.
+
+use std::sync::Mutex;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::planted::command_lines;
+use tests::{Answer, Collector, Mer, Nats, PlantedSecrets, Target, eventually, eventually_async};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::{LONG, MER, SOON};
+
+mod refusals;
+
+const SPAN_DELAY: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "20");
+const CLOUD_EVENT: (&str, &str) = ("content-type", "application/cloudevents+json");
+const BATCH: (&str, &str) = ("content-type", "application/cloudevents-batch+json");
+const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
+/// The seed of an NKey that is made of 32 times the same byte, and its public key.
+const SEED: &str = "SUADONZXG43TONZXG43TONZXG43TONZXG43TONZXG43TONZXG43TONZNKU";
+const PUBLIC_KEY: &str = "UAWIJCWYMZHOMUPERFWBHKCKRGRJMSWKL23XVC4IDZQN5VOIDNHJ2DET";
+
+/// How many events are posted and published before targets are told to refuse.
+const POSTED: usize = 10;
+
+/// Somebody who asks mer, with a secret in each header that mer has no use for, and remembers every refusal.
+struct User<'a> {
+    mer: &'a Mer,
+    secrets: &'a PlantedSecrets,
+    token: &'a str,
+    refusals: Mutex<Vec<String>>,
+}
+
+impl User<'_> {
+    /// What is answered: its status and body.
+    async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl ToString) -> (u16, String) {
+        let at = |place: &str| self.secrets.at(&format!("{place} of {method} {path}"));
+        let bearer = format!("Bearer {}", self.token);
+        let (cookie, custom, agent) = (format!("session={}", at("cookie")), at("x-secret"), at("user-agent"));
+        let (state, baggage) = (format!("v={}", at("tracestate")), format!("k={}", at("baggage")));
+        let mut all = vec![
+            ("authorization", bearer.as_str()),
+            ("cookie", &cookie),
+            ("x-secret", &custom),
+            ("user-agent", &agent),
+            ("tracestate", &state),
+            ("baggage", &baggage),
+        ];
+        all.retain(|(name, _)| !headers.iter().any(|(given, _)| given == name));
+        all.extend_from_slice(headers);
+        let response = self.mer.api().send(method.clone(), path, &all, body.to_string()).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), format!("{:?}", response.headers()));
+        let text = response.text().await.unwrap();
+        if status >= 400 {
+            let path = path.split('?').next().unwrap_or_default();
+            self.refusals.lock().unwrap().push(format!("{method} {path}: {status} {headers} {text}"));
+        }
+        (status, text)
+    }
+
+    /// The same, where it must be so answered.
+    async fn is_answered(
+        &self,
+        status: u16,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl ToString,
+    ) -> Value {
+        let (actual, text) = self.ask(method.clone(), path, headers, body).await;
+        assert_eq!(actual, status, "{method} {path}: {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    async fn metrics(&self) -> String {
+        self.ask(Method::GET, "/metrics", &[], "").await.1
+    }
+
+    /// The refusals, one a line.
+    fn refusals(&self) -> String {
+        self.refusals.lock().unwrap().join("\n")
+    }
+}
+
+/// Someone who answers every connection with these bytes, whatever is asked.
+async fn babbler(bytes: String) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(bytes.as_bytes()).await;
+        }
+    });
+    (host, tasks)
+}
+
+#[tokio::test]
+async fn nothing_secret_is_shown_in_text() {
+    nothing_secret_is_shown("text").await;
+}
+
+#[tokio::test]
+async fn nothing_secret_is_shown_in_json() {
+    nothing_secret_is_shown("json").await;
+}
+
+async fn nothing_secret_is_shown(format: &str) {
+    let secrets = PlantedSecrets::default();
+    let at = |place: &str| secrets.at(place);
+    let (user, password) = (at("MER_NATS_USER"), at("MER_NATS_PASSWORD"));
+    let mut nats = Nats::start_with(&format!("authorization {{ user: {user}, password: {password} }}"));
+    let collector = Collector::start().await;
+    let of_traces = collector.url().replace("//", &format!("//u:{}@", at("password of the collector's URL")));
+    let of_traces =
+        format!("{of_traces}/{}?key={}", at("path of the collector's URL"), at("query of the collector's URL"));
+    // 32 bytes, in base64.
+    let secret_key = format!("{}AAAAAAA=", at("MER_SECRET_KEY"));
+    let (token, reader, stranger) = (at("an admin's token"), at("a reader's token"), at("a token that nobody has"));
+    let with = |roles: &str| {
+        let mer = Mer::new(MER).set("MER_NATS_URL", nats.url()).set("MER_NATS_USER", &user).roles(roles);
+        let tokens = mer.data_dir().with_file_name("tokens");
+        std::fs::write(&tokens, format!("all admin {token}\nviewer read {reader}\n")).unwrap();
+        mer.set("MER_NATS_PASSWORD", &password)
+            .set("MER_LOG", "trace")
+            .set("MER_LOG_FORMAT", format)
+            .set("MER_CHECK", "true")
+            .set("MER_SECRET_KEY", &secret_key)
+            .set("MER_TOKENS_FILE", tokens.display())
+            .set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &of_traces)
+            .set("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization=Bearer {}", at("OTEL_EXPORTER_OTLP_HEADERS")))
+            .set(SPAN_DELAY.0, SPAN_DELAY.1)
+    };
+    let front = with("receiver,registrar").start().await;
+    let dispatcher = with("dispatcher").start().await;
+    let user_of = |mer| User { mer, secrets: &secrets, token: &token, refusals: Mutex::default() };
+    let (api, its_dispatcher) = (user_of(&front), user_of(&dispatcher));
+    let client = async_nats::ConnectOptions::with_user_and_password(user.clone(), password.clone());
+    let client = client.connect(nats.url()).await.unwrap();
+
+    let (targets, _babbling) = subscribe(&api, &at).await;
+    post_events(&api, &at).await;
+    publish_plainly(&client, &at).await;
+    deliver(&api, &at, &targets).await;
+    write_nonsense(&client, &at).await;
+    eventually("nonsense is noticed", LONG, || dispatcher.log().contains("subscription.unreadable")).await;
+    refusals::provoke(&api, &at, &reader, &stranger).await;
+    let metrics = [api.metrics().await, its_dispatcher.metrics().await];
+    let spans = || {
+        String::from_utf8_lossy(&collector.requests().iter().flat_map(|r| r.body.clone()).collect::<Vec<_>>())
+            .into_owned()
+    };
+    let told = |operation: &str| collector.spans().iter().any(|span| span.name.starts_with(operation));
+    eventually("the collector is told", SOON, || told("publish") && told("deliver") && told("deliver events.>")).await;
+    nats.kill();
+    for (path, headers) in [
+        ("/receive_event/a", &[][..]),
+        ("/v1/events/a", &[]),
+        ("/v1/events", &[("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "a"), ("ce-specversion", "1.0")]),
+    ] {
+        let body = json!({"secret": at("data while NATS is gone")});
+        let key = at("idempotency-key while NATS is gone");
+        let headers: Vec<_> = headers.iter().copied().chain([("idempotency-key", key.as_str())]).collect();
+        api.is_answered(503, Method::POST, path, &headers, body).await;
+    }
+    let url = format!("http://u:{}@127.0.0.1:9/?{}", at("userinfo while NATS is gone"), at("query while NATS is gone"));
+    let body = json!({"url": url, "events": [{"type": "a"}]});
+    api.is_answered(503, Method::PUT, "/v1/subscriptions", &[], body).await;
+    api.is_answered(503, Method::GET, "/readyz", &[], "").await;
+
+    // They have been where they belong.
+    let received = format!("{:?}", targets.iter().map(Target::received).collect::<Vec<_>>());
+    let arrived = secrets.places_in(&received);
+    for place in ["data of an event", "listener_data", "ce-secret", "userinfo, as a header", "a plain message's data"] {
+        assert!(arrived.iter().any(|arrived| arrived == place), "{place} is not among {arrived:?}");
+    }
+    let asked = secrets.places_in(&format!("{:?}", collector.requests()));
+    assert!(asked.iter().any(|place| place == "OTEL_EXPORTER_OTLP_HEADERS"), "{asked:?}");
+    // And nowhere else.
+    let shown = [
+        ("the front's log", front.log()),
+        ("the dispatcher's log", dispatcher.log()),
+        ("the front's /metrics", metrics[0].clone()),
+        ("the dispatcher's /metrics", metrics[1].clone()),
+        ("a span", spans()),
+        ("a command line", command_lines()),
+        ("a refusal", api.refusals()),
+        ("a refusal of the dispatcher", its_dispatcher.refusals()),
+    ];
+    let leaks: Vec<String> = shown.iter().flat_map(|(what, text)| secrets.leaks_in(what, text)).collect();
+    assert!(leaks.is_empty(), "{}", leaks.join("\n"));
+    for line in ["event.stored", "http.forbidden", "subscription.put"] {
+        assert!(front.log().contains(line), "{line} is logged");
+    }
+    for line in ["delivery.attempted", "dead_letter.written", "lane.stopped", "egress.refused"] {
+        assert!(dispatcher.log().contains(line), "{line} is logged");
+    }
+    assert!(api.refusals().lines().count() > 50);
+}
+
+/// Registers targets, with a secret in each attribute of a registration.
+async fn subscribe(api: &User<'_>, at: &impl Fn(&str) -> String) -> (Vec<Target>, JoinSet<()>) {
+    let mut targets = Vec::new();
+    for (mode, on_exhausted) in
+        [("ordered", "dead_letter"), ("batched", "hold"), ("concurrent", "disable"), ("ordered", "hold")]
+    {
+        let target = Target::start().await;
+        let (name, word) = (at("user of a URL"), at("password of a URL"));
+        let url = target.url("/in").replace("//", &format!("//{name}:{word}@"));
+        let basic = STANDARD.encode(format!("{name}:{word}"));
+        api.secrets.given("userinfo, as a header", &basic);
+        let url = format!("{url}?token={}", at("query of a URL"));
+        let body = json!({"url": url, "group": "shop", "events": [{
+            "type": ">", "listener_data": {"secret": at("listener_data")}, "priority": 1,
+        }], "delivery": {"mode": mode, "max_attempts": 2, "on_exhausted": on_exhausted, "batch_max_wait_ms": 20}});
+        let made = api.is_answered(201, Method::PUT, "/v1/subscriptions", &[], body).await;
+        let id = made["id"].as_str().unwrap();
+        for kind in ["v1", "v1a"] {
+            let path = format!("/v1/subscriptions/{id}/rotate-secret");
+            let rotated = api.is_answered(200, Method::POST, &path, &[], json!({"type": kind})).await;
+            if let Some(secret) = rotated["secret"].as_str() {
+                api.secrets.given("a signing secret", secret);
+                api.secrets.given("a signing secret's bytes", secret.rsplit('_').next().unwrap());
+            }
+        }
+        let path = format!("/v1/subscriptions/{id}/test");
+        api.ask(Method::POST, &path, &[], "").await;
+        targets.push(target);
+    }
+    // The original call; and targets that cannot be reached, or talk nonsense.
+    let (host, babbling) =
+        babbler(format!("HTTP/1.1 {} {}\r\n\r\n", at("a status that is none"), at("its reason"))).await;
+    for host in [host.as_str(), "127.0.0.1:9", "169.254.169.254", "no-such-host.invalid"] {
+        let url =
+            format!("http://{}:{}@{host}/?q={}", at("user of a URL"), at("password of a URL"), at("query of a URL"));
+        let entry = json!({"url": url, "listener_data": at("listener_data"), "required_data": [at("required_data")],
+            "transaction_id": at("transaction_id of a registration")});
+        let all = json!({"url": url.replace("?q", "?r"), "listener_data": [at("listener_data")]});
+        let body = json!({"events_to_register": [{"event": "a", "urls_to_register": [entry, all]}]});
+        api.is_answered(200, Method::POST, "/register_for_events/", &[], body).await;
+    }
+    (targets, babbling)
+}
+
+/// Posts events in every way that there is.
+async fn post_events(api: &User<'_>, at: &impl Fn(&str) -> String) {
+    for target in ["/receive_event/a", "/v1/events/a"] {
+        let data = json!({"secret": at("data of an event"), at("a key in the data"): 1, "deep": [{"x": at("deep data")}],
+            "transaction_id": at("transaction_id")});
+        let (key, parent) = (at("idempotency-key"), at("a traceparent of hexadecimal digits"));
+        let headers = [("idempotency-key", key.as_str()), ("traceparent", parent.as_str())];
+        let path = format!("{target}?token={}", at("query of a post"));
+        // The second one is there already.
+        for _ in 0..2 {
+            let (status, answer) = api.ask(Method::POST, &path, &headers, &data).await;
+            assert!(status < 300, "{status} {answer}");
+        }
+    }
+    let url = format!(
+        "https://u:{}@h/{}?{}",
+        at("userinfo of redirect_url"),
+        at("path of redirect_url"),
+        at("query of redirect_url")
+    );
+    api.is_answered(302, Method::POST, "/receive_event/a", &[], json!({"redirect_url": url})).await;
+    let event = |id: &str| {
+        json!({"specversion": "1.0", "id": id, "source": "/s", "type": "b", "subject": at("subject"), "dataschema": at("dataschema"),
+            "secret": at("an extension"), "transactionid": at("transactionid"), "traceparent": format!("x {}", at("a traceparent that is none")),
+            "data": {"secret": at("data of a CloudEvent")}})
+    };
+    api.is_answered(201, Method::POST, "/v1/events", &[CLOUD_EVENT], event("1")).await;
+    api.is_answered(201, Method::POST, "/v1/events", &[BATCH], json!([event("2"), event("3")])).await;
+    api.is_answered(201, Method::POST, "/v1/events", &[NDJSON], format!("{}\n{}\n", event("4"), event("5"))).await;
+    let (extension, subject, media) =
+        (at("ce-secret"), at("ce-subject"), format!("text/plain; x={}", at("a media type's parameter")));
+    let headers = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "6"),
+        ("ce-source", "/s"),
+        ("ce-type", "b"),
+        ("ce-secret", extension.as_str()),
+        ("ce-subject", &subject),
+        ("content-type", &media),
+    ];
+    api.is_answered(201, Method::POST, "/v1/events", &headers, at("a body of any kind")).await;
+}
+
+/// Publishes as any NATS client may.
+async fn publish_plainly(client: &async_nats::Client, at: &impl Fn(&str) -> String) {
+    for subject in ["events.plain", "events.mer.not_one", "events.a/b"] {
+        let mut headers = async_nats::HeaderMap::new();
+        for name in ["Authorization", "ce-secret", "ce-time", "traceparent", "tracestate", "content-type", "X-Secret"] {
+            headers.insert(name, at(&format!("{name} of a plain message")).as_str());
+        }
+        let data = json!({"secret": at("a plain message's data")}).to_string();
+        client.publish_with_headers(subject, headers, data.into()).await.unwrap();
+    }
+    client.flush().await.unwrap();
+}
+
+/// Has the targets answer in every way that there is, with secrets.
+async fn deliver(api: &User<'_>, at: &impl Fn(&str) -> String, targets: &[Target]) {
+    let answers = |status: u16| {
+        let headers = vec![
+            ("set-cookie", at("a cookie of a target")),
+            ("x-secret", at("a header of a target")),
+            ("retry-after", at("retry-after of a target")),
+            ("resume-after", at("resume-after of a target")),
+            ("location", format!("http://u:{}@h/?{}", at("location of a target"), at("location of a target"))),
+        ];
+        Answer::Whole(status, headers, at("what a target answers"))
+    };
+    for target in targets {
+        eventually("what was posted and published arrives", LONG, || target.taken().len() >= POSTED).await;
+    }
+    // The first one goes on whatever it answers: what it does not take dies.
+    let first = &targets[0];
+    for status in [200, 500, 302, 409, 429, 400, 410] {
+        targets.iter().for_each(|target| target.answer(answers(status)));
+        let before = first.received().len();
+        let data = json!({"secret": at("data of an event")});
+        api.is_answered(200, Method::POST, "/receive_event/a", &[], data).await;
+        eventually("it is tried", LONG, || first.received().len() > before).await;
+    }
+    let all = async || api.ask(Method::GET, "/v1/subscriptions", &[], "").await.1;
+    eventually_async("it is gone", LONG, async || all().await.contains("\"gone\"")).await;
+}
+
+/// Writes into the buckets what nobody else would.
+async fn write_nonsense(client: &async_nats::Client, at: &impl Fn(&str) -> String) {
+    let context = async_nats::jetstream::new(client.clone());
+    let bucket = context.get_key_value("SUBSCRIPTIONS").await.unwrap();
+    for (n, field) in ["url", "entries", "delivery", "secrets"].into_iter().enumerate() {
+        let mut value = json!({"url": "http://h/", "entries": {}});
+        value[field] = at(&format!("nonsense in the bucket: {field}")).into();
+        bucket.put(format!("h_{n:016x}"), value.to_string().into()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_tells_nats_who_mer_is_is_shown() {
+    let secrets = PlantedSecrets::default();
+    secrets.given("the seed of an NKey", SEED);
+    let (name, word, token) = (secrets.at("user"), secrets.at("password"), secrets.at("token"));
+    let (wrong, jwt, ignored) = (secrets.at("a wrong one"), secrets.at("a JWT"), secrets.at("a password in the URL"));
+    let creds = format!(
+        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{SEED}\n------END USER NKEY SEED------\n"
+    );
+    let asks_for_both = format!("authorization {{ user: {name}, password: {word} }}");
+    let asks_for_token = format!("authorization {{ token: {token} }}");
+    let asks_for_key = format!("authorization {{ users: [{{ nkey: {PUBLIC_KEY} }}] }}");
+    let (user, password) = (("MER_NATS_USER", name.as_str()), ("MER_NATS_PASSWORD", word.as_str()));
+    for (is_let_in, settings, variables) in [
+        (true, &asks_for_both, &[user, password][..]),
+        (true, &asks_for_token, &[("MER_NATS_TOKEN", token.as_str())]),
+        (true, &asks_for_key, &[("MER_NATS_NKEY", "seed")]),
+        (false, &asks_for_both, &[user, ("MER_NATS_PASSWORD", &wrong)]),
+        (false, &asks_for_token, &[("MER_NATS_TOKEN", &wrong)]),
+        (false, &asks_for_key, &[("MER_NATS_CREDS", "creds")]),
+    ] {
+        let mut nats = Nats::start_with(settings);
+        // What stands in the URL is not heeded, and not shown either.
+        let url = nats.url().replace("//", &format!("//u:{ignored}@"));
+        let mut mer = Mer::new(MER).set("MER_NATS_URL", url).set("MER_LOG", "trace").set("MER_CHECK", "true");
+        std::fs::write(mer.data_dir().with_file_name("seed"), format!("{SEED}\n")).unwrap();
+        std::fs::write(mer.data_dir().with_file_name("creds"), &creds).unwrap();
+        for (variable, value) in variables {
+            mer = mer.set(variable, value);
+        }
+        if is_let_in {
+            mer = mer.start().await;
+            nats.kill();
+            eventually("it is seen", SOON, || mer.log().contains("nats.disconnected")).await;
+        } else {
+            mer.launch();
+            eventually("it is refused", SOON, || mer.log().to_lowercase().contains("authorization violation")).await;
+        }
+        // One that was refused may have ended.
+        if let Ok(answer) = mer.api().send(Method::GET, "/readyz", &[], "").await {
+            secrets.must_not_be_in("/readyz", &answer.text().await.unwrap());
+        }
+        secrets.must_not_be_in("a command line", &command_lines());
+        secrets.must_not_be_in("the log", &mer.log());
+    }
+}
+
+#[tokio::test]
+async fn the_embedded_nats_server_shows_nothing_either() {
+    let secrets = PlantedSecrets::default();
+    let mer = Mer::new(MER).set("MER_LOG", "trace").set("MER_TOKENS_FILE", "tokens");
+    let token = secrets.at("a token");
+    std::fs::write(mer.data_dir().with_file_name("tokens"), format!("all admin {token}\n")).unwrap();
+    let mer = mer.start().await;
+    let user = User { mer: &mer, secrets: &secrets, token: &token, refusals: Mutex::default() };
+    post_events(&user, &|place| secrets.at(place)).await;
+    secrets.must_not_be_in("a command line", &command_lines());
+    secrets.must_not_be_in("the log", &mer.log());
+    let log = std::fs::read_to_string(mer.data_dir().join("nats-server.log")).unwrap();
+    secrets.must_not_be_in("nats-server's log", &log);
+    let config = std::fs::read_to_string(mer.data_dir().join("nats-server.conf")).unwrap();
+    secrets.must_not_be_in("nats-server's configuration", &config);
+}
+
+#[test]
+fn a_planted_secret_is_recognised_in_every_form() {
+    let secrets = PlantedSecrets::default();
+    let (first, second) = (secrets.at("first"), secrets.at("second"));
+    let numbers = format!("{:?}", second.as_bytes());
+    for (text, expected) in [
+        (format!("Bearer {first}\n"), vec!["first"]),
+        (format!("payload={numbers}"), vec!["second"]),
+        (format!("{first} {numbers}"), vec!["first", "second"]),
+        (first[1..].to_owned(), vec![]),
+    ] {
+        assert_eq!(secrets.places_in(&text), expected);
+    }
+    assert!(command_lines().contains("end_to_end"), "this process is seen");
+}
