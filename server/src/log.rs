@@ -37,7 +37,7 @@ pub(crate) fn start(directives: &str, format: LogFormat) {
     }
 }
 
-/// Whether it may be logged, whatever was asked for.
+/// Whether an event may be logged at all. `MER_LOG` cannot change this.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= OTHERS || is_own(metadata.target())
 }
@@ -46,7 +46,7 @@ fn is_own(target: &str) -> bool {
     target.split("::").next().is_some_and(|name| OWN.contains(&name))
 }
 
-/// Keeps an event on its line, whatever its fields hold: each is written at once, and ends where it ends.
+/// Keeps an event on its line: line breaks in its fields are escaped. Each event arrives in one write.
 struct OneLine<W>(W);
 
 impl<W: Write> Write for OneLine<W> {

@@ -7,13 +7,13 @@
 //! - [`routes`]: the routes of the roles, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`, `/docs` and the sample listener.
 //! - [`commands`]: `mer check`, `mer healthcheck`, and the commands that ask a running mer.
 //! - [`embedded_nats`]: the nats-server of an installation that names none.
-//! - [`log`]: the log's filter and format; `allocator`: jemalloc.
+//! - [`log`]: the log's filter and format; `allocator`: mimalloc.
 //!
 //! Imports go one way: `cli`, then `commands` and `serve`, then `routes`, then `admission` and `settings`. This crate must not
 //! know how events are stored or delivered: the other crates do that, and this one puts them together.
 
 mod admission;
-#[cfg(feature = "jemalloc")]
+#[cfg(feature = "mimalloc")]
 mod allocator;
 mod cli;
 mod commands;
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
 fn ended(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has had enough, as `head` has.
+        // The reader of the output has closed it, as `head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mer: {error:#}");
@@ -90,7 +90,7 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Whether it is that nobody reads standard output any more.
+/// Whether the reader of standard output has closed it.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -1,5 +1,6 @@
 //! `mer serve`: the roles of one process, started, watched and stopped together.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
             _ => Ok(None),
         }
     };
-    // HTTP is served from the start: whoever asks while nats-server reads its files is told to come back.
+    // HTTP is served from the start: a client that asks while nats-server reads its files is told to come back.
     let mut http = JoinSet::new();
     let http_end = CancellationToken::new();
     let mut metrics = Metrics::new();
@@ -66,14 +67,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     http.spawn(web::serve(listener, answer, http_end.clone(), settings.shutdown_grace()));
     let _end_http = http_end.clone().drop_guard();
     tracing::info!(%address, roles = ?settings.roles, version = env!("CARGO_PKG_VERSION"), "mer.listening");
-    match &tokens {
-        Some(tokens) => tracing::info!(tokens = tokens.len(), "mer.tokens_read"),
-        None if settings.takes_requests() && !address.ip().to_canonical().is_loopback() => tracing::warn!(
-            %address,
-            "mer.open_to_everybody: whoever reaches this address may do everything: name tokens with MER_TOKENS_FILE"
-        ),
-        None => {}
-    }
+    log_who_may_ask(tokens.as_deref(), &settings, address);
 
     let embedded = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -98,6 +92,16 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     tracing::info!("mer.stopped");
     result
+}
+
+fn log_who_may_ask(tokens: Option<&Tokens>, settings: &Settings, address: SocketAddr) {
+    match tokens {
+        Some(tokens) => tracing::info!(tokens = tokens.len(), "mer.tokens_read"),
+        None if settings.takes_requests() && !address.ip().to_canonical().is_loopback() => {
+            tracing::warn!(%address, setting = "MER_TOKENS_FILE", "mer.open_to_everybody");
+        }
+        None => {}
+    }
 }
 
 /// What serves HTTP before the roles are there, and what they are given.

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn nats_is_told_in_one_way_who_this_is_and_nobody_else_is() {
+    fn one_way_to_authenticate_to_nats_is_accepted_and_no_secret_is_shown() {
         let of = |arguments: &[&str]| {
             let settings = Settings::of_arguments(&[&["--nats-url", "nats://host"], arguments].concat());
             settings.map(|settings| format!("{:?} {settings:?}", settings.nats.credentials()))

@@ -63,7 +63,7 @@ impl Collector {
                 *trouble = None;
             }
             (Err(error), None) => {
-                tracing::warn!(collector = %self.endpoint, %error, "spans.not_exported: those that do not fit into the queue are dropped");
+                tracing::warn!(collector = %self.endpoint, %error, failed = 1, "spans.not_exported");
                 *trouble = Some(Trouble { failed: 1, told_at: Instant::now() });
             }
             (Err(error), Some(Trouble { failed, told_at })) => {

@@ -89,7 +89,7 @@ impl Exporter {
         // It waits for its thread: so not on one of the runtime's own.
         let ended = spawn_blocking(move || self.0.shutdown_with_timeout(deadline)).await;
         if !matches!(ended, Ok(Ok(()))) {
-            tracing::warn!("spans.lost: the collector did not take in time what was left");
+            tracing::warn!(deadline_ms = deadline.as_millis(), "spans.lost");
         }
     }
 }

@@ -30,7 +30,7 @@ fn greeted(mer: &Mer, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_seeds_transcript_works_as_it_is_written() {
+async fn the_original_transcript_works_as_it_is_written() {
     let nats = Nats::start();
     let mer = Mer::new(MER).set("MER_NATS_URL", nats.url()).roles("receiver,registrar,dispatcher,hello").start().await;
     let (api, hello) = (mer.api(), format!("{}/hello/", mer.url()));

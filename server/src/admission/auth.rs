@@ -11,14 +11,13 @@ use web::Problem;
 use super::tokens::{Scope, Tokens};
 use super::turned_away::TurnedAway;
 
-/// Who may do what, where anybody is asked; and where those are counted who may not.
+/// The tokens, where mer asks for any; and the counters of refused requests.
 pub(crate) struct Access {
     pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) turned_away: TurnedAway,
 }
 
-/// Whoever asks must have this scope; `None`: everybody may. What is not known here is for admins only, so that a route
-/// that was forgotten is closed.
+/// The scope that a request needs; `None`: no token. An unknown path needs `admin`, so that a forgotten route is closed.
 pub(crate) fn needed(method: &Method, path: &str) -> Option<Scope> {
     let mut segments = path.strip_prefix('/').unwrap_or(path).split('/');
     let (first, second) = (segments.next().unwrap_or_default(), segments.next());
@@ -73,7 +72,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 pub(crate) enum Refusal {
     /// It has no token.
     Missing,
-    /// Nobody has that token.
+    /// The token is not in the file.
     Unknown,
     /// It is not good for what needs this scope.
     Insufficient(Scope),
@@ -141,7 +140,7 @@ mod tests {
             ("GET", "/docs/swagger-ui.css", None),
             ("POST", "/hello/", None),
             ("POST", "/hello", None),
-            // Nobody's, or not written as the router has it: closed.
+            // Unknown, or not written as the router has it: closed.
             ("GET", "/", Some(Scope::Admin)),
             ("GET", "/v1", Some(Scope::Admin)),
             ("GET", "/v2/events", Some(Scope::Admin)),

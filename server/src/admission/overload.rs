@@ -5,7 +5,7 @@ use web::Problem;
 
 use super::turned_away::TurnedAway;
 
-/// How long whoever is turned away should wait, in seconds.
+/// When a refused client should ask again, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
 
 /// Room for so many requests. A request is under way until its answer begins: what is streamed then costs little, and
@@ -21,8 +21,8 @@ impl Room {
         Self { most, left: Semaphore::new(most.min(Semaphore::MAX_PERMITS)), turned_away }
     }
 
-    /// Lets a request for this path in if there is room for it; answers its place. Health checks always are let in, as
-    /// being busy is not being ill, and whoever wants to see how busy it is: they take no place.
+    /// Admits a request for this path if there is room for it, and returns its place. Health checks and `/metrics` are always
+    /// admitted and take no place: a busy mer is not ill, and its metrics show that it is busy.
     pub(crate) fn enter(&self, path: &str) -> Result<Option<SemaphorePermit<'_>>, Problem> {
         if is_about_this_process(path) {
             return Ok(None);

@@ -92,7 +92,7 @@ pub(crate) enum BadTokens {
         /// What.
         fault: Fault,
     },
-    /// It holds nothing: nobody could ask for anything.
+    /// It holds no token: every request would be refused.
     #[error("{} names no token: leave MER_TOKENS_FILE out if none is to be asked for", path.display())]
     Empty {
         /// Which.

@@ -50,7 +50,7 @@ pub(crate) async fn run(check: &Check) -> anyhow::Result<()> {
     }
     findings.push(of_address(settings).await);
     for finding in findings.iter().filter(|finding| !check.quiet || finding.level > Level::Note) {
-        // Where nobody reads on, the exit code still says what was found.
+        // If the reader closes the output, the exit code still says what was found.
         let _ = writeln!(stdout(), "{}", if check.json { json_of(finding) } else { line_of(finding) });
     }
     let wrong = findings.iter().filter(|finding| finding.level == Level::Wrong).count();

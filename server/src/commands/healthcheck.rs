@@ -15,7 +15,7 @@ pub(crate) struct Healthcheck {
     #[arg(long, env = "MER_LISTEN", default_value = "127.0.0.1:8888")]
     listen: SocketAddr,
 
-    /// Ask whether it lives, whatever becomes of NATS, in place of whether it can do its work
+    /// Ask whether it is alive (/healthz), not whether it can do its work (/readyz)
     #[arg(long)]
     live: bool,
 }

@@ -20,15 +20,15 @@ const OPENAPI: &str = "/openapi.json";
 #[openapi(
     info(
         title = "microservice-event-receiver",
-        description = "Keeps every replica of a microservice in sync: events in by HTTP, stored in NATS JetStream, pushed to every registered URL in order.",
+        description = "Keeps every replica of a microservice in sync: events come in over HTTP, are stored in NATS JetStream, and are pushed to every registered URL in order.",
         license(name = "MIT", identifier = "MIT"),
     ),
     tags(
-        (name = "Events", description = "Events in, and reading the log"),
+        (name = "Events", description = "Posting events, and reading the log"),
         (name = "Registrations", description = "Which URLs get which events"),
-        (name = "Subscriptions", description = "The same as one thing per URL, with its state"),
-        (name = "Dead letters", description = "What subscriptions have given up on, and having it delivered again"),
-        (name = "Operations", description = "Whether this process lives and works, and what it counts"),
+        (name = "Subscriptions", description = "All registrations of one URL as one subscription, with its state"),
+        (name = "Dead letters", description = "Events that subscriptions have given up on, and their redelivery"),
+        (name = "Operations", description = "Health and metrics of this process"),
     ),
     paths(super::ops::healthz, super::ops::readyz, super::metrics::metrics),
 )]

@@ -1,4 +1,4 @@
-//! The sample listener: greets whoever an event names, and logs what it received.
+//! The sample listener: greets the name in an event, and logs what it received.
 
 use axum::body::Body;
 use axum::response::Json;
@@ -20,7 +20,7 @@ pub(crate) fn router() -> OpenApiRouter {
 
 /// The sample listener
 ///
-/// `{"name":N}` is answered with `{"hello":{"response":"Hello, N!"}}`, and who gives no name is a stranger.
+/// Answers `{"name":N}` with `{"hello":{"response":"Hello, N!"}}`. Without a name it greets a stranger.
 #[utoipa::path(
     post,
     path = "/hello/",

@@ -43,13 +43,13 @@ impl Metrics {
 
 /// What this process counts, for Prometheus
 ///
-/// As OpenMetrics for whoever accepts that, and in Prometheus's older text format for everybody else.
+/// OpenMetrics, if `Accept` names it; else Prometheus's older text format.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "Operations",
     responses(
-        (status = 200, description = "It", content(
+        (status = 200, description = "The metrics", content(
             (String = "text/plain", example = "# HELP mer_nats_connected Whether there is a connection to NATS.\n# TYPE mer_nats_connected gauge\nmer_nats_connected 1\n"),
             (String = "application/openmetrics-text"),
         )),

@@ -32,24 +32,24 @@ async fn starting() -> Problem {
     Problem::unavailable(STARTING, RETRY_AFTER_SECS)
 }
 
-/// Alive, whatever becomes of NATS
+/// Whether the process is alive, with or without NATS
 #[utoipa::path(
     get,
     path = "/healthz",
     tag = "Operations",
-    responses((status = 200, description = "It is", body = Object, example = json!({"status": "alive", "version": "0.1.0"}))),
+    responses((status = 200, description = "The process is alive", body = Object, example = json!({"status": "alive", "version": "0.1.0"}))),
 )]
 pub(crate) async fn healthz() -> Json<Value> {
     Json(json!({"status": "alive", "version": env!("CARGO_PKG_VERSION")}))
 }
 
-/// Connected, with every stream and bucket in place
+/// Whether the process can work: connected to NATS, with every stream and bucket in place
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "Operations",
     responses(
-        (status = 200, description = "It is", body = Object, example = json!({"status": "ready", "nats": "nats-1 (nats-server 2.15.1) at 127.0.0.1:4222"})),
+        (status = 200, description = "The process can work", body = Object, example = json!({"status": "ready", "nats": "nats-1 (nats-server 2.15.1) at 127.0.0.1:4222"})),
         NatsProblems,
     ),
 )]

@@ -1,4 +1,4 @@
-//! Where the spans go that tell of each event's way.
+//! The OpenTelemetry collector that gets the spans of each event.
 
 use anyhow::Context;
 use clap::Args;
@@ -6,11 +6,14 @@ use spans::{Endpoint, Exporter};
 
 use super::hidden::Hidden;
 
+/// What can switch off the export of spans though a collector is named.
+const SWITCHES: &str = "OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER";
+
 /// An OpenTelemetry collector. The addresses may hold a password.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Collector {
-    /// An OpenTelemetry collector that is told each event's way, in OTLP over HTTP, like http://127.0.0.1:4318. Without
-    /// it nobody is. Further OTEL_* variables are heeded: see docs/logs.md
+    /// An OpenTelemetry collector for traces of each event, in OTLP over HTTP, like http://127.0.0.1:4318; none: no traces.
+    /// mer reads further OTEL_* variables: see docs/logs.md
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true)]
     otlp_endpoint: Option<Hidden>,
 
@@ -20,7 +23,7 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Begins to tell it, if there is one. An empty variable is none, as OpenTelemetry has it.
+    /// Starts the export, if a collector is named. An empty variable names none, as OpenTelemetry specifies.
     pub(crate) fn exporter(&self) -> anyhow::Result<Option<Exporter>> {
         let given = |setting: &Option<Hidden>| {
             setting.as_ref().map(|Hidden(text)| text.trim().to_owned()).filter(|text| !text.is_empty())
@@ -33,7 +36,7 @@ impl Collector {
         let exporter = Exporter::start(endpoint.clone()).context("exporting spans")?;
         match exporter {
             Some(_) => tracing::info!(collector = %endpoint, "spans.exported"),
-            None => tracing::info!("spans.switched_off: OTEL_SDK_DISABLED or OTEL_TRACES_EXPORTER says so"),
+            None => tracing::info!(settings = SWITCHES, "spans.switched_off"),
         }
         Ok(exporter)
     }
