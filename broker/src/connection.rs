@@ -33,8 +33,8 @@ pub(crate) const OLDEST_SERVER: (i64, i64) = (2, 14);
 pub(crate) const RECONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before objects that could not be made are tried again.
 const TOPOLOGY_RETRY: Duration = Duration::from_millis(250);
-/// How long to wait before a client is made anew, so that one that ends at once is not made again all the time; and before
-/// one that could not be made is tried again.
+/// How long to wait before a client that has ended is started anew, so that one that ends at once does not keep the process
+/// busy; and before a start that failed is tried again.
 const CLIENT_PAUSE: Duration = Duration::from_millis(25);
 const CLIENT_RETRY: Duration = Duration::from_secs(1);
 
@@ -144,7 +144,7 @@ impl Broker {
                     return;
                 }
                 Err(error) => {
-                    // Handles that were good stay so: what is missing says so itself when it is used.
+                    // The handles of before stay: a missing object shows when it is used.
                     tracing::warn!(%error, "nats.not_ready");
                     tokio::time::sleep(TOPOLOGY_RETRY).await;
                 }

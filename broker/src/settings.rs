@@ -15,24 +15,24 @@ use limits::Limits;
 pub struct Config {
     /// Addresses, separated by commas: `nats://host:4222`.
     pub url: String,
-    /// Who this is, where the server asks.
+    /// The user, where the server asks for one.
     pub credentials: Credentials,
-    /// Whether, and by whose word, the server is known.
+    /// Whether TLS is required, and which certificates are trusted.
     pub tls: Tls,
-    /// How this process shows in `nats server report connections`.
+    /// The name of this process in `nats server report connections`.
     pub name: String,
     /// Copies of each stream and bucket that is made (1, 3 or 5).
     pub replicas: usize,
     /// How long a repeated idempotency key is recognised.
     pub duplicate_window: Duration,
-    /// How much the log may hold, where that is said.
+    /// The limits of the log, where they are set.
     pub limits: Limits,
 }
 
-/// What was given cannot be used to reach NATS.
+/// Why NATS cannot be reached with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum BadConfig {
-    /// The address is not one.
+    /// It is no address.
     #[error("`{url}` is not the address of a NATS server, like `nats://127.0.0.1:4222`: {why}")]
     Address {
         /// What was given, without user and password.
@@ -40,7 +40,7 @@ pub enum BadConfig {
         /// What is wrong with it.
         why: String,
     },
-    /// The credentials, or the certificates, are none.
+    /// The credentials, or the certificates, cannot be used.
     #[error(transparent)]
     Credentials(#[from] BadCredentials),
 }
@@ -50,7 +50,7 @@ pub(crate) fn addresses_of(url: &str) -> Result<Vec<ServerAddr>, BadConfig> {
     url.split(',').map(|address| address.trim().parse().map_err(|error| bad_address(url, error))).collect()
 }
 
-/// Who this is, and how the server is known.
+/// The client library's options: user and TLS.
 pub(crate) async fn options_of(config: &Config) -> Result<ConnectOptions, BadConfig> {
     let options = config.tls.apply(ConnectOptions::new()).await?;
     let options = match &config.credentials {
@@ -64,8 +64,8 @@ pub(crate) fn bad_address(url: &str, why: impl std::error::Error) -> BadConfig {
     BadConfig::Address { url: last_host_of(url).to_owned(), why: why.to_string() }
 }
 
-/// What surely is no password, of what may be no list of addresses: whether a comma or an `@` ends something or stands in
-/// a password nobody knows.
+/// The part of a text that is surely no password. In a text that is no list of addresses, a comma or an `@` may be part of a
+/// password.
 fn last_host_of(text: &str) -> &str {
     text.rsplit_once('@').map_or(text, |(_, host)| host)
 }

@@ -31,9 +31,7 @@ mod tests;
 mod wants;
 
 pub use epoch::Epoch;
-pub use gap::Gap;
-pub use state::{State, Word};
-pub use stop::{Stop, Why};
+pub use state::{Gap, State, Stop, Why, Word};
 
 /// The status of one URL's deliveries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -26,7 +26,7 @@ impl Lanes {
         Self { broker }
     }
 
-    /// What was written of a lane last, if anything was, and the revision of it. Asked of the leader.
+    /// A lane's state as it was written last, if it was, and its revision. Asked of the leader.
     pub async fn get(&self, id: &SubscriptionId) -> Result<(u64, Option<Lane>), Unavailable> {
         const WHAT: &str = "reading a lane's state";
         let objects = self.broker.objects()?;
@@ -47,13 +47,13 @@ impl Lanes {
         }
     }
 
-    /// Forgets a lane.
+    /// Removes a lane's state.
     pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
         let objects = self.broker.objects()?;
         objects.lanes.purge(id.as_str()).await.during("removing a lane's state")
     }
 
-    /// The ids of all lanes that something was written of.
+    /// The ids of all lanes that have a state.
     pub async fn ids(&self) -> Result<Vec<SubscriptionId>, Unavailable> {
         const WHAT: &str = "listing the lanes";
         let objects = self.broker.objects()?;

@@ -17,12 +17,12 @@ use crate::names::LEASES;
 const EXPECTED_REVISION: &str = "Nats-Expected-Last-Subject-Sequence";
 const TTL: &str = "Nats-TTL";
 const OPERATION: &str = "KV-Operation";
-/// How long writing or reading a key may take. A lease must not end while nobody answers who has died meanwhile.
+/// How long writing or reading a key may take. A lease must not end while a server that has died is waited for.
 const DEADLINE: Duration = Duration::from_secs(2);
 /// How many keys are read at a time.
 const PAGE: usize = 1000;
 
-/// A key as it stands.
+/// A key with its revision and value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its name.
@@ -56,7 +56,7 @@ impl Leases {
         Self { broker }
     }
 
-    /// Every key that holds something. Any replica may answer, with what was a moment ago; where none does, the leader.
+    /// Every key that has a value. Any replica may answer, with the values of a moment ago; where none does, the leader.
     pub async fn all(&self) -> Result<Vec<Record>, Unavailable> {
         match timeout(DEADLINE, self.all_from_any()).await {
             Ok(Ok(records)) => Ok(records),
@@ -98,7 +98,7 @@ impl Leases {
         }
     }
 
-    /// What stands under a key, asked of the leader: its revision, 0 where there has never been anything, and its value.
+    /// Reads a key from the leader: its revision (0 where it has never been written), and its value.
     pub async fn get(&self, key: &str) -> Result<(u64, Option<Bytes>), Unavailable> {
         const WHAT: &str = "reading a lease";
         let objects = self.broker.objects()?;
@@ -137,7 +137,7 @@ impl Leases {
     }
 }
 
-/// A key as a message of the bucket's stream has it; `None` where it says that the key holds nothing.
+/// A key out of a message of the bucket's stream; `None` where the message says that the key has no value.
 fn record(subject: &str, revision: u64, headers: Option<&HeaderMap>, value: Bytes) -> Option<Record> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(LEASES)?.strip_prefix('.')?.to_owned();
     (!entry::is_marker(headers)).then_some(Record { key, revision, value })

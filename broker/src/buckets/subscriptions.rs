@@ -17,23 +17,23 @@ const ENTRY_DEADLINE: Duration = Duration::from_secs(4);
 /// What a message's headers may take, in bytes.
 const HEADER_ALLOWANCE: usize = 1024;
 
-/// A key of the bucket as it stands.
+/// A key of the bucket with its revision and value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Current {
-    /// What to expect when writing: 0 where there has never been anything.
+    /// The revision to expect when writing: 0 where the key has never been written.
     pub revision: u64,
-    /// What is asked for; `None` where nothing is (any more).
+    /// The subscription; `None` where there is none (any more).
     pub subscription: Option<Subscription>,
 }
 
-/// A key with its value, or with the news that it is gone.
+/// A change of a key: its value, or that it is gone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// Whose subscription it is.
     pub id: SubscriptionId,
     /// The bucket's revision of this change; later ones are greater.
     pub revision: u64,
-    /// What is asked for now; `None`: nothing.
+    /// The subscription now; `None`: it is gone.
     pub subscription: Option<Subscription>,
 }
 
@@ -82,7 +82,7 @@ impl Subscriptions {
         Self { broker }
     }
 
-    /// What stands under an id. Asked of the leader, so that it is no older than any write that was acknowledged.
+    /// Reads a subscription from the leader, so that it is no older than any write that was acknowledged.
     pub async fn get(&self, id: &SubscriptionId) -> Result<Current, Unavailable> {
         const WHAT: &str = "reading a subscription";
         let objects = self.broker.objects()?;
@@ -121,7 +121,7 @@ impl Subscriptions {
         }
     }
 
-    /// Everything that is asked for now.
+    /// All subscriptions as they are now.
     pub async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
         const WHAT: &str = "listing the subscriptions";
         let objects = self.broker.objects()?;
@@ -167,8 +167,8 @@ impl Changes {
     }
 }
 
-/// A change out of an entry of the bucket. What is no subscription is reported and passed over: one key that somebody
-/// wrote by hand must not stop all the others.
+/// A change out of an entry of the bucket. A value that is no subscription is logged and passed over: one key that was
+/// written by hand must not stop all the others.
 fn change_of(entry: &kv::Entry) -> Option<Change> {
     let id = match SubscriptionId::parse(&entry.key) {
         Ok(id) => id,

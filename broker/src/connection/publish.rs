@@ -1,7 +1,7 @@
-//! One message for a stream, and what JetStream says of it.
+//! Publishing one message to a stream, and JetStream's answer.
 //!
-//! It goes as a request, and not by the client library's own publishing: that sets three timers for each message, queues for
-//! a permit, and reads the answer by trying whether it is an error.
+//! The message is sent as a request, and not by the client library's own publishing. That one sets three timers for each
+//! message, queues for a permit, and parses the answer as an error first.
 
 use async_nats::HeaderMap;
 use async_nats::client::{Request, RequestError, RequestErrorKind};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Broker;
 
-/// What JetStream says of a message that it has stored.
+/// JetStream's acknowledgement of a message that it has stored.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PublishAck {
     /// Its place in the stream.
@@ -50,7 +50,7 @@ impl PublishError {
         matches!(self, Self::TimedOut | Self::BrokenOff | Self::Unreadable(_))
     }
 
-    /// Whether JetStream has no room for it. That is its answer: it works, and another server would say the same.
+    /// Whether JetStream has no room for it. JetStream works then, and another server would answer the same.
     pub(crate) fn is_full(&self) -> bool {
         self.code() == Some(ErrorCode::STREAM_STORE_FAILED)
     }

@@ -4,14 +4,14 @@ use std::sync::{Mutex, PoisonError};
 
 use async_nats::{ReconnectToServer, Server, ServerAddr};
 
-/// Goes from one server to another: whatever made us leave one, it is not the first to come back to.
+/// Goes from one server to another: a server that was left is not the next one to connect to.
 #[derive(Default)]
 pub(crate) struct Rotation {
     last: Mutex<Option<ServerAddr>>,
 }
 
 impl Rotation {
-    /// Any of those that were out of reach least often, but not the last one where there are others.
+    /// One of the servers that were out of reach least often, but not the last one where there are others.
     pub(crate) fn next(&self, servers: &[Server]) -> Option<ReconnectToServer> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let rank =

@@ -3,12 +3,12 @@
 //! A lane that has caught up reads the log with others instead (see `log_reader`). Its consumer stays, unread, and shows an
 //! operator where the lane is.
 //!
-//! The lane's own position is the truth, the consumer's state a help: nats-server writes acknowledgements and resets
-//! to disk a little later, and a kill may roll them back. So
-//! - a consumer carries the lane's epoch in its metadata, and one of another epoch is replaced, never moved back;
-//! - one that does not stand exactly at the position, with nothing out, is reset to it before it is read;
-//! - every delivery is numbered by the server, and a number that is not the next one ends the feed: something was
-//!   lost on the way, and reading begins again at the position.
+//! The lane's position is the truth; the consumer's state is a help. nats-server writes acknowledgements and resets to disk a
+//! little later, and a kill may roll them back. So
+//! - a consumer carries the lane's epoch in its metadata, and a consumer of another epoch is replaced, never moved back;
+//! - a consumer that is not exactly at the position, or has messages out, is reset to the position before it is read;
+//! - the server numbers every delivery, and a number that is not the next one ends the feed: a message was lost on the way,
+//!   and reading begins again at the position.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ use crate::topology::monitoring;
 const PULL_BATCH: usize = 128;
 /// How many messages may be out at once, unacknowledged: several pulls.
 pub const MAX_OUT: u32 = 1024;
-/// After which the server sends again what was not acknowledged. What is lost on the way is noticed by its number as soon
-/// as anything comes after it; this is for what is lost last. What comes twice because a target is slow is passed over.
+/// After which the server sends a message again that was not acknowledged. A lost message is noticed by its number as soon as
+/// another one comes; this is for the last one. A message that comes twice because a target is slow is passed over.
 pub const ACK_WAIT: Duration = Duration::from_secs(60);
 /// The metadata key of the lane's epoch.
 const EPOCH: &str = "mer.epoch";
@@ -44,28 +44,28 @@ const NO_EPOCH: &str = "none";
 /// The metadata key of the target, without user information and query.
 const TARGET: &str = "mer.url";
 
-/// What a feed is to read.
+/// What a feed reads.
 #[derive(Debug, Clone)]
 pub struct Want<'a> {
-    /// Whose feed: the consumer's name.
+    /// The subscription, which is the consumer's name.
     pub id: &'a SubscriptionId,
     /// The target, as it may be shown.
     pub target: &'a str,
     /// The lane's epoch.
     pub epoch: &'a Epoch,
-    /// What to let through; no two may overlap.
+    /// The filters; no two may overlap.
     pub filters: &'a [TypePattern],
-    /// ConsumerMessage on after this sequence.
+    /// Read on after this sequence.
     pub position: u64,
 }
 
-/// The consumers.
+/// The durable consumers of all URLs.
 #[derive(Clone)]
 pub struct Feeds {
     broker: Broker,
 }
 
-/// A consumer as it stands.
+/// The state of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The lane's epoch that it was made for.
@@ -120,7 +120,7 @@ impl Feeds {
         live::ask(&self.broker, id).await
     }
 
-    /// Opens a feed that gives every message after the position that the filters let through, and goes on for ever.
+    /// Opens a feed: every message after the position that the filters let through, without an end.
     pub async fn open(&self, want: &Want<'_>) -> Result<Feed, Unavailable> {
         let objects = self.broker.objects()?;
         let events = &objects.events;
@@ -132,7 +132,7 @@ impl Feeds {
         }
         let mut scan = PoisonScan::behind(&self.broker, want.position, want.filters.iter().map(TypePattern::subject));
         let mut passed_over = PassedOver::by(&mut scan).await?;
-        // There is nothing before them that the lane has not settled: a consumer that stands behind them says what is true.
+        // The lane has settled everything before them, so a consumer that stands behind them shows the truth.
         let position = passed_over.end().unwrap_or(want.position);
         let config = config(want, found.as_ref());
         let mut consumer: PullConsumer = events.create_consumer(config).await.during("making a consumer")?;
@@ -251,7 +251,7 @@ fn config(want: &Want<'_>, found: Option<&consumer::Info>) -> pull::Config {
     }
 }
 
-/// Whether a consumer will give what follows the position next, and nothing of it is out.
+/// Whether a consumer delivers the message behind the position next, and has none out.
 fn stands_at(info: &consumer::Info, position: u64) -> bool {
     info.num_ack_pending == 0
         && info.delivered.stream_sequence == position

@@ -59,7 +59,7 @@ impl EventLog {
             if let ([only], Some(key)) =
                 (new.as_slice(), new.first().and_then(|event| event.idempotency_key.as_deref()))
             {
-                // What the log does not tell, JetStream does for a single one.
+                // For a single event JetStream itself tells whether it is a duplicate.
                 let stored = self.store(only).await?;
                 if stored.is_duplicate {
                     known.insert(key, stored.sequence);
@@ -69,7 +69,7 @@ impl EventLog {
             }
             match self.store_new(&new).await {
                 Ok(first) => return Ok(placed(events, &known, &new, first)),
-                // Some are there already: which, only the log tells.
+                // Some are there already. Only the log tells which.
                 Err(CommitError::HasDuplicates) if !has_looked => {
                     has_looked = true;
                     known = self.stored_lately(&new).await.map_err(StoreError::NotStored)?;
@@ -83,7 +83,7 @@ impl EventLog {
         }
     }
 
-    /// Stores events of which none is known to be there. Answers with the sequence of the first.
+    /// Stores events that are not known to be there. Answers with the sequence of the first.
     async fn store_new(&self, events: &[&NewEvent]) -> Result<u64, CommitError> {
         match events {
             [] => return Ok(0),
@@ -132,7 +132,7 @@ impl EventLog {
         }
     }
 
-    /// The sequences of those of the events that were stored within the duplicate window, by idempotency key.
+    /// The sequences of the events that were stored within the duplicate window, by idempotency key.
     async fn stored_lately<'a>(&self, events: &[&'a NewEvent]) -> Result<HashMap<&'a str, u64>, Unavailable> {
         let wanted: HashSet<&str> = events.iter().filter_map(|event| event.idempotency_key.as_deref()).collect();
         let window = i64::try_from(self.broker.objects()?.events.cached_info().config.duplicate_window.as_micros())

@@ -16,14 +16,14 @@ use crate::log::lookup;
 
 /// How long storing one event may take, all told.
 pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(4);
-/// How long to wait for the acknowledgement of an event that may be sent again without being stored twice.
+/// How long to wait for the acknowledgement of an event with an idempotency key: it can be sent again without harm.
 pub(crate) const IDEMPOTENT_ATTEMPT: Duration = Duration::from_millis(1500);
 /// Between attempts while the server has not loaded the stream yet.
 const STREAM_RETRY: Duration = Duration::from_millis(50);
-/// What a message's headers may take beside the values we count, in bytes.
+/// What a message's headers may take beside the values that are counted, in bytes.
 const HEADER_ALLOWANCE: usize = 1024;
 
-/// What it means that JetStream cannot store something.
+/// The message where JetStream cannot store an event.
 pub(crate) const FULL: &str =
     "the log takes no more: it is at its limit and discards what is new (MER_EVENTS_DISCARD), or its disk fails";
 

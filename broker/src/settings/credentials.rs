@@ -1,4 +1,4 @@
-//! How to show NATS who this is, and how to know that it is NATS.
+//! Credentials for NATS, and TLS to it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use async_nats::{ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
 use tokio::fs;
 
-/// Who this is, for NATS.
+/// The user of this process, for NATS.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum Credentials {
-    /// Nobody, or whom the addresses name: `nats://user:password@host`, or `nats://token@host`.
+    /// No user, or the one that the addresses name: `nats://user:password@host`, or `nats://token@host`.
     #[default]
     None,
     /// A `.creds` file: a JWT and the seed that belongs to it.
@@ -50,7 +50,7 @@ pub struct Tls {
     pub is_required: bool,
 }
 
-/// What was given to show who this is cannot be used. Says nothing of what is in it.
+/// Why credentials or certificates cannot be used. It shows nothing of their contents.
 #[derive(Debug, thiserror::Error)]
 pub enum BadCredentials {
     /// The file cannot be read.
@@ -77,8 +77,8 @@ pub enum BadCredentials {
 }
 
 impl Credentials {
-    /// Whom the addresses name. The client library goes by its options only, which hold for all servers: so all that name
-    /// somebody must name the same one.
+    /// The user that the addresses name. The client library reads its options only, which hold for all servers: so all
+    /// addresses with a user must name the same one.
     pub(crate) fn in_addresses(addresses: &[ServerAddr]) -> Result<Self, BadCredentials> {
         let mut found = addresses.iter().map(Self::in_address).filter(|credentials| *credentials != Self::None);
         let first = found.next().unwrap_or_default();
@@ -94,7 +94,7 @@ impl Credentials {
         }
     }
 
-    /// Reads what is to be read, once: a file that changes is read at the next start.
+    /// Adds the credentials to the options. Files are read once: a change counts from the next start on.
     pub(crate) async fn apply(&self, options: ConnectOptions) -> Result<ConnectOptions, BadCredentials> {
         match self {
             Self::None => Ok(options),
@@ -130,7 +130,7 @@ async fn read(path: &PathBuf) -> Result<String, BadCredentials> {
     fs::read_to_string(path).await.map_err(|error| BadCredentials::Unreadable { path: path.clone(), error })
 }
 
-/// Whether it looks like one: base32, and a user's by its first two letters. The server says the rest.
+/// Whether a text looks like the seed of a user: base32, with a user's first two letters. The server checks the rest.
 fn is_seed(text: &str) -> bool {
     text.len() == 58
         && text.starts_with("SU")

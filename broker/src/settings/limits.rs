@@ -1,4 +1,4 @@
-//! What bounds the log, where the settings say so.
+//! The limits of the log, where the settings name them.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use async_nats::jetstream::stream::{self, DiscardPolicy};
 /// What happens to an event for which there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discard {
-    /// It is stored, and the oldest ones are removed, wanted or not.
+    /// It is stored, and the oldest events are removed, delivered or not.
     Old,
     /// It is refused.
     New,
@@ -16,25 +16,25 @@ pub enum Discard {
 /// How much the log may hold. `None`: a log that exists keeps what it has, and a new one has no such limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// How old events get; zero: any age.
+    /// The greatest age of an event; zero: any age.
     pub max_age: Option<Duration>,
-    /// How many bytes they may take; 0: any number.
+    /// How many bytes the events may take; 0: any number.
     pub max_bytes: Option<i64>,
-    /// How many there may be; 0: any number.
+    /// How many events there may be; 0: any number.
     pub max_events: Option<i64>,
-    /// What happens at either of the last two.
+    /// What happens at `max_bytes` or `max_events`.
     pub discard: Option<Discard>,
 }
 
 impl Limits {
-    /// Gives a stream what is said here.
+    /// Applies the limits to a stream's configuration.
     pub(crate) fn apply(&self, config: &mut stream::Config) {
-        // What nats-server calls any number.
+        // -1 means any number to nats-server.
         let or_any = |limit: i64| if limit == 0 { -1 } else { limit };
         if let Some(age) = self.max_age {
             config.max_age = age;
             if age > Duration::ZERO {
-                // It must not be longer, and what is gone cannot be told from what was never there.
+                // nats-server allows no longer window than the greatest age.
                 config.duplicate_window = config.duplicate_window.min(age);
             }
         }

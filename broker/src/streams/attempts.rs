@@ -51,7 +51,7 @@ impl AttemptLog {
         loop {
             let request = PageRequest { stream: ATTEMPTS, from, subject: Some(&subject), limit: PAGE };
             let end = direct_get::read(&self.broker, &request, "reading attempts", |found| {
-                // What somebody else wrote there is left out.
+                // Other messages are left out.
                 attempts.extend(serde_json::from_slice::<Vec<Attempt>>(&found.message.payload).unwrap_or_default());
             });
             match end.await? {

@@ -25,7 +25,7 @@ pub struct DeadLetters {
 /// Dead letters in order, with their own sequences, and where they stop.
 #[derive(Debug)]
 pub struct LetterPage {
-    /// Them.
+    /// The dead letters.
     pub letters: Vec<(u64, DeadLetter)>,
     /// Where reading ended.
     pub end: End,
@@ -37,9 +37,9 @@ impl DeadLetters {
         Self { broker }
     }
 
-    /// Adds one; returns when JetStream has acknowledged it. `name` tells this end of the event from others: added again
-    /// under it, a letter is there once. That holds beyond the server's duplicate window where it is said that it
-    /// `may_be_there`, as long as its subscription has had no other one since.
+    /// Adds a dead letter; returns when JetStream has acknowledged it. `name` tells this end of the event from others: a
+    /// letter that is added again under the same name is there once. With `may_be_there` that holds beyond the server's
+    /// duplicate window, as long as its subscription has had no other letter since.
     pub async fn add(&self, letter: &DeadLetter, name: &str, may_be_there: bool) -> Result<(), Unavailable> {
         const WHAT: &str = "writing a dead letter";
         if !self.broker.link().borrow().is_up {
@@ -60,7 +60,7 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Under which id the last letter of the same subscription was added. Asked of the stream's leader.
+    /// The message id of the subscription's last letter. Asked of the stream's leader.
     async fn last_message_id(&self, letter: &DeadLetter) -> Result<Option<String>, Unavailable> {
         const WHAT: &str = "looking for a dead letter";
         let stream: Stream<()> = self.broker.handles().context.get_stream_no_info(DEAD_LETTERS).await.during(WHAT)?;
@@ -72,7 +72,7 @@ impl DeadLetters {
     }
 
     /// Some dead letters from a sequence on, in order, of one subscription or (`None`) of all: at most `limit`, fewer
-    /// where they are large or there are no more. What somebody else wrote there is left out.
+    /// where they are large or there are no more. Other messages are left out.
     pub async fn read(
         &self,
         from: u64,

@@ -42,7 +42,7 @@ impl Positions {
         loop {
             let request = PageRequest { stream: POSITIONS, from, subject: None, limit: PAGE };
             let end = direct_get::read(&self.broker, &request, "reading positions", |found| {
-                // What somebody else wrote there is left out.
+                // Other messages are left out.
                 let some: HashMap<String, u64> = serde_json::from_slice(&found.message.payload).unwrap_or_default();
                 for (epoch, position) in some {
                     let furthest = positions.entry(epoch).or_insert(position);

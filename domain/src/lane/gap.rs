@@ -1,23 +1,9 @@
 //! What it means for a lane that the log no longer begins where it did: retention, or an operator, has removed events.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Lane, State};
+use super::{Gap, Lane, State};
 use crate::stamp::Stamp;
 use crate::subscription::{Entry, Subscription};
 use crate::type_pattern::TypePattern;
-
-/// A part of the log that was removed before a lane came to it. Whether it held anything that the lane's entries wanted
-/// cannot be known any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gap {
-    /// The first sequence of it.
-    pub from_sequence: u64,
-    /// The last sequence of it.
-    pub to_sequence: u64,
-    /// When it was noticed.
-    pub noticed: Stamp,
-}
 
 /// What a lane misses because the log was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::stop::Why;
-use super::{Failure, Gap, Stop};
+use super::Failure;
+use crate::stamp::Stamp;
 
 /// What a lane does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,42 @@ impl State {
     }
 }
 
+/// A part of the log that was removed before a lane came to it. Whether it held anything that the lane's entries wanted
+/// cannot be known any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first sequence of it.
+    pub from_sequence: u64,
+    /// The last sequence of it.
+    pub to_sequence: u64,
+    /// When it was noticed.
+    pub noticed: Stamp,
+}
+
+/// Why nothing is delivered any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Why {
+    /// The target has said that it is gone (410).
+    Gone,
+    /// An event was tried as often as was asked for, and the subscription is to be switched off then.
+    Exhausted,
+}
+
+/// The end of deliveries, until the subscription is resumed or registered again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Why.
+    pub why: Why,
+    /// The event that was being delivered.
+    pub sequence: u64,
+    /// When.
+    pub at: Stamp,
+    /// The act of registering that was known then: another one ends the stop.
+    #[serde(default)]
+    pub registered: Option<String>,
+}
+
 /// A state as one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -148,7 +184,6 @@ impl From<Record> for State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stamp::Stamp;
     use serde_json::json;
 
     fn failure() -> Failure {

@@ -1,34 +1,8 @@
 //! What ends a lane's deliveries until somebody says that they are to go on; and a target that says itself where it is.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Lane, Phase, State};
+use super::{Lane, Phase, State, Stop, Why};
 use crate::stamp::Stamp;
 use crate::subscription::Subscription;
-
-/// Why nothing is delivered any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Why {
-    /// The target has said that it is gone (410).
-    Gone,
-    /// An event was tried as often as was asked for, and the subscription is to be switched off then.
-    Exhausted,
-}
-
-/// The end of deliveries, until the subscription is resumed or registered again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stop {
-    /// Why.
-    pub why: Why,
-    /// The event that was being delivered.
-    pub sequence: u64,
-    /// When.
-    pub at: Stamp,
-    /// The act of registering that was known then: another one ends the stop.
-    #[serde(default)]
-    pub registered: Option<String>,
-}
 
 impl Lane {
     /// Ends deliveries with the event that is being delivered.
