@@ -323,3 +323,6 @@ impl Preferences {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
