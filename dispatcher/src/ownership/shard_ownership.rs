@@ -27,8 +27,8 @@ use crate::failpoints;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How often, while a shard is being given up.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
-/// How long to wait before the own key is tried again after a failure.
-const RENEWAL_RETRY: Duration = Duration::from_millis(100);
+/// How often the own key is tried while that fails. One that went unanswered is tried again at once.
+const RENEWAL_RETRY: Duration = Duration::from_millis(500);
 /// How many shards are written at a time.
 const AT_A_TIME: usize = 16;
 
@@ -134,6 +134,7 @@ impl ShardOwnership {
     async fn keep_renewing(&self) -> Infallible {
         loop {
             self.take_in_listings();
+            let began = Instant::now();
             let renewal = self.ledger().renewal(Instant::now());
             let done = match renewal {
                 Renewal::None => {
@@ -149,7 +150,7 @@ impl ShardOwnership {
             };
             if let Err(error) = done {
                 tracing::warn!(%error, "ownership.interrupted");
-                sleep(RENEWAL_RETRY).await;
+                sleep_until(began + RENEWAL_RETRY).await;
             }
         }
     }

@@ -14,7 +14,6 @@ use super::participant::{Phase, Purpose};
 use super::world::{Event, INTERVAL, LISTING_FAILS_AFTER, World};
 
 const RELEASE_INTERVAL: u64 = 50;
-const RENEWAL_RETRY: u64 = 100;
 const LISTING_INTERVAL: u64 = 30_000;
 const LISTING_TAKES: u64 = 20;
 
@@ -161,12 +160,11 @@ impl World {
         let mut is_of_turn = true;
         match (purpose, reply) {
             (Purpose::Renew { sent_at }, reply) => {
-                let next = self.renewal_answered(of, sent_at, reply);
-                self.at(self.now + next, Event::Renew(of));
+                self.renewal_answered(of, sent_at, reply);
+                self.at(self.now, Event::Renew(of));
                 is_of_turn = false;
             }
             (Purpose::LookUp, reply) => {
-                let next = if reply.is_some() { 0 } else { RENEWAL_RETRY };
                 if let Some(Reply::Got(revision, value)) = reply {
                     let stamp = match value {
                         Some(Value::Owner(owner)) => Some(owner.since),
@@ -178,7 +176,7 @@ impl World {
                         self.note(|| format!("d{of} lost"));
                     }
                 }
-                self.at(self.now + next, Event::Renew(of));
+                self.at(self.now, Event::Renew(of));
                 is_of_turn = false;
             }
             (Purpose::Write { step, losses }, reply) => {
@@ -216,8 +214,7 @@ impl World {
         }
     }
 
-    /// Answers after how long the own key is looked at again.
-    pub(super) fn renewal_answered(&mut self, of: usize, sent_at: u64, reply: Option<Reply>) -> u64 {
+    pub(super) fn renewal_answered(&mut self, of: usize, sent_at: u64, reply: Option<Reply>) {
         let sent = self.instant(sent_at);
         let began = self.began;
         let participant = &mut self.participants[of];
@@ -231,13 +228,9 @@ impl World {
                     self.at(self.now, Event::Turn(of, number));
                 }
                 self.participants[of].publish(began);
-                0
             }
-            Some(_) => 0,
-            None => {
-                participant.ledger.renewal_missed(sent);
-                RENEWAL_RETRY
-            }
+            Some(_) => {}
+            None => participant.ledger.renewal_missed(sent),
         }
     }
 
