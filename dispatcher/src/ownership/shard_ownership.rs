@@ -229,7 +229,9 @@ impl ShardOwnership {
                 Err(error) => tracing::debug!(name, %error, "ownership.not_asked"),
             }
         }
-        let steps = self.ledger().plan(&turn, &self.busy(), Instant::now());
+        // Before the ledger is locked: it looks there itself in builds with failpoints.
+        let busy = self.busy();
+        let steps = self.ledger().plan(&turn, &busy, Instant::now());
         self.carry_out(&steps).await;
         Ok(())
     }
