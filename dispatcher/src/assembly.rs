@@ -23,6 +23,7 @@ use crate::attempts::Attempts;
 use crate::failpoints;
 use crate::metrics::{Metrics, survey};
 use crate::ownership::lease::Lease;
+use crate::ownership::listing::Listing;
 use crate::ownership::owned::{Owned, RunningLanes};
 use crate::ownership::shard_ownership::ShardOwnership;
 use crate::push::backoff::Backoff;
@@ -69,7 +70,9 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     failpoints::declare();
     let (lease, running) = (Lease::new(), RunningLanes::default());
     let leases = Leases::new(dispatcher.broker.clone());
-    let (mut ownership, owned) = ShardOwnership::new(leases, dispatcher.lease, lease.clone(), running.clone());
+    let listing = Listing::default();
+    let (ownership, owned) =
+        ShardOwnership::new(leases, dispatcher.lease, lease.clone(), running.clone(), listing.clone());
     dispatcher.metrics.shows(owned.clone(), lease.clone());
     let (log_bounds_sender, log_bounds) = watch::channel(KnownBounds::default());
     let grace = dispatcher.grace;
@@ -78,7 +81,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let standings = Standings { tail: tail.clone(), shared_catch_up: shared.shared_catch_up.clone() };
     let surveying = survey::survey(shared.metrics.clone(), shared.feeds.clone(), standings.clone());
     let pusher = shared.pusher.clone();
-    let mut supervisor = Supervisor::new(shared, owned.clone(), running, shutdown.clone());
+    let mut supervisor = Supervisor::new(shared, owned.clone(), running, listing, shutdown.clone());
     let keeping = async {
         broker.until_ready().await;
         ownership.keep(&shutdown).await;

@@ -8,10 +8,11 @@ use broker::Unavailable;
 use broker::subscriptions::{Change, Changes, Current, Snapshot, Subscriptions};
 use domain::{Shard, SubscriptionId};
 use tokio::sync::watch;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::ownership::listing::Listing;
 use crate::ownership::owned::{Owned, RunningLanes, Takeover};
 use crate::shared::{Shared, Spec};
 use crate::worker::Worker;
@@ -34,6 +35,7 @@ pub(crate) struct Supervisor {
     names: HashMap<Id, SubscriptionId>,
     owned: watch::Receiver<Owned>,
     running: RunningLanes,
+    listing: Listing,
     shutdown: CancellationToken,
 }
 
@@ -42,6 +44,8 @@ struct LaneHandle {
     spec: watch::Sender<Spec>,
     /// Ends its worker.
     end: CancellationToken,
+    /// Cuts it off.
+    worker: AbortHandle,
 }
 
 impl Supervisor {
@@ -49,6 +53,7 @@ impl Supervisor {
         shared: Shared,
         owned: watch::Receiver<Owned>,
         running: RunningLanes,
+        listing: Listing,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
@@ -59,6 +64,7 @@ impl Supervisor {
             names: HashMap::new(),
             owned,
             running,
+            listing,
             shutdown,
         }
     }
@@ -92,7 +98,8 @@ impl Supervisor {
         }
         let mut owned = self.owned.clone();
         owned.mark_changed();
-        let mut changes = self.subscriptions.changes().await?;
+        let began = Instant::now();
+        let mut changes = self.subscriptions.changes().await.inspect_err(|_| self.listing.failed(began))?;
         let mut listing = interval_at(Instant::now(), LISTING_INTERVAL);
         loop {
             tokio::select! {
@@ -112,10 +119,7 @@ impl Supervisor {
                     let shutdown = self.shutdown.clone();
                     tokio::select! {
                         () = shutdown.cancelled() => return Ok(()),
-                        listed = timeout(LISTING_DEADLINE, self.reconcile()) => match listed {
-                            Ok(listed) => listed?,
-                            Err(_) => return Err(Unavailable::new("listing the subscriptions", "it took too long")),
-                        },
+                        listed = self.list() => listed?,
                     }
                 }
                 Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
@@ -126,8 +130,15 @@ impl Supervisor {
     /// Ends the lanes of shards that this dispatcher does not work on any more.
     fn end_what_is_others(&mut self) {
         let owned = self.owned.borrow();
-        for (_, known) in self.lanes.iter().filter(|(id, _)| !owned.contains_key(&Shard::of(id))) {
-            known.end.cancel();
+        for (id, known) in &self.lanes {
+            let shard = Shard::of(id);
+            if !owned.contains_key(&shard) {
+                known.end.cancel();
+                // One that is given up ends its request in good order. One that was lost is another dispatcher's already.
+                if self.shared.lease.of(shard).has_lost_shard() {
+                    known.worker.abort();
+                }
+            }
         }
     }
 
@@ -151,6 +162,20 @@ impl Supervisor {
             None if spec.is_some() => self.start(id, revision, spec),
             None => {}
         }
+    }
+
+    /// Lists the subscriptions, and takes note of whether that can be done.
+    async fn list(&mut self) -> Result<(), Unavailable> {
+        let began = Instant::now();
+        let listed = match timeout(LISTING_DEADLINE, self.reconcile()).await {
+            Ok(listed) => listed,
+            Err(_) => Err(Unavailable::new("listing the subscriptions", "it took too long")),
+        };
+        match listed {
+            Ok(()) => self.listing.succeeded(began),
+            Err(_) => self.listing.failed(began),
+        }
+        listed
     }
 
     /// Compares all subscriptions with all lanes that run, and with what was left behind.
@@ -194,22 +219,34 @@ impl Supervisor {
     fn start(&mut self, id: SubscriptionId, revision: u64, spec: Spec) {
         let (sender, receiver) = watch::channel(spec);
         let end = self.shutdown.child_token();
-        self.spawn(id.clone(), receiver, end.clone(), Duration::ZERO);
-        self.lanes.insert(id, LaneHandle { revision, spec: sender, end });
+        let worker = self.spawn(id.clone(), receiver, end.clone(), Duration::ZERO);
+        self.lanes.insert(id, LaneHandle { revision, spec: sender, end, worker });
     }
 
-    fn spawn(&mut self, id: SubscriptionId, spec: watch::Receiver<Spec>, end: CancellationToken, pause: Duration) {
+    fn spawn(
+        &mut self,
+        id: SubscriptionId,
+        spec: watch::Receiver<Spec>,
+        end: CancellationToken,
+        pause: Duration,
+    ) -> AbortHandle {
         let shard = Shard::of(&id);
         let takeover = self.owned.borrow().get(&shard).copied().unwrap_or(Takeover::Fenced);
         self.running.began(shard);
-        let mut worker = Worker::new(id.clone(), self.shared.clone(), spec, end, takeover);
+        let shared = Shared { lease: self.shared.lease.of(shard), ..self.shared.clone() };
+        let mut worker = Worker::new(id.clone(), shared, spec, end.clone(), takeover);
         let name = id.clone();
         let handle = self.workers.spawn(async move {
-            sleep(pause).await;
-            worker.run().await;
+            tokio::select! {
+                // A lane that was lost meanwhile does nothing more.
+                biased;
+                () = end.cancelled() => {}
+                () = sleep(pause) => worker.run().await,
+            }
             name
         });
         self.names.insert(handle.id(), id);
+        handle
     }
 
     /// A worker has ended: because its subscription is gone, or because it died.
@@ -221,8 +258,9 @@ impl Supervisor {
         let Some(id) = self.names.remove(&task) else { return };
         self.running.ended(Shard::of(&id));
         let pause = match ended {
-            Ok(_) if self.shared.lease.is_valid() => Duration::ZERO,
+            Ok(_) if self.shared.lease.of(Shard::of(&id)).is_valid() => Duration::ZERO,
             Ok(_) => RESTART_PAUSE,
+            Err(error) if error.is_cancelled() => Duration::ZERO,
             Err(error) => {
                 tracing::error!(%id, %error, "lane.died");
                 self.shared.metrics.lane_died();
@@ -240,7 +278,10 @@ impl Supervisor {
             known.end = self.shutdown.child_token();
         }
         let (spec, end) = (known.spec.subscribe(), known.end.clone());
-        self.spawn(id, spec, end, pause);
+        let worker = self.spawn(id.clone(), spec, end, pause);
+        if let Some(known) = self.lanes.get_mut(&id) {
+            known.worker = worker;
+        }
     }
 
     /// Lets requests under way come to their end, for so long at most.

@@ -1,6 +1,6 @@
 //! The shards that this dispatcher works on, and how many lanes run in each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::Shard;
@@ -33,7 +33,9 @@ impl RunningLanes {
         }
     }
 
-    pub(super) fn is_idle(&self, shard: Shard) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&shard).is_none_or(|count| *count == 0)
+    /// The shards in which lanes run.
+    pub(super) fn busy(&self) -> BTreeSet<Shard> {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().filter(|(_, count)| **count > 0).map(|(shard, _)| *shard).collect()
     }
 }

@@ -1,50 +1,49 @@
-//! Takes, keeps and gives up shards, in the bucket `LEASES`.
+//! Takes, keeps and gives up shards, in the bucket `LEASES`: carries out what the plan says.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use broker::Unavailable;
-use broker::leases::{LeaseError, Leases, Record};
+use broker::leases::{LeaseError, Leases};
 use domain::{Shard, Stamp};
-use futures_util::future::join_all;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use futures_util::future::{join, join_all};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::lease::Lease;
-use super::owned::{Owned, RunningLanes, Takeover};
+use super::ledger::{Ledger, Renewal, Written};
+use super::listing::Listing;
+use super::owned::{Owned, RunningLanes};
+use super::plan::{Stage, Step};
 use super::process::Process;
-use super::record::{OWNER, Owner, SHARD, holding, holding_of};
+use super::record::{Owner, Records, holding_of, owner_key, shard_key};
 use crate::failpoints;
 
 /// How often the bucket is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How often, while a shard is being given up.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
-/// How many shards are taken at a time.
-const TAKEN_AT_A_TIME: usize = 16;
-/// By how much a dispatcher's own clock ends its lease before the server does.
-const MARGIN: Duration = Duration::from_millis(500);
+/// How often the own key is tried while that fails. One that went unanswered is tried again at once.
+const RENEWAL_RETRY: Duration = Duration::from_millis(500);
+/// How many shards are written at a time.
+const AT_A_TIME: usize = 16;
 
 /// Takes, keeps and gives up shards.
 pub(crate) struct ShardOwnership {
     leases: Leases,
     ttl: Duration,
     process: Process,
+    ledger: Mutex<Ledger>,
+    /// The own key is there again.
+    revived: Notify,
+    listing: Listing,
+    running: RunningLanes,
     lease: Lease,
     owned: watch::Sender<Owned>,
-    running: RunningLanes,
-    /// What the bucket has of what is held, also of what is being given up.
-    held: BTreeMap<Shard, u64>,
-    name: String,
-    /// What is expected of the own key when it is written.
-    revision: u64,
-    /// Whether the own key is there, and all that is held was held all the time.
-    lives: bool,
-    renewed_at: Instant,
-    /// When writing the own key failed, the last time: others may have fared the same.
-    failed_at: Option<Instant>,
 }
 
 impl ShardOwnership {
@@ -53,255 +52,284 @@ impl ShardOwnership {
         ttl: Duration,
         lease: Lease,
         running: RunningLanes,
+        listing: Listing,
     ) -> (Self, watch::Receiver<Owned>) {
         let (owned, receiver) = watch::channel(Owned::new());
-        let ownership = Self {
-            leases,
-            ttl,
-            process: Process::this(),
-            lease,
-            owned,
-            running,
-            held: BTreeMap::new(),
-            name: Uuid::now_v7().to_string(),
-            revision: 0,
-            lives: false,
-            renewed_at: Instant::now(),
-            failed_at: None,
-        };
-        (ownership, receiver)
+        let ledger = Mutex::new(Ledger::new(Uuid::now_v7().to_string(), ttl));
+        let (process, revived) = (Process::this(), Notify::new());
+        (Self { leases, ttl, process, ledger, revived, listing, running, lease, owned }, receiver)
     }
 
     /// Works until told to stop. Give up what is held with [`ShardOwnership::leave`] when nothing works on it any more.
-    pub(crate) async fn keep(&mut self, shutdown: &CancellationToken) {
-        while !shutdown.is_cancelled() {
-            if let Err(error) = self.turn().await {
-                tracing::warn!(%error, "ownership.interrupted");
-            }
-            let is_releasing = self.held.len() > self.owned.borrow().len();
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = sleep(if is_releasing { RELEASE_INTERVAL } else { INTERVAL }) => {}
-            }
+    pub(crate) async fn keep(&self, shutdown: &CancellationToken) {
+        // Side by side: however long a look at the bucket takes, the own key is renewed.
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            never = self.keep_renewing() => match never {},
+            never = self.keep_turning() => match never {},
         }
     }
 
     /// Renews the own key and nothing else, until told to stop.
-    pub(crate) async fn keep_alive(&mut self, ended: &CancellationToken) {
-        while self.lives {
-            tokio::select! {
-                () = ended.cancelled() => return,
-                () = sleep(self.ttl / 3) => {}
-            }
-            if let Err(error) = self.renew().await {
-                tracing::warn!(%error, "ownership.interrupted");
-            }
+    pub(crate) async fn keep_alive(&self, ended: &CancellationToken) {
+        tokio::select! {
+            () = ended.cancelled() => {}
+            never = self.keep_renewing() => match never {},
         }
-        ended.cancelled().await;
     }
 
-    /// Renews the own key, and takes and gives up what is to change hands.
-    async fn turn(&mut self) -> Result<(), LeaseError> {
-        self.renew_if_due().await?;
-        let records = self.leases.all().await?;
-        let living = self.living(&records).await?;
-        let (mut to_take, mut to_release) = (Vec::new(), Vec::new());
-        for shard in Shard::all() {
-            let is_preferred = shard.preferred(living.iter().map(String::as_str)) == Some(&self.name);
-            match (self.held.contains_key(&shard), is_preferred) {
-                (true, false) => to_release.push(shard),
-                (false, true) => to_take.push(shard),
-                // It was taken, and the answer got lost: nobody else will take it as long as this dispatcher lives.
-                (false, false) if holding(&records, shard).1.owner.as_ref() == Some(&self.name) => to_take.push(shard),
-                // It was being given up, and is to be kept after all.
-                (true, true) => self.keep_on(shard),
-                (false, false) => {}
+    /// Gives up everything at once: nothing works on it any more. The own key goes first, so that others take what
+    /// could not be given up.
+    pub(crate) async fn leave(self, within: Duration) {
+        let (held, revision, name) = {
+            let mut ledger = self.ledger();
+            let held: Vec<(Shard, u64)> = ledger.held().iter().map(|(shard, held)| (*shard, held.revision)).collect();
+            let (revision, name) = (ledger.own_revision(), ledger.name().to_owned());
+            ledger.leave();
+            self.publish(&ledger);
+            (held, revision, name)
+        };
+        let removing = async {
+            match revision {
+                Some(revision) => self.remove_own_key(&name, revision).await,
+                None => Ok(()),
             }
+        };
+        let giving_back = join_all(held.into_iter().map(|(shard, revision)| self.write(shard, None, revision)));
+        let left = timeout(within, join(removing, giving_back)).await;
+        let is_left = left.is_ok_and(|(removed, given_back)| {
+            removed.is_ok() && given_back.iter().all(|written| *written != Written::Unanswered)
+        });
+        if !is_left {
+            tracing::warn!("ownership.not_given_up: others wait until the lease ends");
         }
-        for shard in to_release {
-            self.renew_if_due().await?;
-            self.release(shard).await?;
-        }
-        // Several at a time, for a disk that is slow; and in between, whatever takes long, this dispatcher says that it
-        // lives.
-        for shards in to_take.chunks(TAKEN_AT_A_TIME) {
-            self.renew_if_due().await?;
-            let taking = shards.iter().map(|shard| self.take(*shard, &records, &living));
-            let taken = join_all(taking).await;
-            for (shard, revision, takeover) in taken.iter().flatten().flatten() {
-                self.held.insert(*shard, *revision);
-                self.owned.send_modify(|owned| {
-                    owned.insert(*shard, *takeover);
-                });
-            }
-            taken.into_iter().collect::<Result<Vec<_>, _>>()?;
-        }
-        Ok(())
     }
 
-    async fn renew_if_due(&mut self) -> Result<(), LeaseError> {
-        if self.lives && self.renewed_at.elapsed() < self.ttl / 3 {
-            return Ok(());
-        }
-        self.renew().await
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that this dispatcher lives.
-    async fn renew(&mut self) -> Result<(), LeaseError> {
-        let asked_at = Instant::now();
-        let owner = Owner { process: self.process.clone(), since: Stamp::now() };
-        let value = serde_json::to_vec(&owner).map_err(|error| Unavailable::new("writing a lease", error))?;
-        let key = format!("{OWNER}{}", self.name);
-        match self.leases.put(&key, value.into(), self.revision, Some(self.ttl)).await {
-            Ok(revision) => {
-                (self.revision, self.renewed_at) = (revision, asked_at);
-                if !self.lives && !self.held.is_empty() {
-                    self.hold_on().await?;
+    /// Tells lanes and their supervisor what holds now.
+    fn publish(&self, ledger: &Ledger) {
+        let (until, shards) = ledger.lease();
+        self.lease.set(until, &shards);
+        let mut owned = ledger.owned();
+        self.owned.send_if_modified(|before| {
+            if failpoints::has_no_fencing() {
+                let is_lost = |shard: &Shard| !ledger.held().get(shard).is_some_and(|held| held.stage == Stage::Ending);
+                owned.extend(before.iter().filter(|(shard, _)| is_lost(shard)).map(|(shard, how)| (*shard, *how)));
+            }
+            let is_new = *before != owned;
+            *before = owned;
+            is_new
+        });
+    }
+
+    fn take_in_listings(&self) {
+        let last = self.listing.last();
+        self.ledger().subscriptions(last.listed_at, last.failing_since);
+    }
+
+    /// Says that this dispatcher lives, again and again, once it can list the subscriptions.
+    async fn keep_renewing(&self) -> Infallible {
+        loop {
+            self.take_in_listings();
+            let began = Instant::now();
+            let renewal = self.ledger().renewal(Instant::now());
+            let done = match renewal {
+                Renewal::None => {
+                    self.listing.news().await;
+                    Ok(())
                 }
-                self.lives = true;
-                self.lease.set(Some(asked_at + self.ttl.saturating_sub(MARGIN)));
+                Renewal::At(due_at) => {
+                    sleep_until(due_at).await;
+                    Ok(())
+                }
+                Renewal::LookUp => self.look_up().await,
+                Renewal::Put { revision } => self.renew(revision).await,
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "ownership.interrupted");
+                sleep_until(began + RENEWAL_RETRY).await;
+            }
+        }
+    }
+
+    async fn renew(&self, revision: u64) -> Result<(), LeaseError> {
+        let (sent_at, since) = (Instant::now(), Stamp::now());
+        let owner = Owner { process: self.process.clone(), since };
+        let value = serde_json::to_vec(&owner).map_err(|error| Unavailable::new("writing a lease", error))?;
+        let key = {
+            let mut ledger = self.ledger();
+            ledger.renewal_sent(since);
+            owner_key(ledger.name())
+        };
+        let written = self.leases.put(&key, value.into(), revision, Some(self.ttl)).await;
+        let mut ledger = self.ledger();
+        match written {
+            Ok(revision) => {
+                if ledger.renewed(sent_at, revision) {
+                    self.revived.notify_one();
+                }
+                self.publish(&ledger);
                 Ok(())
             }
-            // It has expired, or an earlier write was stored though nobody heard of it: the next one begins with what
-            // there is.
+            // It has expired, or an earlier write was stored though its answer got lost.
+            Err(LeaseError::Conflict) => Ok(()),
             Err(error) => {
-                self.failed_at = Some(Instant::now());
-                let (revision, value) = self.leases.get(&key).await?;
-                self.revision = revision;
-                if value.is_none() && self.lives {
-                    tracing::error!(name = self.name, shards = self.held.len(), "ownership.lost");
-                    self.lease.set(None);
-                    self.lives = false;
-                }
+                ledger.renewal_missed(sent_at);
                 Err(error)
             }
         }
     }
 
-    /// After the own key had expired: keeps what nobody has taken meanwhile, and gives up the rest.
-    async fn hold_on(&mut self) -> Result<(), LeaseError> {
-        let held: Vec<(Shard, u64)> = self.held.iter().map(|(shard, revision)| (*shard, *revision)).collect();
-        let mut taken_away = 0;
-        for some in held.chunks(TAKEN_AT_A_TIME) {
-            let writing = some.iter().map(|(shard, revision)| self.write(*shard, Some(&self.name), *revision));
-            let mut outcome = Ok(());
-            for ((shard, _), written) in some.iter().zip(join_all(writing).await) {
-                match written {
-                    Ok(revision) => drop(self.held.insert(*shard, revision)),
-                    Err(LeaseError::Conflict) => {
-                        taken_away += 1;
-                        self.held.remove(shard);
-                        if !failpoints::has_no_fencing() {
-                            self.owned.send_if_modified(|owned| owned.remove(shard).is_some());
-                        }
-                    }
-                    Err(error) => outcome = Err(error),
-                }
-            }
-            outcome?;
+    /// Asks the leader what the own key is.
+    async fn look_up(&self) -> Result<(), LeaseError> {
+        let key = owner_key(self.ledger().name());
+        let (revision, value) = self.leases.get(&key).await?;
+        let stamp = value.and_then(|value| serde_json::from_slice::<Owner>(&value).ok()).map(|owner| owner.since);
+        let mut ledger = self.ledger();
+        if ledger.looked_up(revision, stamp) {
+            self.publish(&ledger);
+            tracing::error!(name = ledger.name(), shards = ledger.held().len(), "ownership.lost");
         }
-        tracing::info!(shards = self.held.len(), taken_away, "ownership.held_on");
         Ok(())
     }
 
-    /// Writes who works on a shard that is at a revision. Answers the new one.
-    async fn write(&self, shard: Shard, owner: Option<&str>, revision: u64) -> Result<u64, LeaseError> {
-        self.leases.put(&format!("{SHARD}{shard}"), holding_of(owner), revision, None).await
+    /// Looks at the bucket, and takes and gives up what is to change hands, again and again.
+    async fn keep_turning(&self) -> Infallible {
+        loop {
+            self.take_in_listings();
+            if let Err(error) = self.turn().await {
+                tracing::warn!(%error, "ownership.interrupted");
+            }
+            let is_ending_any = self.ledger().is_ending_any();
+            tokio::select! {
+                () = self.revived.notified() => {}
+                () = sleep(if is_ending_any { RELEASE_INTERVAL } else { INTERVAL }) => {}
+            }
+        }
     }
 
-    /// The names of the dispatchers that live.
-    async fn living(&self, records: &[Record]) -> Result<Vec<String>, LeaseError> {
-        let mut names = vec![self.name.clone()];
-        for record in records {
-            let Some(name) = record.key.strip_prefix(OWNER).filter(|name| *name != self.name) else { continue };
-            let owner: Option<Owner> = serde_json::from_slice(&record.value).ok();
-            let is_overdue = |owner: &Owner| owner.since.plus_micros(micros(self.ttl)) < Stamp::now();
-            if owner.as_ref().is_some_and(is_overdue) && self.leases.get(&record.key).await?.1.is_none() {
-                // A replica may have for long what has expired; and nobody would do the work of one who is held for living.
-                tracing::debug!(name, "ownership.dispatcher_has_gone");
-            } else if owner.is_some_and(|owner| owner.process.is_dead(&self.process)) {
+    async fn turn(&self) -> Result<(), Unavailable> {
+        let unconfirmed = self.ledger().confirmations();
+        if !unconfirmed.is_empty() {
+            self.carry_out(&unconfirmed).await;
+            let shards = self.ledger().held().len();
+            tracing::info!(shards, taken_away = unconfirmed.len().saturating_sub(shards), "ownership.held_on");
+        }
+        let records = Records::of(&self.leases.all().await?);
+        let dead = self.remove_dead(&records).await;
+        let mut turn = self.ledger().listed(records, &dead, Instant::now());
+        let asking: Vec<_> = turn.questions.iter().cloned().map(|name| self.ask(name)).collect();
+        for (name, answer) in join_all(asking).await {
+            match answer {
+                Ok(is_there) => self.ledger().answered(&mut turn, &name, is_there, Instant::now()),
+                // Nothing is taken from it in this turn.
+                Err(error) => tracing::debug!(name, %error, "ownership.not_asked"),
+            }
+        }
+        // Before the ledger is locked: it looks there itself in builds with failpoints.
+        let busy = self.busy();
+        let steps = self.ledger().plan(&turn, &busy, Instant::now());
+        self.carry_out(&steps).await;
+        Ok(())
+    }
+
+    /// Asks the leader whether a dispatcher's key is there.
+    async fn ask(&self, name: String) -> (String, Result<bool, Unavailable>) {
+        let answer = self.leases.get(&owner_key(&name)).await;
+        (name, answer.map(|(_, value)| value.is_some()))
+    }
+
+    /// The shards in which lanes run.
+    fn busy(&self) -> BTreeSet<Shard> {
+        let mut busy = self.running.busy();
+        if failpoints::has_no_fencing() {
+            busy.retain(|shard| self.ledger().held().contains_key(shard));
+        }
+        busy
+    }
+
+    /// Removes the keys of dispatchers of this machine whose processes have ended: nobody has to wait for them to expire.
+    async fn remove_dead(&self, records: &Records) -> BTreeSet<String> {
+        let mut dead = BTreeSet::new();
+        for (name, record) in &records.owners {
+            if record.owner.as_ref().is_some_and(|owner| owner.process.is_dead(&self.process)) {
                 tracing::info!(name, "ownership.dispatcher_has_died");
-                match self.leases.remove(&record.key, record.revision).await {
-                    Ok(()) | Err(LeaseError::Conflict) => {}
-                    Err(error) => return Err(error),
+                match self.leases.remove(&owner_key(name), record.revision).await {
+                    Ok(()) | Err(LeaseError::Conflict) => drop(dead.insert(name.clone())),
+                    Err(error) => tracing::warn!(name, %error, "ownership.interrupted"),
                 }
-            } else {
-                names.push(name.to_owned());
             }
         }
-        Ok(names)
+        dead
     }
 
-    /// Takes a shard that nobody works on. Answers it with the revision that is held then, and how it came.
-    async fn take(
-        &self,
-        shard: Shard,
-        records: &[Record],
-        living: &[String],
-    ) -> Result<Option<(Shard, u64, Takeover)>, LeaseError> {
-        let (revision, holding) = holding(records, shard);
-        let takeover = match &holding.owner {
-            None => Takeover::Clean,
-            // Its answer got lost; or what was read is old, and writing it fails.
-            Some(owner) if *owner == self.name => Takeover::Fenced,
-            Some(owner) if living.contains(owner) => return Ok(None),
-            // What was read may be old: only the leader knows that it does not live.
-            Some(owner) => match self.leases.get(&format!("{OWNER}{owner}")).await? {
-                // Where nobody could write for a while, it lives, and holds on to what it has.
-                (_, None) if self.failed_at.is_some_and(|at| at.elapsed() < self.ttl) => return Ok(None),
-                (_, None) => Takeover::Fenced,
-                (_, Some(_)) => return Ok(None),
+    async fn carry_out(&self, steps: &[Step]) {
+        // All steps begin before any is written: lanes that are to end hear of it first.
+        let mut begun: Vec<(Step, u64)> = {
+            let mut ledger = self.ledger();
+            let begun = steps.iter().map(|step| (step.clone(), ledger.begin(step))).collect();
+            self.publish(&ledger);
+            begun
+        };
+        while !begun.is_empty() {
+            let some = begun.drain(..begun.len().min(AT_A_TIME));
+            let carrying_out: Vec<_> = some.map(|(step, losses)| self.carry_out_one(step, losses)).collect();
+            join_all(carrying_out).await;
+        }
+    }
+
+    async fn carry_out_one(&self, step: Step, losses: u64) {
+        let written = self.write_step(&step).await;
+        let mut ledger = self.ledger();
+        ledger.written(&step, losses, written, Instant::now());
+        self.publish(&ledger);
+    }
+
+    async fn write_step(&self, step: &Step) -> Written {
+        let name = self.ledger().name().to_owned();
+        match *step {
+            Step::Take { shard, revision, .. } | Step::Confirm { shard, revision } => {
+                self.write(shard, Some(&name), revision).await
+            }
+            Step::GiveBack { shard, revision } => self.write(shard, None, revision).await,
+            Step::Withdraw => {
+                tracing::error!("ownership.withdrawn: the subscriptions cannot be listed, and others can do the work");
+                Written::Unanswered
+            }
+            Step::Leave { revision } => {
+                if let Err(error) = self.remove_own_key(&name, revision).await {
+                    tracing::warn!(%error, "ownership.interrupted");
+                }
+                Written::Unanswered
+            }
+            Step::End(_) | Step::KeepOn(_) | Step::StopWorking(_) => Written::Unanswered,
+        }
+    }
+
+    /// Writes who works on a shard that is at a revision.
+    async fn write(&self, shard: Shard, owner: Option<&str>, revision: u64) -> Written {
+        match self.leases.put(&shard_key(shard), holding_of(owner), revision, None).await {
+            Ok(revision) => Written::Ok(revision),
+            Err(LeaseError::Conflict) => Written::Conflict,
+            Err(error) => {
+                tracing::warn!(%shard, %error, "ownership.interrupted");
+                Written::Unanswered
+            }
+        }
+    }
+
+    async fn remove_own_key(&self, name: &str, revision: u64) -> Result<(), LeaseError> {
+        let key = owner_key(name);
+        match self.leases.remove(&key, revision).await {
+            // It was renewed, and the answer got lost.
+            Err(LeaseError::Conflict) => match self.leases.get(&key).await? {
+                (revision, Some(_)) => self.leases.remove(&key, revision).await,
+                (_, None) => Ok(()),
             },
-        };
-        match self.write(shard, Some(&self.name), revision).await {
-            Ok(revision) => Ok(Some((shard, revision, takeover))),
-            Err(LeaseError::Conflict) => Ok(None),
-            Err(error) => Err(error),
+            removed => removed,
         }
     }
-
-    fn keep_on(&self, shard: Shard) {
-        self.owned.send_if_modified(|owned| {
-            let is_being_given_up = !owned.contains_key(&shard);
-            owned.entry(shard).or_insert(Takeover::Clean);
-            is_being_given_up
-        });
-    }
-
-    /// Gives up a shard once its lanes have come to their end.
-    async fn release(&mut self, shard: Shard) -> Result<(), LeaseError> {
-        if self.owned.send_if_modified(|owned| owned.remove(&shard).is_some()) {
-            // The supervisor has to hear of it first.
-            return Ok(());
-        }
-        let Some(revision) = self.held.get(&shard).copied().filter(|_| self.running.is_idle(shard)) else {
-            return Ok(());
-        };
-        match self.write(shard, None, revision).await {
-            Ok(_) | Err(LeaseError::Conflict) => {
-                self.held.remove(&shard);
-                Ok(())
-            }
-            // It may have been written: the next try finds out.
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Gives up everything at once: nothing works on it any more.
-    pub(crate) async fn leave(mut self, within: Duration) {
-        self.lease.set(None);
-        let left = async {
-            for (shard, revision) in std::mem::take(&mut self.held) {
-                self.write(shard, None, revision).await?;
-            }
-            if self.lives { self.leases.remove(&format!("{OWNER}{}", self.name), self.revision).await } else { Ok(()) }
-        };
-        if !matches!(timeout(within, left).await, Ok(Ok(()))) {
-            tracing::warn!("ownership.not_given_up: others wait until the lease ends");
-        }
-    }
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

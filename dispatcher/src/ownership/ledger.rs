@@ -1,0 +1,328 @@
+//! What a dispatcher knows of the bucket `LEASES`, and what it holds there: answers in, plans out. Pure.
+//!
+//! One rule keeps this simple: a write of a shard that went unanswered ends what was held of it. The next listing tells what
+//! came of it, and whatever is written then names a newer revision, so that the lost write cannot arrive later any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use domain::{Shard, Stamp};
+use tokio::time::Instant;
+
+use super::owned::Owned;
+use super::plan::{Dispatchers, Held, Me, Readiness, Stage, Step, plan};
+use super::record::Records;
+
+/// By how much a dispatcher's own clock ends its lease before the server does.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// What is known and held.
+pub(super) struct Ledger {
+    name: String,
+    ttl: Duration,
+    own: OwnKey,
+    held: BTreeMap<Shard, Held>,
+    readiness: Readiness,
+    others: BTreeMap<String, Seen>,
+    /// Owners whose keys are not there, as the leader has said, and from when on their shards may be taken: counted once
+    /// for each, when it is first missed.
+    gone: BTreeMap<String, Instant>,
+    preferences: Preferences,
+}
+
+/// The own key.
+#[derive(Default)]
+struct OwnKey {
+    /// What is expected of it when it is written.
+    revision: u64,
+    /// Whether it is there, and has been all the time since it was written first.
+    is_alive: bool,
+    /// How often it was lost.
+    losses: u64,
+    /// When the write that made it last was sent.
+    renewed_at: Option<Instant>,
+    /// When a write that went unanswered was sent, the last time: others may have fared the same.
+    missed_at: Option<Instant>,
+    /// By what the writes that went unanswered can be told, since the last one that was answered.
+    unanswered: Vec<Stamp>,
+    must_look_up: bool,
+}
+
+/// Another dispatcher's key, as it is listed.
+struct Seen {
+    revision: u64,
+    since: Instant,
+}
+
+/// Which dispatcher each shard prefers, computed once for the same dispatchers.
+#[derive(Default)]
+struct Preferences {
+    names: BTreeSet<String>,
+    by_shard: BTreeMap<Shard, String>,
+}
+
+/// What is to be done about the own key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// Nothing: the subscriptions cannot be listed.
+    None,
+    /// Nothing, until then.
+    At(Instant),
+    /// Ask the leader what it is.
+    LookUp,
+    /// Write it over a revision.
+    Put { revision: u64 },
+}
+
+/// What came of writing a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It has this revision.
+    Ok(u64),
+    /// It was not written: the revision is another one.
+    Conflict,
+    /// Nobody knows.
+    Unanswered,
+}
+
+/// A turn: what was listed, and what the leader has said of dispatchers that may be gone.
+pub(super) struct Turn {
+    records: Records,
+    /// The dispatchers to ask the leader about.
+    pub(super) questions: BTreeSet<String>,
+    gone: BTreeSet<String>,
+}
+
+impl Ledger {
+    pub(super) fn new(name: String, ttl: Duration) -> Self {
+        Self {
+            name,
+            ttl,
+            own: OwnKey::default(),
+            held: BTreeMap::new(),
+            readiness: Readiness::Withdrawn,
+            others: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            preferences: Preferences::default(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The revision of the own key, if that is there.
+    pub(super) fn own_revision(&self) -> Option<u64> {
+        self.own.is_alive.then_some(self.own.revision)
+    }
+
+    pub(super) fn held(&self) -> &BTreeMap<Shard, Held> {
+        &self.held
+    }
+
+    /// Until when pushes may begin, and in which shards.
+    pub(super) fn lease(&self) -> (Option<Instant>, BTreeSet<Shard>) {
+        let until = self.own.renewed_at.filter(|_| self.own.is_alive).map(|at| at + self.ttl.saturating_sub(MARGIN));
+        let held = self.held.iter().filter(|(_, held)| held.stage != Stage::Unconfirmed);
+        (until, held.map(|(shard, _)| *shard).collect())
+    }
+
+    /// The shards whose lanes are to run.
+    pub(super) fn owned(&self) -> Owned {
+        let held = self.held.iter().filter(|(_, held)| held.stage != Stage::Ending);
+        held.map(|(shard, held)| (*shard, held.takeover)).collect()
+    }
+
+    /// Whether shards are being given back.
+    pub(super) fn is_ending_any(&self) -> bool {
+        self.held.values().any(|held| held.stage == Stage::Ending)
+    }
+
+    /// What is to be written once more, now that the own key is there again: before anything else.
+    pub(super) fn confirmations(&self) -> Vec<Step> {
+        let unconfirmed = self.held.iter().filter(|(_, held)| self.own.is_alive && held.stage == Stage::Unconfirmed);
+        unconfirmed.map(|(shard, held)| Step::Confirm { shard: *shard, revision: held.revision }).collect()
+    }
+
+    /// Takes in how listing the subscriptions has gone: the last success, and since when it has failed.
+    pub(super) fn subscriptions(&mut self, listed_at: Option<Instant>, failing_since: Option<Instant>) {
+        self.readiness = match (self.readiness, listed_at, failing_since) {
+            (_, Some(listed_at), None) => Readiness::Ready { listed_at },
+            (Readiness::Withdrawn, ..) | (_, None, _) => Readiness::Withdrawn,
+            (_, Some(listed_at), Some(since)) => Readiness::Failing { listed_at, since },
+        };
+    }
+
+    /// What is to be done about the own key now.
+    pub(super) fn renewal(&self, now: Instant) -> Renewal {
+        let revision = self.own.revision;
+        match self.own.renewed_at.filter(|_| self.own.is_alive).map(|at| at + self.ttl / 3) {
+            _ if self.readiness == Readiness::Withdrawn && self.held.is_empty() => Renewal::None,
+            _ if self.own.must_look_up => Renewal::LookUp,
+            Some(due_at) if now < due_at => Renewal::At(due_at),
+            _ => Renewal::Put { revision },
+        }
+    }
+
+    /// The own key is being written, and says this stamp. Until an answer comes, nobody knows what it is.
+    pub(super) fn renewal_sent(&mut self, stamp: Stamp) {
+        self.own.unanswered.push(stamp);
+        self.own.must_look_up = true;
+    }
+
+    /// The own key was written, by a request that was sent at a moment. Answers whether it was not there before.
+    pub(super) fn renewed(&mut self, sent_at: Instant, revision: u64) -> bool {
+        self.own.revision = revision;
+        self.own.renewed_at = Some(sent_at);
+        self.own.unanswered.clear();
+        self.own.must_look_up = false;
+        !std::mem::replace(&mut self.own.is_alive, true)
+    }
+
+    /// Writing the own key went unanswered.
+    pub(super) fn renewal_missed(&mut self, sent_at: Instant) {
+        self.own.missed_at = Some(sent_at);
+    }
+
+    /// The leader has said what the own key is: its revision, and what it says of when it was written. Answers whether it
+    /// was lost.
+    pub(super) fn looked_up(&mut self, revision: u64, stamp: Option<Stamp>) -> bool {
+        let is_known = revision == self.own.revision || stamp.is_some_and(|stamp| self.own.unanswered.contains(&stamp));
+        let is_lost = self.own.is_alive && !(is_known && stamp.is_some());
+        (self.own.revision, self.own.must_look_up) = (revision, false);
+        if is_lost {
+            self.lose();
+        }
+        is_lost
+    }
+
+    /// The own key is not there, or was not for a moment.
+    fn lose(&mut self) {
+        self.own.is_alive = false;
+        self.own.losses += 1;
+        self.own.unanswered.clear();
+        // What was being given back is found in the next listing.
+        self.held.retain(|_, held| held.stage != Stage::Ending);
+        self.held.values_mut().for_each(|held| held.stage = Stage::Unconfirmed);
+    }
+
+    /// Begins a turn with a listing. `dead`: dispatchers of this machine whose processes have ended, and whose keys were
+    /// removed.
+    pub(super) fn listed(&mut self, mut records: Records, dead: &BTreeSet<String>, now: Instant) -> Turn {
+        records.owners.retain(|name, _| *name != self.name && !dead.contains(name));
+        self.others.retain(|name, _| records.owners.contains_key(name));
+        for (name, record) in &records.owners {
+            let revision = record.revision;
+            let seen = self.others.entry(name.clone()).or_insert(Seen { revision, since: now });
+            if seen.revision != revision {
+                *seen = Seen { revision, since: now };
+            }
+        }
+        let named: BTreeSet<&str> = records.named().collect();
+        self.gone.retain(|name, _| named.contains(name.as_str()));
+        let missing = named.into_iter().filter(|name| *name != self.name && !records.owners.contains_key(*name));
+        // A replica may list for long what has expired.
+        let overdue =
+            self.others.iter().filter(|(_, seen)| seen.is_overdue(self.ttl, now)).map(|(name, _)| name.as_str());
+        let questions = missing.chain(overdue).map(str::to_owned).collect();
+        Turn { records, questions, gone: BTreeSet::new() }
+    }
+
+    /// The leader has said whether a dispatcher's key is there.
+    pub(super) fn answered(&mut self, turn: &mut Turn, name: &str, is_there: bool, now: Instant) {
+        if is_there {
+            self.gone.remove(name);
+            return;
+        }
+        turn.gone.insert(name.to_owned());
+        // Where nobody could write for a while, it lives, and holds on to what it has.
+        let waits_until = self.own.missed_at.map(|at| at + self.ttl).filter(|until| *until > now);
+        self.gone.entry(name.to_owned()).or_insert(waits_until.unwrap_or(now));
+    }
+
+    /// What is to be done.
+    pub(super) fn plan(&mut self, turn: &Turn, busy: &BTreeSet<Shard>, now: Instant) -> Vec<Step> {
+        let living = turn.records.owners.iter().filter(|(name, record)| {
+            // One that cannot be read and is not renewed is no dispatcher's.
+            let is_ghost =
+                record.owner.is_none() && self.others.get(*name).is_some_and(|seen| seen.is_overdue(self.ttl, now));
+            !turn.gone.contains(*name) && !is_ghost
+        });
+        let mut names: BTreeSet<String> = living.map(|(name, _)| name.clone()).collect();
+        let has_others = !names.is_empty();
+        if self.readiness != Readiness::Withdrawn {
+            names.insert(self.name.clone());
+        }
+        self.preferences.prepare(names, turn.records.all_shards());
+        let gone = self.gone.iter().filter(|(name, _)| turn.gone.contains(*name));
+        let gone = gone.map(|(name, at)| (name.clone(), *at)).collect();
+        let preferred = |shard: Shard| self.preferences.by_shard.get(&shard).map(String::as_str);
+        let dispatchers = Dispatchers { preferred: &preferred, has_others, gone: &gone };
+        let me = Me { name: &self.name, revision: self.own_revision(), ttl: self.ttl, readiness: self.readiness, busy };
+        plan(&turn.records, &dispatchers, &self.held, &me, now)
+    }
+
+    /// A step begins. Answers how often the own key was lost before it.
+    pub(super) fn begin(&mut self, step: &Step) -> u64 {
+        match step {
+            Step::End(shard) => self.set(*shard, Stage::Ending),
+            Step::KeepOn(shard) => self.set(*shard, Stage::Working),
+            Step::GiveBack { shard, .. } | Step::StopWorking(shard) => drop(self.held.remove(shard)),
+            Step::Withdraw => self.readiness = Readiness::Withdrawn,
+            Step::Leave { .. } => self.leave(),
+            Step::Take { .. } | Step::Confirm { .. } => {}
+        }
+        self.own.losses
+    }
+
+    fn set(&mut self, shard: Shard, stage: Stage) {
+        if let Some(held) = self.held.get_mut(&shard) {
+            held.stage = stage;
+        }
+    }
+
+    /// The own key is going to be removed: nothing is held any more.
+    pub(super) fn leave(&mut self) {
+        self.held.clear();
+        self.own.is_alive = false;
+        self.own.losses += 1;
+        self.own.must_look_up = true;
+    }
+
+    /// A shard was written, or not, by a step that began after so many losses of the own key.
+    pub(super) fn written(&mut self, step: &Step, losses: u64, written: Written, now: Instant) {
+        let stage = if losses == self.own.losses { Stage::Working } else { Stage::Unconfirmed };
+        match (step, written) {
+            (Step::Take { shard, takeover, .. }, Written::Ok(revision)) => {
+                self.held.insert(*shard, Held { revision, takeover: *takeover, stage, taken_at: now });
+            }
+            (Step::Confirm { shard, .. }, Written::Ok(revision)) => {
+                if let Some(held) = self.held.get_mut(shard) {
+                    (held.revision, held.stage) = (revision, stage);
+                }
+            }
+            (Step::Confirm { shard, .. }, Written::Conflict | Written::Unanswered) => drop(self.held.remove(shard)),
+            _ => {}
+        }
+    }
+}
+
+impl Seen {
+    /// Whether it should have been renewed long ago, or have expired.
+    fn is_overdue(&self, ttl: Duration, now: Instant) -> bool {
+        now >= self.since + ttl
+    }
+}
+
+impl Preferences {
+    fn prepare(&mut self, names: BTreeSet<String>, shards: impl Iterator<Item = Shard>) {
+        if self.names != names {
+            let of = |shard: Shard| Some((shard, shard.preferred(names.iter().map(String::as_str))?.to_owned()));
+            self.by_shard = shards.filter_map(of).collect();
+            self.names = names;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

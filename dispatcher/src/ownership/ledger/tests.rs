@@ -1,0 +1,136 @@
+use super::*;
+use crate::ownership::owned::Takeover;
+use crate::ownership::process::Process;
+use crate::ownership::record::{Owner, OwnerRecord, ShardRecord};
+
+const TTL: Duration = Duration::from_secs(6);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn shard() -> Shard {
+    Shard::all().next().unwrap()
+}
+
+fn stamp(secs: i64) -> Stamp {
+    Stamp::from_micros(secs * 1_000_000)
+}
+
+/// One that lives, and can list the subscriptions.
+fn alive(now: Instant) -> Ledger {
+    let mut ledger = Ledger::new("me".to_owned(), TTL);
+    assert_eq!(ledger.renewal(now), Renewal::None, "the subscriptions were not listed yet");
+    ledger.subscriptions(Some(now), None);
+    assert_eq!(ledger.renewal(now), Renewal::Put { revision: 0 });
+    ledger.renewal_sent(stamp(0));
+    assert!(ledger.renewed(now, 1));
+    ledger
+}
+
+/// The shard, which an owner has at revision 9, and the keys of other dispatchers, each with its revision.
+fn records(owner: Option<&str>, others: &[(&str, u64, bool)]) -> Records {
+    let mut records = Records::with([(shard(), ShardRecord { revision: 9, owner: owner.map(str::to_owned) })]);
+    for (name, revision, is_readable) in others {
+        let owner = is_readable.then(|| Owner { process: Process::unknown(), since: stamp(0) });
+        records.owners.insert((*name).to_owned(), OwnerRecord { revision: *revision, owner });
+    }
+    records
+}
+
+/// A turn in which the leader says that no dispatcher's key is there that it is asked about.
+fn turn(ledger: &mut Ledger, records: Records, now: Instant) -> (BTreeSet<String>, Vec<Step>) {
+    let mut turn = ledger.listed(records, &BTreeSet::new(), now);
+    let questions = turn.questions.clone();
+    questions.iter().for_each(|name| ledger.answered(&mut turn, name, false, now));
+    let steps = ledger.plan(&turn, &BTreeSet::new(), now);
+    (questions, steps)
+}
+
+fn take_at_9(ledger: &mut Ledger, now: Instant) {
+    let step = Step::Take { shard: shard(), revision: 8, takeover: Takeover::Clean };
+    let losses = ledger.begin(&step);
+    ledger.written(&step, losses, Written::Ok(9), now);
+    assert_eq!(ledger.lease(), (Some(now + TTL - MARGIN), BTreeSet::from([shard()])));
+}
+
+#[test]
+fn a_dead_owner_is_waited_for_once_however_many_renewals_are_missed() {
+    let began = Instant::now();
+    let mut ledger = alive(began);
+    ledger.renewal_missed(began);
+    for secs in 1..6 {
+        let (questions, steps) = turn(&mut ledger, records(Some("a"), &[]), began + secs * SECOND);
+        assert_eq!((questions, steps), (BTreeSet::from(["a".to_owned()]), vec![]), "{secs}");
+        ledger.renewal_missed(began + secs * SECOND);
+    }
+    let (_, steps) = turn(&mut ledger, records(Some("a"), &[]), began + TTL);
+    assert_eq!(steps, [Step::Take { shard: shard(), revision: 9, takeover: Takeover::Fenced }]);
+}
+
+#[test]
+fn an_owner_is_taken_from_at_once_where_no_renewal_was_missed_and_never_unasked() {
+    let now = Instant::now();
+    let mut ledger = alive(now);
+    let unasked = ledger.listed(records(Some("a"), &[]), &BTreeSet::new(), now);
+    assert_eq!(ledger.plan(&unasked, &BTreeSet::new(), now), []);
+    let (_, steps) = turn(&mut ledger, records(Some("a"), &[]), now);
+    assert_eq!(steps, [Step::Take { shard: shard(), revision: 9, takeover: Takeover::Fenced }]);
+    // What was true in the turn before says nothing of what was listed since.
+    let unasked = ledger.listed(records(Some("a"), &[]), &BTreeSet::new(), now + SECOND);
+    assert_eq!(ledger.plan(&unasked, &BTreeSet::new(), now + SECOND), []);
+}
+
+#[test]
+fn a_key_that_cannot_be_read_counts_as_long_as_it_is_renewed() {
+    let began = Instant::now();
+    let name = (0..).map(|n| n.to_string()).find(|name| shard().preferred(["me", name]) == Some(name)).unwrap();
+    let mut ledger = alive(began);
+    let mut steps = |revision, secs: u32| {
+        let now = began + secs * SECOND;
+        let mut turn = ledger.listed(records(None, &[(&name, revision, false)]), &BTreeSet::new(), now);
+        turn.questions.clone().iter().for_each(|name| ledger.answered(&mut turn, name, true, now));
+        ledger.plan(&turn, &BTreeSet::new(), now)
+    };
+    assert_eq!((steps(5, 0), steps(5, 5), steps(6, 6), steps(6, 11)), (vec![], vec![], vec![], vec![]));
+    assert_eq!(steps(6, 12), [Step::Take { shard: shard(), revision: 9, takeover: Takeover::Clean }]);
+}
+
+#[test]
+fn a_key_is_lost_unless_what_stands_there_is_what_was_written_over_it() {
+    for (what, revision, found, is_lost) in [
+        ("as it was", 1, Some(stamp(0)), false),
+        ("the write that went unanswered", 7, Some(stamp(2)), false),
+        ("a late write from before it was first there", 7, Some(stamp(1)), true),
+        ("what cannot be read", 7, None, true),
+        ("nothing", 0, None, true),
+    ] {
+        let now = Instant::now();
+        let mut ledger = alive(now);
+        take_at_9(&mut ledger, now);
+        ledger.renewal_sent(stamp(2));
+        assert_eq!(ledger.renewal(now), Renewal::LookUp);
+        assert_eq!(ledger.looked_up(revision, found), is_lost, "{what}");
+        assert_eq!(ledger.renewal(now + TTL / 3), Renewal::Put { revision }, "{what}");
+    }
+}
+
+#[test]
+fn after_the_own_key_was_lost_a_shard_is_worked_on_once_it_is_written_again() {
+    let now = Instant::now();
+    let again = |written: Written| {
+        let mut ledger = alive(now);
+        take_at_9(&mut ledger, now);
+        ledger.renewal_sent(stamp(2));
+        assert!(ledger.looked_up(0, None));
+        assert_eq!((ledger.lease(), ledger.confirmations()), ((None, BTreeSet::new()), vec![]));
+        assert!(ledger.renewed(now, 10));
+        assert_eq!(ledger.lease(), (Some(now + TTL - MARGIN), BTreeSet::new()));
+        assert_eq!(ledger.owned().len(), 1, "its lanes stay");
+        let confirmations = ledger.confirmations();
+        assert_eq!(confirmations, [Step::Confirm { shard: shard(), revision: 9 }]);
+        let losses = ledger.begin(&confirmations[0]);
+        ledger.written(&confirmations[0], losses, written, now);
+        (ledger.lease().1.len(), ledger.owned().len())
+    };
+    assert_eq!(again(Written::Ok(11)), (1, 1));
+    assert_eq!(again(Written::Conflict), (0, 0));
+    assert_eq!(again(Written::Unanswered), (0, 0), "nobody knows whether it was written");
+}
