@@ -314,6 +314,10 @@ impl Expectation {
         if last.map_or(0, |(last, _)| *last) == previous {
             return true;
         }
+        // Of those that went side by side, any may have been the last one.
+        if last.is_some_and(|(_, at)| !self.is_one_by_one(facts, *at)) {
+            return true;
+        }
         let has_restarted =
             |emptied: &Moment| last.is_none_or(|(_, at)| at.line < emptied.line || at.at <= facts.heard_by(emptied.at));
         if previous == 0 && self.register.emptied.as_ref().is_some_and(has_restarted) {

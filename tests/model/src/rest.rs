@@ -125,7 +125,8 @@ fn counts_under(facts: &Facts, expectation: &Expectation, now: Moment, add: &mut
             continue;
         };
         // What the target says to have, what is dead and what comes again may count or not.
-        let is_clear = expectation.resumed.is_none() && !facts.is_limited() && version.previous.is_none();
+        let has_named = expectation.resumed.is_some() || expectation.said_beyond.is_some();
+        let is_clear = !has_named && !facts.is_limited() && version.previous.is_none();
         if !is_clear || !facts.letters.is_empty() {
             continue;
         }
