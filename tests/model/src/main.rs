@@ -137,7 +137,8 @@ async fn main() -> Result<ExitCode> {
     if let Some(file) = &options.totals {
         println!("all together: {}", totals.add_to(file)?);
     }
-    if let Some((plan, faults)) = failed.first().filter(|_| options.shrink > 0) {
+    // One that could not be run at all says nothing of its plan.
+    if let Some((plan, faults)) = failed.iter().find(|(_, faults)| !faults.is_empty() && options.shrink > 0) {
         shrink(&options, plan, faults).await?;
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
