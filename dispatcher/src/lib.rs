@@ -16,6 +16,8 @@ mod failpoints;
 mod metrics;
 mod ownership;
 mod push;
+
+mod session;
 mod shared;
 mod source;
 mod supervisor;

@@ -68,6 +68,10 @@ pub struct Lane {
     /// There is nothing that the entries want between the position and this sequence. Written now and then.
     #[serde(default)]
     pub clear_to: u64,
+    /// From here on something may have been cut from the log unseen, while the lane went past it: until a look-up of the log's
+    /// bounds that began later shows that nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsure_from: Option<u64>,
     /// The act of resuming that was heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumption: Option<String>,
@@ -93,7 +97,7 @@ pub enum Phase {
 pub struct Progress {
     /// The act of registering that this belongs to.
     pub registration: String,
-    /// The line of registrations that it is in: see [`Entry::line`].
+    /// The line of registrations that it is in: see [`crate::Entry::line`].
     pub line: String,
     /// The first sequence that it still may want.
     pub from_sequence: u64,
@@ -107,6 +111,9 @@ pub struct Progress {
     pub dead_lettered: u64,
     /// Whether it has had all that it asked for.
     pub completed: bool,
+    /// The first sequence for which the words that the lane goes by stand alone: where they changed last. 0: they never did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub words_from: u64,
     /// Up to here, from where its words changed, the lane has gone by the words before: what those asked for it has had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_earlier_words_to: Option<u64>,
@@ -207,6 +214,11 @@ pub struct Due {
     pub listener_data: Option<Value>,
     /// The payload, with what an entry requires filled in.
     pub data: Bytes,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Lane {

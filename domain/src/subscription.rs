@@ -245,6 +245,12 @@ impl Entry {
         self.attributes.required_data.iter().chain(earlier.into_iter().flatten())
     }
 
+    /// Whether the present words name a start, or those before the last change did.
+    pub fn names_start(&self) -> bool {
+        let earlier = self.continues.as_ref().and_then(|earlier| earlier.attributes.datetime_start);
+        self.attributes.datetime_start.or(earlier).is_some()
+    }
+
     /// The moment from which on nothing that is stored can be wanted any more, where there is one.
     pub fn over_after(&self) -> Option<Stamp> {
         self.attributes.datetime_end.map(|end| end.plus_micros(CLOCK_SKEW_MARGIN_MICROS))

@@ -2,16 +2,23 @@
 //! with others that want the same of it.
 
 use broker::Unavailable;
-use broker::feed::{Delivery, Feed, FeedError, Want};
+use broker::feed::{ACK_WAIT, Delivery, Feed, FeedError, Want};
 use domain::lane::Epoch;
 use domain::{Lane, SubscriptionId};
 use futures_util::future::BoxFuture;
+use std::time::Duration;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use super::{Run, Worker};
+use super::Worker;
+use crate::session::{Reads, fresh_name};
+use crate::source::log_bounds::KnownBounds;
 use crate::source::shared_catch_up::{Alone, Member, Way};
 use crate::source::tail::{Follower, Joining};
+
+/// What the server has for a lane that waits comes sooner than this, or is missed sooner (see `broker::pull`): a request may
+/// get lost, what is lost on the way comes again after [`ACK_WAIT`], and on a cluster the consumer may be without a leader for
+/// a while, or its leader behind the stream's.
+const LONG_ENOUGH: Duration = Duration::from_secs(ACK_WAIT.as_secs() + 15);
 
 pub(super) enum Source {
     Consumer(Box<Own>),
@@ -22,7 +29,7 @@ pub(super) enum Source {
 /// The lane's own consumer.
 pub(super) struct Own {
     pub(super) feed: Feed,
-    /// Says to others that want the same that there is somebody who does.
+    /// Says to others that want the same that there is one that does.
     _alone: Alone,
 }
 
@@ -54,14 +61,34 @@ impl Source {
         }
     }
 
-    /// Whether it gives everything in time, or says that it does not.
-    pub(super) fn is_tail(&self) -> bool {
-        matches!(self, Self::Tail(_))
+    /// What the session knows of it.
+    pub(super) fn reads(&self) -> Reads {
+        match self {
+            Self::Consumer(_) => Reads::Consumer,
+            Self::Past(_) => Reads::Past,
+            Self::Tail(_) => Reads::Tail,
+        }
     }
 
-    /// Whether it is the lane's consumer, which is acknowledged to.
-    pub(super) fn is_consumer(&self) -> bool {
-        matches!(self, Self::Consumer(_))
+    /// Up to where there is nothing in the log that a lane wants and was not given, by one that has waited for it since then.
+    pub(super) fn has_given_to(&self, bounds: KnownBounds, waiting_since: Instant) -> Option<u64> {
+        match self {
+            Self::Tail(follower) => follower.has_all_to(),
+            // What the server has for a lane comes at once: where it has been waiting long enough, there was nothing.
+            Self::Consumer(_) | Self::Past(_) => {
+                let is_long_ago = bounds.settled_at.is_some_and(|at| at >= waiting_since + LONG_ENOUGH);
+                is_long_ago.then_some(bounds.settled_to)
+            }
+        }
+    }
+
+    /// Tells whoever asks how far the lane has come.
+    pub(super) fn note(&self, position: u64, in_hand: usize) {
+        match self {
+            Self::Consumer(_) => {}
+            Self::Past(member) => member.note(position, in_hand),
+            Self::Tail(follower) => follower.note(position, in_hand),
+        }
     }
 }
 
@@ -70,57 +97,33 @@ impl Worker {
     /// nobody's any more, though it may still be in memory.
     pub(super) async fn open(
         &mut self,
-        lane: &mut Lane,
+        lane: Lane,
         first_sequence: u64,
         generation: u64,
-    ) -> Result<Source, Unavailable> {
+    ) -> Result<(Lane, Source), Unavailable> {
         let read_to = lane.position.max(first_sequence.saturating_sub(1));
         let joining = Joining { id: &self.id, filters: &lane.filters, position: read_to, generation };
         if let Some(follower) = self.shared.tail.join(&self.shared.log, &joining).await? {
-            self.has_consumer(lane, false).await?;
-            return Ok(Source::Tail(follower));
+            return Ok((self.has_consumer(lane, false).await?, Source::Tail(follower)));
         }
         match self.shared.shared_catch_up.join(&joining).await? {
-            Way::Together(member) => {
-                self.has_consumer(lane, false).await?;
-                Ok(Source::Past(member))
-            }
+            Way::Together(member) => Ok((self.has_consumer(lane, false).await?, Source::Past(member))),
             Way::Alone(alone) => {
-                self.has_consumer(lane, true).await?;
-                let feed = self.shared.feeds.open(&want(&self.id, lane)).await?;
-                Ok(Source::Consumer(Box::new(Own { feed, _alone: alone })))
+                let lane = self.has_consumer(lane, true).await?;
+                let feed = self.shared.feeds.open(&want(&self.id, &lane)).await?;
+                Ok((lane, Source::Consumer(Box::new(Own { feed, _alone: alone }))))
             }
         }
     }
 
     /// Writes whether a consumer belongs to a lane's position, before it is read.
-    async fn has_consumer(&mut self, lane: &mut Lane, has_one: bool) -> Result<(), Unavailable> {
+    async fn has_consumer(&mut self, mut lane: Lane, has_one: bool) -> Result<Lane, Unavailable> {
         if has_one != lane.epoch.has_consumer() {
             let kind = if has_one { Epoch::Consumer } else { Epoch::WithoutConsumer };
-            lane.epoch = kind(fresh_epoch());
-            self.write(lane).await?;
-            self.lane = Some(lane.clone());
+            lane.epoch = kind(fresh_name());
+            self.write(&mut lane).await?;
         }
-        Ok(())
-    }
-
-    /// Goes over to the tail of the log, if it reaches back to where this lane has read.
-    pub(super) async fn go_over_to_tail(&mut self, run: &mut Run) -> Result<(), Unavailable> {
-        let read_to = run.read_to();
-        let joining =
-            Joining { id: &self.id, filters: &run.lane.filters, position: read_to, generation: run.generation };
-        let Some(follower) = self.shared.tail.join(&self.shared.log, &joining).await? else { return Ok(()) };
-        self.acknowledge(run).await?;
-        // What the consumer has acknowledged says nothing of this lane from now on.
-        run.lane.epoch = Epoch::WithoutConsumer(fresh_epoch());
-        if let Some(ahead) = &mut run.ahead {
-            ahead.epoch.clone_from(&run.lane.epoch);
-        }
-        self.write(&mut run.lane).await?;
-        tracing::debug!(id = %self.id, read_to, "lane.follows");
-        run.source = Source::Tail(follower);
-        run.note_standing();
-        Ok(())
+        Ok(lane)
     }
 
     /// Has the lane's consumer show where the lane is, as it is written, while nobody reads it. For whoever looks: what
@@ -135,29 +138,6 @@ impl Worker {
                 tracing::debug!(%id, %error, "lane.not_shown");
             }
         })
-    }
-}
-
-/// A name for an epoch.
-pub(super) fn fresh_epoch() -> String {
-    Uuid::now_v7().to_string()
-}
-
-impl Run {
-    /// Tells whoever asks how far this lane has come.
-    pub(super) fn note_standing(&self) {
-        match &self.source {
-            Source::Consumer(_) => {}
-            Source::Past(member) => member.note(self.lane.position, self.window.len()),
-            Source::Tail(follower) => follower.note(self.lane.position, self.window.len()),
-        }
-    }
-
-    /// Has the consumer show where the lane is, at that moment at the latest.
-    pub(super) fn show_by(&mut self, at: Instant) {
-        if !self.source.is_consumer() {
-            self.show_at.get_or_insert(at);
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use broker::Link;
@@ -12,9 +13,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::trying::Landed;
-use super::{Next, Run, Worker, interruption};
-use crate::shared::Spec;
+use super::chore::Chore;
+use super::run::Run;
+use crate::session::{Landed, Leave};
+use crate::shared::{Shared, Spec};
 use crate::source::log_bounds::KnownBounds;
 
 /// Longer than a lane ever waits without something to do.
@@ -24,12 +26,14 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 pub(super) enum Came {
     Message(Result<Delivery, FeedError>),
     Landed(Landed),
+    /// Something that was begun has come to its end.
+    Chore(Chore),
     /// The log begins elsewhere.
-    KnownBounds(KnownBounds),
+    Bounds(KnownBounds),
     /// It is time for something.
     Alarm,
-    /// Something else is asked for, or the connection is another one.
-    Change(Next),
+    /// The spec is another one, or the connection is, or the dispatcher stops.
+    Leave(Leave),
 }
 
 /// What may call a lane away from whatever it waits for.
@@ -46,7 +50,7 @@ pub(super) struct Calls {
 
 #[derive(Clone)]
 struct Heard {
-    asked: watch::Receiver<Spec>,
+    spec: watch::Receiver<Spec>,
     link: watch::Receiver<Link>,
     log_bounds: watch::Receiver<KnownBounds>,
     shutdown: CancellationToken,
@@ -54,12 +58,17 @@ struct Heard {
 }
 
 impl Calls {
-    pub(super) fn of(worker: &Worker, generation: u64) -> Self {
+    pub(super) fn of(
+        spec: &watch::Receiver<Spec>,
+        shared: &Shared,
+        shutdown: &CancellationToken,
+        generation: u64,
+    ) -> Self {
         let heard = Heard {
-            asked: worker.asked.clone(),
-            link: worker.shared.broker.link(),
-            log_bounds: worker.shared.log_bounds.clone(),
-            shutdown: worker.shutdown.clone(),
+            spec: spec.clone(),
+            link: shared.broker.link(),
+            log_bounds: shared.log_bounds.clone(),
+            shutdown: shutdown.clone(),
             generation,
         };
         let calls = stream::unfold(heard.clone(), |mut heard| async {
@@ -69,8 +78,14 @@ impl Calls {
         Self { calls: calls.boxed(), heard, alarm: Box::pin(sleep(LONGEST)) }
     }
 
+    /// Whether anything calls.
+    pub(super) fn is_anything(&self) -> bool {
+        self.heard.is_anything()
+    }
+
     /// Has the alarm go off at that moment, or before.
-    fn set(&mut self, at: Instant) {
+    fn set(&mut self, at: Option<Instant>) {
+        let at = at.unwrap_or_else(|| Instant::now() + LONGEST);
         if at < self.alarm.deadline() || self.alarm.is_elapsed() {
             self.alarm.as_mut().reset(at);
         }
@@ -79,75 +94,86 @@ impl Calls {
 
 impl Heard {
     async fn next(&mut self) -> Came {
+        let Self { spec, link, log_bounds, shutdown, generation } = self;
         tokio::select! {
-            next = interruption(&mut self.asked, &mut self.link, self.generation, &self.shutdown) => Came::Change(next),
-            Ok(()) = self.log_bounds.changed() => Came::KnownBounds(*self.log_bounds.borrow_and_update()),
+            biased;
+            () = shutdown.cancelled() => Came::Leave(Leave::End),
+            renewed = link.wait_for(|link| link.generation != *generation) => Came::Leave(left_by(renewed.is_ok())),
+            changed = spec.changed() => Came::Leave(left_by(changed.is_ok())),
+            Ok(()) = log_bounds.changed() => Came::Bounds(*log_bounds.borrow_and_update()),
         }
     }
 
     fn is_anything(&self) -> bool {
         self.shutdown.is_cancelled()
-            || self.asked.has_changed().unwrap_or(true)
+            || self.spec.has_changed().unwrap_or(true)
             || self.log_bounds.has_changed().unwrap_or(true)
             || self.link.borrow().generation != self.generation
     }
 }
 
-impl Run {
-    /// A message that has come already, where nothing else calls for attention.
-    pub(super) fn at_hand(&mut self, calls: &Calls) -> Option<Result<Delivery, FeedError>> {
-        if calls.heard.is_anything() || !self.takes_in_first() || self.next_alarm() <= Instant::now() {
-            return None;
-        }
-        self.source.next().now_or_never()
-    }
+/// Whoever says what is wanted is there, or has gone.
+fn left_by(is_there: bool) -> Leave {
+    if is_there { Leave::SetUp } else { Leave::End }
+}
 
+impl Run {
     /// Waits.
     pub(super) async fn what_comes(&mut self, calls: &mut Calls) -> Came {
-        let wants_more = self.window.wants_more();
-        // What shows where the lane is must be worked on: it may hold a permit that others wait for.
-        if !wants_more
-            && self.showing.is_empty()
-            && let Some(landed) = self.lands().await
-        {
-            return Came::Landed(landed);
-        }
-        calls.set(self.next_alarm());
-        tokio::select! {
-            // Where there is always a next message, whoever calls would otherwise be heard by chance only.
-            biased;
-            Some(came) = calls.calls.next() => {
-                calls.heard.log_bounds.mark_unchanged();
+        calls.set(self.session.deadline().map(Instant::from_std));
+        if self.session.wants_message() {
+            let Self { source, session, under_way, chores, showing, .. } = self;
+            let is_leaving = session.is_leaving();
+            let others = poll_fn(|cx| poll_others(cx, calls, is_leaving, under_way, chores, showing));
+            tokio::select! {
+                // Where there is always a next message, whoever calls would otherwise be heard by chance only.
+                biased;
+                came = others => came,
+                message = source.next() => Came::Message(message),
+            }
+        } else {
+            poll_fn(|cx| {
+                let Self { source, session, under_way, chores, showing, .. } = self;
+                let came = poll_others(cx, calls, session.is_leaving(), under_way, chores, showing);
+                if came.is_pending() && !session.is_leaving() {
+                    // Meanwhile the next message is read, as far as that goes without waiting.
+                    source.read_ahead();
+                }
                 came
-            }
-            Some(landed) = self.under_way.next() => Came::Landed(landed),
-            Some(()) = self.showing.next() => Came::Alarm,
-            () = calls.alarm.as_mut() => Came::Alarm,
-            message = self.source.next(), if wants_more => Came::Message(message),
+            })
+            .await
         }
     }
+}
 
-    /// What comes of a request that is under way; meanwhile the next message is read, as far as that goes without waiting.
-    async fn lands(&mut self) -> Option<Landed> {
-        poll_fn(|cx| {
-            let landed = self.under_way.poll_next_unpin(cx);
-            if landed.is_pending() {
-                self.source.read_ahead();
-            }
-            landed
-        })
-        .await
-    }
+type Chores = stream::FuturesUnordered<futures_util::future::BoxFuture<'static, Chore>>;
+type Showing = stream::FuturesUnordered<futures_util::future::BoxFuture<'static, ()>>;
 
-    /// Whether a message that has come already is to be taken in before anything is sent.
-    fn takes_in_first(&self) -> bool {
-        self.window.wants_more() && (self.window.is_empty() || self.window.is_batched())
+/// All that may come but a message. Who leaves hears no further call.
+fn poll_others(
+    cx: &mut Context<'_>,
+    calls: &mut Calls,
+    is_leaving: bool,
+    under_way: &mut super::under_way::UnderWay<Landed>,
+    chores: &mut Chores,
+    showing: &mut Showing,
+) -> Poll<Came> {
+    if !is_leaving && let Poll::Ready(Some(came)) = calls.calls.poll_next_unpin(cx) {
+        calls.heard.log_bounds.mark_unchanged();
+        return Poll::Ready(came);
     }
-
-    /// When something is to be done, whatever comes or does not.
-    fn next_alarm(&self) -> Instant {
-        let looks = self.window.next_look(Instant::now());
-        let alarms = [self.turn_at, self.checkpoint_at, self.end_check_at, self.look_at, self.show_at, looks];
-        alarms.into_iter().flatten().fold(self.note_at, Instant::min)
+    if let Poll::Ready(Some(landed)) = under_way.poll_next_unpin(cx) {
+        return Poll::Ready(Came::Landed(landed));
     }
+    if !chores.is_empty()
+        && let Poll::Ready(Some(chore)) = chores.poll_next_unpin(cx)
+    {
+        return Poll::Ready(Came::Chore(chore));
+    }
+    while !showing.is_empty() {
+        if showing.poll_next_unpin(cx).is_pending() {
+            break;
+        }
+    }
+    calls.alarm.poll_unpin(cx).map(|()| Came::Alarm)
 }

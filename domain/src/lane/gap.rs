@@ -39,6 +39,22 @@ impl Lane {
         }
     }
 
+    /// Records that what comes next leaves out what begins here: it may be that nobody wants that, or that it was cut off
+    /// before it was given. A look-up that begins later will tell: see [`Lane::is_whole_from`].
+    pub fn came_past(&mut self, from: u64) {
+        self.unsure_from = Some(self.unsure_from.map_or(from, |known| known.min(from)));
+    }
+
+    /// Takes in where the log begins, by a look-up that began after the last skip. Answers whether nothing can have been cut
+    /// off unseen; where something can, [`Lane::may_lack`] says so from now on.
+    pub fn is_whole_from(&mut self, first_sequence: u64) -> bool {
+        let is_whole = self.unsure_from.is_none_or(|from| first_sequence <= from);
+        if is_whole {
+            self.unsure_from = None;
+        }
+        is_whole
+    }
+
     /// Whether something may have been removed that is not accounted for, where the log begins with `first_sequence`.
     pub fn may_lack(&self, first_sequence: u64) -> bool {
         first_sequence > self.accounted_to() + 1
@@ -46,12 +62,13 @@ impl Lane {
 
     /// Goes on with what is left, whatever may be lacking.
     pub fn go_on_at(&mut self, first_sequence: u64) {
+        self.unsure_from = None;
         self.moved_to(first_sequence.saturating_sub(1));
     }
 
     /// Takes in where the log begins.
     pub fn take_in_beginning(&mut self, spec: &Subscription, begins: Beginning, now: Stamp) -> Loss {
-        if !self.may_lack(begins.sequence)
+        if self.is_whole_from(begins.sequence) && !self.may_lack(begins.sequence)
             || matches!(self.state, State::Completed | State::Paused(_) | State::Stopped(_))
         {
             return Loss::None;
@@ -69,14 +86,16 @@ impl Lane {
             let noticed = self.state.gap().map_or(now, |known| known.noticed);
             self.state = State::Gap(Gap { noticed, ..gap });
         } else {
+            self.unsure_from = None;
             self.is_clear_to(gap.to_sequence);
         }
         loss
     }
 
-    /// Up to where everything that was wanted has been delivered, or is known not to have been there.
-    fn accounted_to(&self) -> u64 {
-        self.position.max(self.clear_to)
+    /// Up to where everything that was wanted has been delivered, or is known not to have been there: the one notion of
+    /// "nothing was there".
+    pub fn accounted_to(&self) -> u64 {
+        self.unsure_from.map_or(self.position.max(self.clear_to), |from| from - 1)
     }
 
     /// The entries that may have wanted something up to a sequence, or were to get it again.
@@ -86,8 +105,8 @@ impl Lane {
             _ => false,
         };
         let reaches = move |pattern: &TypePattern, entry: &Entry| {
-            // Without a start nothing is promised of what was there before.
-            let promised_from = if entry.attributes.datetime_start.is_none() { entry.first_live() } else { 0 };
+            // Without a start, in the present words or those before, nothing is promised of what was there before.
+            let promised_from = if entry.names_start() { 0 } else { entry.first_live() };
             let progress = self.entries.get(pattern);
             progress.is_some_and(|progress| progress.from_sequence.max(promised_from) <= to_sequence)
         };

@@ -46,7 +46,7 @@ impl Lane {
         }
         self.last_delivered = event.sequence;
         self.moved_to(event.sequence);
-        self.state = State::Active;
+        self.goes_on();
         must_write
     }
 
@@ -71,14 +71,21 @@ impl Lane {
             *(if is_dead { &mut progress.dead_lettered } else { &mut progress.skipped }) += 1;
         }
         self.moved_to(event.sequence);
-        self.state = State::Active;
+        self.goes_on();
+    }
+
+    /// Nothing fails any more. What has ended deliveries meanwhile stays: other requests may have been under way.
+    fn goes_on(&mut self) {
+        if self.state.is_at_work() {
+            self.state = State::Active;
+        }
     }
 
     /// Records that nobody wants what lies up to a sequence.
     pub fn passed_over(&mut self, sequence: u64) {
         self.moved_to(sequence);
         if self.failure().is_some_and(|failure| failure.sequence <= sequence) {
-            self.state = State::Active;
+            self.goes_on();
         }
     }
 
@@ -120,6 +127,7 @@ impl Lane {
     pub(super) fn has_had_nothing_beyond(&mut self, sequence: u64) {
         self.position = sequence;
         self.clear_to = self.clear_to.min(sequence);
+        self.unsure_from = self.unsure_from.filter(|from| *from <= sequence);
         self.had = BTreeSet::new();
         for progress in self.entries.values_mut() {
             progress.from_sequence = progress.from_sequence.min(sequence + 1);
@@ -132,7 +140,9 @@ impl Lane {
 
     /// Records a failed attempt.
     pub fn failed(&mut self, failure: Failure) {
-        self.state = State::Held(failure);
+        if self.state.is_at_work() {
+            self.state = State::Held(failure);
+        }
     }
 
     /// Completes the entries whose end was over when `sequence` was stored, at `stored_at`. What was stored before an

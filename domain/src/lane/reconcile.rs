@@ -75,6 +75,7 @@ impl Lane {
             last_attempt: previous.and_then(|lane| lane.last_attempt.clone()),
             redelivery,
             clear_to: entries_want.map_or(clear_to, |wanted| wanted.min(clear_to)),
+            unsure_from: previous.and_then(|lane| lane.unsure_from).filter(|from| *from <= position + 1),
             test: previous.and_then(|lane| lane.test.clone()),
             resumption: spec.resumption.clone(),
             updated: previous.map_or(Stamp::from_micros(0), |lane| lane.updated),
@@ -104,7 +105,9 @@ impl<'a> Change<'a> {
             Some(earlier) if earlier.line == entry.line() && !earlier.completed => {
                 // The lane has passed over what only the new words ask for.
                 let until = entry.continues.as_ref().map(|earlier| earlier.until).filter(|until| *until > 0);
-                let changed_at = until.filter(|until| self.had.is_some_and(|had| had >= *until));
+                // Of a change that the lane knows it has.
+                let changed_at = until.filter(|until| earlier.words_from != *until);
+                let changed_at = changed_at.filter(|until| self.had.is_some_and(|had| had >= *until));
                 Standing::Continues(earlier, changed_at)
             }
             // Of its line the lane has seen nothing, or all that it was to have.
@@ -127,7 +130,9 @@ impl<'a> Change<'a> {
 
     /// How far an entry has come, in a lane that has moved back or has not.
     fn progress(&self, pattern: &TypePattern, entry: &Entry, moved_back: bool) -> Progress {
-        let behind = if moved_back { self.had.unwrap_or(0) + 1 } else { 0 };
+        // Where something may have been cut off unseen, it is not known to be had: a duplicate is better than a hole.
+        let unsure_from = self.before.and_then(|lane| lane.unsure_from).unwrap_or(u64::MAX);
+        let behind = if moved_back { unsure_from.min(self.had.unwrap_or(0) + 1) } else { 0 };
         let begun = |from_sequence: u64| Progress {
             registration: entry.registration.clone(),
             line: entry.line().to_owned(),
@@ -136,6 +141,7 @@ impl<'a> Change<'a> {
             skipped: 0,
             dead_lettered: 0,
             completed: false,
+            words_from: entry.continues.as_ref().map_or(0, |earlier| earlier.until),
             by_earlier_words_to: None,
             shares_to: None,
             anew_to: None,
@@ -145,7 +151,7 @@ impl<'a> Change<'a> {
         match self.standing(pattern, entry) {
             Standing::Known(known) => Progress { from_sequence: known.from_sequence.max(behind), ..known.clone() },
             Standing::Continues(earlier, changed_at) => Progress {
-                by_earlier_words_to: changed_at.and(self.had),
+                by_earlier_words_to: changed_at.and(self.had).or(earlier.by_earlier_words_to),
                 shares_to: earlier.shares_to,
                 anew_to: earlier.anew_to,
                 owed: owed_by(entry, Some(earlier)),

@@ -22,6 +22,7 @@ impl Lane {
         self.moved_to(sequence);
         for progress in self.entries.values_mut() {
             progress.resumed_after = Some(sequence);
+            progress.owed = None;
         }
         self.last_delivered = sequence;
         self.state = State::Active;

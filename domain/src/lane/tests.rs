@@ -506,6 +506,21 @@ fn a_redelivery_goes_on_though_the_pair_is_registered_again_and_by_the_present_w
 }
 
 #[test]
+fn the_same_words_again_bring_nothing_that_was_had() {
+    let log = ["a"; 9];
+    let mut first = asked(&[("a", "1", 1, 1, None)]);
+    first.entries.values_mut().for_each(|entry| entry.attributes.transaction_id = Some("t1".into()));
+    let mut lane = Lane::reconcile(None, &first, fresh("e1"));
+    run(&mut lane, &first, &log, 2);
+    let plain = replaced(&first, "a", "2", 3, Attributes::default());
+    let mut lane = Lane::reconcile(Some(&lane), &plain, fresh("e2"));
+    assert_eq!(run(&mut lane, &plain, &log, 5), [3, 4, 5]);
+    let again = replaced(&plain, "a", "3", 6, Attributes::default());
+    let mut lane = Lane::reconcile(Some(&lane), &again, fresh("e3"));
+    assert_eq!(run(&mut lane, &again, &log, 7), [6, 7]);
+}
+
+#[test]
 fn words_that_changed_say_nothing_of_what_the_target_says_it_lacks() {
     let log = ["a"; 9];
     let first = asked(&[("a", "1", 1, 1, None)]);

@@ -144,7 +144,7 @@ impl Lane {
                 && !is_shared(progress)
                 && entry.is_live_at(event.sequence)
                 && pattern.matches(&event.event_type)
-                && entry.asks_for(event, start_of(progress, event))
+                && asks_for(entry, progress, event)
         };
         self.entries.values().any(is_shared) && self.entries.iter().any(covers)
     }
@@ -165,7 +165,7 @@ fn wants(pattern: &TypePattern, entry: &Entry, progress: &Progress, event: &Even
     !progress.completed
         && !has_had(entry, progress, event, covered)
         && pattern.matches(&event.event_type)
-        && entry.asks_for(event, start_of(progress, event))
+        && asks_for(entry, progress, event)
 }
 
 /// Whether an entry has had an event, or is owed none there: the one notion of it. What a target took early is in
@@ -181,6 +181,15 @@ fn has_had(entry: &Entry, progress: &Progress, event: &Event, covered: bool) -> 
 /// Whether the lane had gone past an event when the entry was new to it, and the event had come after the registration.
 fn shares(entry: &Entry, progress: &Progress, event: &Event) -> bool {
     progress.shares_to.is_some_and(|to| event.sequence <= to) && entry.is_live_at(event.sequence)
+}
+
+/// Whether an entry asks for an event. Of what the target has said that it lacks, the present words alone decide, and their start
+/// does not count.
+fn asks_for(entry: &Entry, progress: &Progress, event: &Event) -> bool {
+    match start_of(progress, event) {
+        Start::Counts => entry.asks_for(event, Start::Counts),
+        Start::IsWaived => entry.lets_through(event, Start::IsWaived),
+    }
 }
 
 /// Whether the start of an entry counts for an event.

@@ -92,3 +92,39 @@ fn what_comes_late_shows_that_its_place_was_not_clear() {
     lane.comes(3);
     assert!(!lane.may_lack(9), "what comes again says nothing");
 }
+
+#[test]
+fn what_was_skipped_is_clear_only_by_a_later_look_at_the_log() {
+    let now = Stamp::from_micros(9);
+    let subscription = asked(&[("a", "1", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &subscription, fresh("e1"));
+    run(&mut lane, &subscription, &["a"; 4], 4);
+    lane.comes(9);
+    lane.came_past(5);
+    run(&mut lane, &subscription, &["a"; 9], 9);
+    assert_eq!((lane.position, lane.accounted_to()), (9, 4), "it is not sure of 5 to 8");
+    let mut whole = lane.clone();
+    assert!(whole.is_whole_from(5));
+    assert_eq!((whole.accounted_to(), whole.take_in_beginning(&subscription, begins(5), now)), (9, Loss::None));
+    assert!(!lane.is_whole_from(6));
+    let gap = Gap { from_sequence: 5, to_sequence: 6, noticed: now };
+    assert_eq!(lane.take_in_beginning(&subscription, begins(7), now), Loss::Stops(gap));
+    // It survives a crash, and a resumption ends it.
+    let written = serde_json::to_string(&lane).unwrap();
+    let lane: Lane = serde_json::from_str(&written).unwrap();
+    let mut resumed = subscription.clone();
+    resumed.resumption = Some("r".into());
+    let mut lane = Lane::reconcile(Some(&lane), &resumed, fresh("e2"));
+    lane.go_on_at(7);
+    assert_eq!((lane.state.word(), lane.position, lane.accounted_to()), (Word::Active, 9, 9));
+}
+
+#[test]
+fn what_the_words_before_promised_of_the_past_is_missed_too() {
+    let mut first = asked(&[("a", "1", 3, 20, None)]);
+    first.entries.values_mut().for_each(|entry| entry.attributes.datetime_start = Some(Stamp::from_micros(3_000_000)));
+    let lane = Lane::reconcile(None, &first, fresh("e1"));
+    let plain = replaced(&first, "a", "2", 25, Attributes::default());
+    let mut lane = Lane::reconcile(Some(&lane), &plain, fresh("e2"));
+    assert!(matches!(lane.take_in_beginning(&plain, begins(9), Stamp::from_micros(0)), Loss::Stops(_)));
+}

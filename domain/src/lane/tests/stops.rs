@@ -38,3 +38,14 @@ fn what_is_gone_stays_so_until_it_is_registered_again_or_resumed() {
     subscription.registered = Some("2".into());
     assert_eq!(Lane::reconcile(Some(&lane), &subscription, fresh("e2")).state.word(), Word::Active);
 }
+
+#[test]
+fn of_what_a_target_lacks_the_present_words_alone_decide() {
+    let mut first = asked(&[("a", "1", 1, 1, Some(1))]);
+    first.entries.values_mut().for_each(|entry| entry.attributes.transaction_id = Some("none".into()));
+    let plain = replaced(&first, "a", "2", 3, Attributes::default());
+    let mut lane = Lane::reconcile(None, &plain, fresh("e1"));
+    assert_eq!(run(&mut lane, &plain, &["a"; 4], 4), [3, 4]);
+    lane.resume_after(0, "e2");
+    assert_eq!(run(&mut lane, &plain, &["a"; 4], 4), [1, 2, 3, 4]);
+}

@@ -2,13 +2,12 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::Event;
 use domain::delivery_settings::{DeliverySettings, Mode};
 use domain::lane::{Due, Failure};
 use domain::required_data::Found;
-use tokio::time::Instant;
 
 use crate::push::delivery_request::Item;
 
@@ -20,7 +19,7 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 const LINGER: Duration = Duration::from_millis(20);
 
 /// The events that are being delivered, and those behind them that have been read.
-pub(super) struct Window<D> {
+pub(crate) struct Window<D> {
     shape: Shape,
     slots: VecDeque<Slot<D>>,
     bytes: usize,
@@ -46,14 +45,14 @@ enum Shape {
 }
 
 /// One message of the feed.
-pub(super) struct Slot<D> {
+pub(crate) struct Slot<D> {
     pub(super) sequence: u64,
     /// The message itself: to be acknowledged.
-    pub(super) delivery: D,
+    pub(super) token: D,
     /// How many messages the server had behind it.
     pub(super) backlog: u64,
     /// What is to be delivered, if anything is.
-    pub(super) load: Option<Load>,
+    pub(crate) load: Option<Load>,
     /// Whether an entry's end was over when it was stored.
     pub(super) reached_end: bool,
     pub(super) stage: Stage,
@@ -64,18 +63,16 @@ pub(super) struct Slot<D> {
 }
 
 /// An event, and what was found out about it.
-pub(super) struct Load {
-    pub(super) event: Arc<Event>,
+pub(crate) struct Load {
+    pub(crate) event: Arc<Event>,
     pub(super) found: Found,
     /// `None`: nobody wants it.
-    pub(super) due: Option<Due>,
-    /// What is delivered to the URL before it, 0 for nothing.
-    pub(super) previous: u64,
+    pub(crate) due: Option<Due>,
 }
 
 /// How far a message has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// To be tried, at that moment if there is one.
     Waiting(Option<Instant>),
     UnderWay,
@@ -117,25 +114,60 @@ impl<D> Window<D> {
         }
     }
 
+    /// How many requests are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// The events up to a sequence that were sent at least once, and are not settled.
+    pub(super) fn sent_up_to(&self, sequence: u64) -> Vec<u64> {
+        let sent = self.unsettled().filter(|slot| slot.sequence <= sequence && slot.attempts > 0);
+        sent.map(|slot| slot.sequence).collect()
+    }
+
+    /// What a request has of the events of a load, each with what is delivered to the URL before it: as it is when the
+    /// request is made, for what was to come before may have become a dead letter meanwhile. `last_delivered`: what was
+    /// delivered before the window.
+    pub(crate) fn items(&self, load: &[u64], last_delivered: u64) -> Vec<Item<'_>> {
+        let (mut previous, mut items) = (last_delivered, Vec::with_capacity(load.len()));
+        let wanted = self.slots.iter().filter_map(|slot| Some((slot, slot.load.as_ref()?)));
+        for (slot, Load { event, due, .. }) in wanted {
+            let Some(due) = due.as_ref().filter(|_| slot.stage != Stage::Buried) else { continue };
+            if load.binary_search(&slot.sequence).is_ok() {
+                items.push((&**event, due, previous));
+                if items.len() == load.len() {
+                    break;
+                }
+            }
+            previous = slot.sequence;
+        }
+        items
+    }
+
+    /// How often the events of a load were tried, at most.
+    pub(crate) fn attempts(&self, load: &[u64]) -> u32 {
+        load.iter().filter_map(|sequence| self.get(*sequence)).map(|slot| slot.attempts).max().unwrap_or(1)
+    }
+
     /// Whether it ever holds more than one event.
     pub(super) fn reads_ahead(&self) -> bool {
         self.shape != Shape::Ordered
     }
 
     /// Whether several events go in one request.
-    pub(super) fn is_batched(&self) -> bool {
+    pub(crate) fn is_batched(&self) -> bool {
         matches!(self.shape, Shape::Batched { .. })
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    pub(super) fn first(&self) -> Option<&Slot<D>> {
+    pub(crate) fn first(&self) -> Option<&Slot<D>> {
         self.slots.front()
     }
 
@@ -150,17 +182,17 @@ impl<D> Window<D> {
     }
 
     /// How many messages wait to be settled: in it, and behind it as far as the server has said.
-    pub(super) fn waiting(&self) -> u64 {
+    pub(crate) fn waiting(&self) -> u64 {
         self.unsettled as u64 + self.behind
     }
 
-    pub(super) fn get(&self, sequence: u64) -> Option<&Slot<D>> {
+    pub(crate) fn get(&self, sequence: u64) -> Option<&Slot<D>> {
         let at = self.slots.binary_search_by_key(&sequence, |slot| slot.sequence).ok()?;
         self.slots.get(at)
     }
 
     /// The event that is to be delivered at a sequence, if one is.
-    pub(super) fn event(&self, sequence: u64) -> Option<&Event> {
+    pub(crate) fn event(&self, sequence: u64) -> Option<&Event> {
         Some(&*self.get(sequence)?.load.as_ref()?.event)
     }
 
@@ -179,10 +211,10 @@ impl<D> Window<D> {
     }
 
     /// Takes in a message; they come in the log's order.
-    pub(super) fn add(&mut self, slot: Slot<D>) {
+    pub(super) fn add(&mut self, slot: Slot<D>, now: Instant) {
         self.behind = slot.backlog;
         if !slot.stage.is_settled() {
-            self.opened_at.get_or_insert_with(Instant::now);
+            self.opened_at.get_or_insert(now);
             self.unsettled += 1;
             self.bytes += slot.size();
         }
@@ -327,13 +359,6 @@ impl<D> Window<D> {
     }
 }
 
-impl Load {
-    /// What a request has of it.
-    pub(super) fn item(&self) -> Option<Item<'_>> {
-        Some((&self.event, self.due.as_ref()?, self.previous))
-    }
-}
-
 impl<D> Slot<D> {
     fn size(&self) -> usize {
         let due = self.load.as_ref().and_then(|load| load.due.as_ref());
@@ -357,10 +382,10 @@ mod tests {
         let at = Stamp::from_micros(0);
         let event = Event::from_message("EVENTS", "events.a", sequence, at, headers, Bytes::from("{}")).unwrap();
         let due = Due { is_replay: false, priority: 1.0, listener_data: None, data: event.data.clone() };
-        let load = Load { event: Arc::new(event), found: Found::new(), due: Some(due), previous: sequence - 1 };
+        let load = Load { event: Arc::new(event), found: Found::new(), due: Some(due) };
         Slot {
             sequence,
-            delivery: (),
+            token: (),
             backlog,
             load: Some(load),
             reached_end: false,
@@ -378,7 +403,7 @@ mod tests {
     fn one_event_at_a_time_where_nothing_else_is_asked_for() {
         let (mut window, now) = (window(json!({})), Instant::now());
         assert!(window.wants_more() && window.next_load(now).is_none());
-        window.add(slot(3, "t", 5));
+        window.add(slot(3, "t", 5), now);
         assert!(!window.wants_more());
         assert_eq!(window.next_load(now), Some(vec![3]));
         window.send(&[3]);
@@ -397,12 +422,12 @@ mod tests {
     fn a_batch_goes_when_it_is_full_or_has_waited() {
         let now = Instant::now();
         let mut window = window(json!({"mode": "batched", "batch_max_events": 3, "batch_max_wait_ms": 500}));
-        window.add(slot(1, "t", 0));
-        window.add(Slot { stage: Stage::Passed, ..slot(2, "t", 0) });
+        window.add(slot(1, "t", 0), now);
+        window.add(Slot { stage: Stage::Passed, ..slot(2, "t", 0) }, now);
         assert_eq!(window.next_load(now), None);
         assert_eq!(window.next_load(now + Duration::from_secs(2)), Some(vec![1]));
-        window.add(slot(3, "t", 9));
-        window.add(slot(4, "t", 9));
+        window.add(slot(3, "t", 9), now);
+        window.add(slot(4, "t", 9), now);
         assert!(!window.wants_more(), "it is full");
         assert_eq!(window.next_load(now), Some(vec![1, 3, 4]));
         window.send(&[1, 3, 4]);
@@ -421,19 +446,19 @@ mod tests {
     #[test]
     fn a_batch_waits_a_moment_for_what_the_server_has_behind_it() {
         let mut window = window(json!({"mode": "batched"}));
-        window.add(slot(1, "t", 7));
         let now = Instant::now();
+        window.add(slot(1, "t", 7), now);
         assert_eq!(window.next_load(now), None);
         assert!(window.next_look(now).is_some_and(|at| at <= now + LINGER));
-        window.add(slot(2, "t", 0));
-        assert_eq!(window.next_load(Instant::now()), Some(vec![1, 2]));
+        window.add(slot(2, "t", 0), now);
+        assert_eq!(window.next_load(now), Some(vec![1, 2]));
     }
 
     #[test]
     fn transactions_go_side_by_side_and_each_in_order() {
         let (mut window, now) = (window(json!({"mode": "concurrent", "concurrency": 2})), Instant::now());
         for (sequence, transaction) in [(1, "a"), (2, "a"), (3, "b"), (4, "c"), (5, "b")] {
-            window.add(slot(sequence, transaction, 0));
+            window.add(slot(sequence, transaction, 0), now);
         }
         let begin = |window: &mut Window<()>| {
             let load = window.next_load(now);
@@ -458,10 +483,10 @@ mod tests {
 
     #[test]
     fn it_does_not_grow_without_bounds() {
-        let mut window = window(json!({"mode": "concurrent"}));
+        let (mut window, now) = (window(json!({"mode": "concurrent"})), Instant::now());
         let added = (1..).take_while(|sequence| {
             let wants_more = window.wants_more();
-            window.add(slot(*sequence, "t", 1));
+            window.add(slot(*sequence, "t", 1), now);
             wants_more
         });
         assert_eq!(added.count(), MAX_AHEAD);

@@ -1,0 +1,99 @@
+//! What the target answers, and what it then has.
+
+use std::time::Duration;
+
+use domain::Subscription;
+
+use super::super::{Input, Landed};
+use super::world::{World, pattern};
+use crate::push::verdict::{Answer, PushOutcome};
+
+impl World {
+    /// A request comes to its end. Answers whether there was one.
+    pub(super) fn land_request(&mut self) -> bool {
+        if self.requests.is_empty() {
+            return false;
+        }
+        let at = usize::try_from(self.dice.below(self.requests.len() as u64)).unwrap();
+        let (load, previous) = self.requests.swap_remove(at);
+        let outcome = if !self.is_calm && self.dice.one_in(40) {
+            // The lease is over: nothing was sent.
+            None
+        } else {
+            Some(self.answer(&load, previous))
+        };
+        let session = self.session.as_ref().unwrap();
+        let attempt = session.window().attempts(&load);
+        let (at, duration, jitter) = (self.now.utc, Duration::from_millis(1), 0.5);
+        self.tell(Input::Landed(Landed { load, attempt, outcome, at, duration, jitter }));
+        true
+    }
+
+    fn answer(&mut self, load: &[u64], previous: u64) -> PushOutcome {
+        let status = |status: u16| PushOutcome::Answered(Answer { status, ..Answer::default() });
+        if !self.is_calm {
+            match self.dice.below(12) {
+                0 => return status(500),
+                1 if self.dice.one_in(6) => return status(410),
+                2 => return PushOutcome::Failed("refused".into()),
+                3 if self.dice.one_in(4) => {
+                    let beyond = (self.end() + 1_000_000).to_string();
+                    return PushOutcome::Answered(Answer {
+                        status: 409,
+                        resume_after: Some(beyond),
+                        ..Answer::default()
+                    });
+                }
+                // It takes it, and its answer is lost.
+                4 if self.dice.one_in(4) && self.is_in_order() && !self.target.was_put_back => {
+                    let before = self.target.last;
+                    self.take(load, previous);
+                    self.target.before_lost.get_or_insert(before);
+                    return PushOutcome::Failed("reset".into());
+                }
+                _ => {}
+            }
+        }
+        if self.target.was_put_back && self.is_in_order() && previous != self.target.last {
+            let resume_after = Some(self.target.last.to_string());
+            // It says that it has everything up to there.
+            self.gaps.push((1, self.target.last));
+            return PushOutcome::Answered(Answer { status: 409, resume_after, ..Answer::default() });
+        }
+        self.take(load, previous);
+        status(204)
+    }
+
+    /// Whether events go one after the other.
+    fn is_in_order(&self) -> bool {
+        self.spec.delivery.mode != domain::delivery_settings::Mode::Concurrent
+    }
+
+    fn take(&mut self, load: &[u64], previous: u64) {
+        let first = load[0];
+        let is_known = previous == self.target.last || self.target.before_lost.take() == Some(previous);
+        let is_known = is_known || std::mem::take(&mut self.target.after_crash);
+        if self.is_in_order() && !is_known && !self.target.applied.contains(&first) {
+            let last = self.target.last;
+            self.wrong(format!("{first} says that {previous} came before it, where the target took {last} last"));
+        }
+        self.target.was_put_back &= !self.is_in_order();
+        for sequence in load {
+            let of = self.type_of(*sequence);
+            if !self.target.applied.insert(*sequence) {
+                self.target.duplicates += 1;
+            }
+            if let Some(promise) = self.promises.get_mut(of) {
+                // What an earlier session has under way belongs to the line of its own spec.
+                let line = |spec: &Subscription| spec.entries.get(&pattern(of)).map(|entry| entry.line().to_owned());
+                let is_of_line = self.session.as_ref().is_some_and(|session| line(session.spec()) == line(&self.spec));
+                if is_of_line {
+                    promise.had.insert(*sequence);
+                }
+            } else if !self.spec.entries.is_empty() && self.session.as_ref().is_some_and(|s| !s.is_leaving()) {
+                self.wrong(format!("{sequence} of type {of} was delivered, and nobody asked for it"));
+            }
+            self.target.last = *sequence;
+        }
+    }
+}

@@ -1,0 +1,527 @@
+//! A lane's world without I/O: a log that a limit cuts, a bucket whose writes come late, acknowledgements that a crash rolls
+//! back, and a target that proves for itself what it missed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use domain::lane::gap::{Beginning, Loss};
+use domain::lane::{Epoch, Lane, State};
+use domain::required_data::Found;
+use domain::{Event, Stamp, Subscription, TargetUrl, TypePattern};
+
+use super::super::*;
+use super::dice::Dice;
+
+/// What a line of registrations of one type is promised.
+#[derive(Debug, Clone)]
+pub(super) struct Promise {
+    pub(super) from: u64,
+    pub(super) count: Option<u64>,
+    /// What was delivered of it since it was made.
+    pub(super) had: BTreeSet<u64>,
+}
+
+/// A target that checks that it missed nothing, as the contract says that it can.
+#[derive(Debug, Default)]
+pub(super) struct Target {
+    pub(super) applied: BTreeSet<u64>,
+    /// The event that it took last, or where it was put back to.
+    pub(super) last: u64,
+    /// It was put back, and deliveries have not followed yet.
+    pub(super) was_put_back: bool,
+    /// What it had taken last before an event whose answer was lost: the lane may know of no more.
+    pub(super) before_lost: Option<u64>,
+    /// The lane may know of less than it took: it goes on from what was written.
+    pub(super) after_crash: bool,
+    /// How many events came that it had.
+    pub(super) duplicates: u64,
+}
+
+/// A write that is on its way to the bucket.
+pub(super) struct Write {
+    lane: Lane,
+    revision: u64,
+    is_of_session: bool,
+}
+
+pub(super) struct World {
+    pub(super) dice: Dice,
+    pub(super) now: Now,
+    pub(super) spec: Subscription,
+    pub(super) promises: BTreeMap<&'static str, Promise>,
+    /// The log: the type of each event; the first one has sequence 1.
+    pub(super) log: Vec<&'static str>,
+    /// Where it begins since a limit has cut it.
+    pub(super) first: u64,
+    /// What is in the bucket, and its revision.
+    pub(super) bucket: Option<Lane>,
+    pub(super) revision: u64,
+    pub(super) write: Option<Write>,
+    /// What was acknowledged, by epoch: now, and as a crash may leave it.
+    pub(super) floors: BTreeMap<String, (u64, u64)>,
+    pub(super) session: Option<Session<u64>>,
+    /// Under which epoch it acknowledges.
+    pub(super) epoch: String,
+    /// A lane between sessions, as it is in memory, and the revision that is known of the bucket.
+    pub(super) memory: Option<Lane>,
+    pub(super) known_revision: u64,
+    pub(super) reads_from: u64,
+    /// What a session has asked for.
+    pub(super) requests: Vec<(Vec<u64>, u64)>,
+    pub(super) looks: VecDeque<u64>,
+    pub(super) bounds_wanted: bool,
+    pub(super) joins: bool,
+    pub(super) looks_for_end: bool,
+    pub(super) letter: Option<u64>,
+    pub(super) target_state: TargetState,
+    pub(super) target: Target,
+    pub(super) buried: BTreeSet<u64>,
+    /// What was said to be missing.
+    pub(super) gaps: Vec<(u64, u64)>,
+    pub(super) crashes: u64,
+    pub(super) names: u64,
+    /// What is wrong.
+    pub(super) fault: Option<String>,
+    pub(super) is_calm: bool,
+    pub(super) is_traced: bool,
+}
+
+pub(super) const TYPES: [&str; 3] = ["a", "b", "c"];
+
+pub(super) fn pattern(of: &str) -> TypePattern {
+    TypePattern::parse(of).unwrap()
+}
+
+/// When an event was stored, and its own time.
+pub(super) fn stored_at(sequence: u64) -> Stamp {
+    Stamp::from_micros(i64::try_from(sequence).unwrap() * 1_000_000)
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            dice: Dice::of(seed),
+            now: Now { at: Instant::now(), utc: Stamp::from_micros(1_000_000_000_000) },
+            spec: Subscription::new(TargetUrl::parse("http://target/").unwrap()),
+            promises: BTreeMap::new(),
+            log: Vec::new(),
+            first: 1,
+            bucket: None,
+            revision: 0,
+            write: None,
+            floors: BTreeMap::new(),
+            session: None,
+            epoch: String::new(),
+            memory: None,
+            known_revision: 0,
+            reads_from: 0,
+            requests: Vec::new(),
+            looks: VecDeque::new(),
+            bounds_wanted: false,
+            joins: false,
+            looks_for_end: false,
+            letter: None,
+            target_state: TargetState::default(),
+            target: Target::default(),
+            buried: BTreeSet::new(),
+            gaps: Vec::new(),
+            crashes: 0,
+            names: 0,
+            fault: None,
+            is_calm: false,
+            is_traced: std::env::var_os("SESSION_TRACE").is_some(),
+        }
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    pub(super) fn type_of(&self, sequence: u64) -> &'static str {
+        self.log[usize::try_from(sequence).unwrap() - 1]
+    }
+
+    pub(super) fn name(&mut self) -> String {
+        self.names += 1;
+        format!("n{}", self.names)
+    }
+
+    /// Says what happens, where one run is looked at (`SESSION_TRACE=1`).
+    pub(super) fn trace(&self, what: impl FnOnce() -> String) {
+        if self.is_traced {
+            println!("{}", what());
+        }
+    }
+
+    pub(super) fn wrong(&mut self, what: String) {
+        self.fault.get_or_insert(what);
+    }
+
+    fn event(&self, sequence: u64) -> Arc<Event> {
+        let at = stored_at(sequence);
+        let transaction = ["t0", "t1", "t2"][usize::try_from(sequence % 3).unwrap()];
+        let subject = format!("events.{}", self.type_of(sequence));
+        let headers = [("ce-transactionid", transaction)];
+        Arc::new(Event::from_message("EVENTS", &subject, sequence, at, headers, Bytes::from("{}")).unwrap())
+    }
+
+    pub(super) fn tell(&mut self, input: Input<u64>) {
+        let now = self.now;
+        self.trace(|| match &input {
+            Input::Read(message) => format!("read {} ({} behind)", message.sequence, message.backlog),
+            Input::Landed(landed) => format!("landed {:?}: {:?}", landed.load, landed.outcome),
+            Input::Bounds { first_sequence, last_sequence } => format!("bounds {first_sequence} to {last_sequence}"),
+            Input::Given { to, .. } => format!("given to {to:?}"),
+            Input::Leave(leave) => format!("leave: {leave:?}"),
+            Input::Written => "written".to_owned(),
+            Input::Joined => "joined".to_owned(),
+            Input::Cut { first_sequence } => format!("cut to {first_sequence}"),
+            Input::Unread(why) => format!("unread: {why:?}"),
+            Input::Found { sequence, .. } => format!("found for {sequence}"),
+            Input::Buried | Input::NotBuried { .. } | Input::NotJoined | Input::ReadToEnd(_) => "other".to_owned(),
+        });
+        if let Some(session) = &mut self.session {
+            session.handle(input, now);
+        }
+    }
+
+    pub(super) fn pass_time(&mut self, millis: u64) {
+        self.now.at += Duration::from_millis(millis);
+        self.now.utc = self.now.utc.plus_micros(i64::try_from(millis).unwrap() * 1_000);
+        let now = self.now;
+        if let Some(session) = &mut self.session {
+            session.handle_timeout(now);
+        }
+    }
+
+    pub(super) fn wait_for_deadline(&mut self) {
+        let at = self.session.as_ref().and_then(Session::deadline);
+        let millis = at.map_or(1, |at| at.saturating_duration_since(self.now.at).as_millis() + 1);
+        self.pass_time(u64::try_from(millis).unwrap().min(700_000));
+    }
+
+    /// Everything that was not carried out is gone, and acknowledgements of the last moment with it.
+    pub(super) fn crash(&mut self) {
+        self.crashes += 1;
+        self.trace(|| "crash".to_owned());
+        self.target.after_crash = true;
+        self.forget_session();
+        self.memory = None;
+        self.target_state = TargetState::default();
+        if self.dice.one_in(2) {
+            for (floor, kept) in self.floors.values_mut() {
+                *floor = *kept;
+            }
+        }
+        // A write that was on its way may still come, at any time.
+        if self.dice.one_in(2) {
+            self.write = None;
+        } else if let Some(write) = &mut self.write {
+            write.is_of_session = false;
+        }
+    }
+
+    fn forget_session(&mut self) {
+        self.session = None;
+        self.requests.clear();
+        self.looks.clear();
+        (self.bounds_wanted, self.joins, self.looks_for_end, self.letter) = (false, false, false, None);
+    }
+
+    /// As the worker does: what was written, how far it had come since, the spec, and where the log begins.
+    pub(super) fn set_up(&mut self) {
+        if self.session.is_some() || self.spec.entries.is_empty() {
+            return;
+        }
+        let mut is_written = true;
+        if self.memory.is_none() {
+            self.known_revision = self.revision;
+            self.memory = self.bucket.clone();
+            let kept = self.first..=self.end();
+            if let Some(lane) = &mut self.memory
+                && let Some((floor, _)) = self.floors.get(&lane.epoch.to_string()).copied()
+                && (!lane.epoch.has_consumer() || kept.contains(&floor))
+            {
+                lane.adopt_floor(floor);
+            }
+            if self.dice.one_in(3)
+                && let Some(lane) = &mut self.memory
+            {
+                // A take-over with fencing.
+                self.names += 1;
+                lane.epoch = Epoch::WithoutConsumer(format!("f{}", self.names));
+                is_written = false;
+            }
+        }
+        if let Some(lane) = self.memory.as_mut().filter(|lane| lane.unsure_from.is_some()) {
+            is_written &= !lane.is_whole_from(self.first);
+        }
+        let fresh = Epoch::WithoutConsumer(self.name());
+        let mut lane = Lane::reconcile(self.memory.as_ref(), &self.spec, fresh);
+        let before = self.memory.as_ref();
+        if before.is_some_and(|before| before.state.gap().is_some() && before.resumption != self.spec.resumption) {
+            lane.go_on_at(self.first);
+            // The user has said that what was removed is not waited for.
+            self.gaps.push((1, self.first - 1));
+        }
+        let begins = Beginning {
+            sequence: self.first,
+            stored_at: (self.first <= self.end())
+                .then(|| Stamp::from_micros(i64::try_from(self.first).unwrap() * 1_000_000)),
+        };
+        self.trace(|| {
+            format!(
+                "set up at {} (clear to {}) in a log from {}, by {:?}",
+                lane.position,
+                lane.clear_to,
+                self.first,
+                self.spec.entries.keys()
+            )
+        });
+        match lane.take_in_beginning(&self.spec, begins, self.now.utc) {
+            Loss::None | Loss::Allowed(_) => {}
+            Loss::Stops(gap) => {
+                self.trace(|| format!("{gap:?}"));
+                self.gaps.push((gap.from_sequence, gap.to_sequence));
+            }
+        }
+        if (!is_written || self.memory.as_ref() != Some(&lane) || self.bucket.as_ref() != Some(&lane))
+            && !self.put(&lane, self.known_revision)
+        {
+            self.memory = None;
+            return;
+        }
+        self.memory = Some(lane.clone());
+        if !lane.state.is_at_work() {
+            return;
+        }
+        self.begin(lane);
+    }
+
+    /// Opens a source, and begins a session.
+    fn begin(&mut self, mut lane: Lane) {
+        let reads = [Reads::Consumer, Reads::Past, Reads::Tail][usize::try_from(self.dice.below(3)).unwrap()];
+        let has_consumer = reads == Reads::Consumer;
+        if has_consumer != lane.epoch.has_consumer() {
+            let name = self.name();
+            lane.epoch = if has_consumer { Epoch::Consumer(name) } else { Epoch::WithoutConsumer(name) };
+            if !self.put(&lane, self.known_revision) {
+                self.memory = None;
+                return;
+            }
+        }
+        self.reads_from = lane.position.max(self.first - 1);
+        let backlog = self.backlog(&lane, self.reads_from);
+        self.memory = None;
+        self.epoch = lane.epoch.to_string();
+        let begin = Begin {
+            id: TargetUrl::parse("http://target/").unwrap().subscription_id(),
+            spec: Arc::new(self.spec.clone()),
+            lane,
+            reads,
+            backlog,
+            target: std::mem::take(&mut self.target_state),
+            backoff: Backoff::default(),
+            first_note: Duration::from_secs(60 + self.dice.below(600)),
+        };
+        self.session = Some(Session::new(begin, self.now));
+    }
+
+    fn passes(lane: &Lane, of: &str) -> bool {
+        lane.filters.iter().any(|filter| filter.as_str() == of)
+    }
+
+    fn backlog(&self, lane: &Lane, from: u64) -> u64 {
+        (from + 1..=self.end()).filter(|s| *s >= self.first && Self::passes(lane, self.type_of(*s))).count() as u64
+    }
+
+    fn put(&mut self, lane: &Lane, revision: u64) -> bool {
+        if revision != self.revision {
+            return false;
+        }
+        // What is in the bucket is what is read back.
+        self.bucket = Some(serde_json::from_slice(&serde_json::to_vec(lane).unwrap()).unwrap());
+        self.revision += 1;
+        self.known_revision = self.revision;
+        true
+    }
+
+    /// Carries out the next action. Answers whether there was one.
+    pub(super) fn act(&mut self) -> bool {
+        let Some(action) = self.session.as_mut().and_then(Session::next_action) else { return false };
+        match action {
+            Action::Write(lane) => {
+                self.trace(|| format!("write {} {:?} clear to {}", lane.position, lane.state.word(), lane.clear_to));
+                if self.write.as_ref().is_some_and(|write| write.is_of_session) {
+                    self.wrong("two writes at a time".into());
+                }
+                self.write = Some(Write { lane: *lane, revision: self.known_revision, is_of_session: true });
+            }
+            Action::Acknowledge(token) => self.acknowledge(token),
+            Action::Send(load) => {
+                let session = self.session.as_ref().unwrap();
+                let items = session.window().items(&load, session.lane().last_delivered);
+                let previous = items.first().map_or(0, |(_, _, previous)| *previous);
+                if items.len() != load.len() {
+                    self.wrong(format!("of {load:?} not all is sent"));
+                }
+                self.requests.push((load, previous));
+            }
+            Action::Look { event, .. } => self.looks.push_back(event.sequence),
+            Action::LookUpBounds => self.bounds_wanted = true,
+            Action::AskSource => self.answer_source(),
+            Action::JoinTail { .. } => self.joins = true,
+            Action::Show => {}
+            Action::LookForEnd => self.looks_for_end = true,
+            Action::Bury(letter) => {
+                if letter.name.is_empty() {
+                    self.wrong("a letter without a name".into());
+                }
+                self.letter = Some(letter.event.sequence);
+            }
+            Action::End(_) => {
+                let session = self.session.take().unwrap();
+                if self.write.as_ref().is_some_and(|write| write.is_of_session) {
+                    self.wrong("it ended while it wrote".into());
+                }
+                let (lane, target) = session.into_parts();
+                (self.memory, self.target_state) = (Some(lane), target);
+                self.forget_session();
+            }
+        }
+        true
+    }
+
+    fn acknowledge(&mut self, token: u64) {
+        self.trace(|| format!("acknowledge {token} under {}", self.epoch));
+        // Behind the confirmed write that it depends on: what is beyond the written position was delivered.
+        let written = self.bucket.as_ref().map_or(0, |lane| lane.position);
+        let is_claimed = self.gaps.iter().any(|(from, to)| (*from..=*to).contains(&token));
+        let is_covered =
+            token <= written || self.target.applied.contains(&token) || self.target.was_put_back || is_claimed;
+        if !is_covered {
+            self.wrong(format!("{token} is acknowledged, and was neither written nor delivered"));
+        }
+        let (floor, _) = self.floors.entry(self.epoch.clone()).or_insert((0, 0));
+        *floor = (*floor).max(token);
+    }
+
+    /// What was acknowledged is on disk.
+    pub(super) fn flush(&mut self) {
+        for (floor, kept) in self.floors.values_mut() {
+            *kept = *floor;
+        }
+    }
+
+    fn answer_source(&mut self) {
+        let Some(session) = &self.session else { return };
+        // What was cut off before it was given lets the lane go.
+        let is_whole = self.first <= self.reads_from + 1;
+        let is_read = is_whole && session.reads() == Reads::Tail && self.backlog(session.lane(), self.reads_from) == 0;
+        // The tail may have been read to anywhere behind what it gave.
+        let end = self.end();
+        let to = is_read.then(|| self.reads_from.max(end - self.dice.below(3).min(end)));
+        self.tell(Input::Given { to, is_at_end: to == Some(end) });
+    }
+
+    /// The write that is on its way comes to the bucket.
+    pub(super) fn land_write(&mut self) {
+        let Some(Write { lane, revision, is_of_session }) = self.write.take() else { return };
+        if !is_of_session {
+            if revision == self.revision {
+                self.bucket = Some(lane);
+                self.revision += 1;
+            }
+        } else if self.put(&lane, revision) {
+            self.tell(Input::Written);
+        } else {
+            // Somebody else has written: the worker reads it anew.
+            self.target.after_crash = true;
+            self.forget_session();
+            self.memory = None;
+        }
+    }
+
+    /// The source gives its next message. Answers whether there was one.
+    pub(super) fn give(&mut self) -> bool {
+        let Some(session) = self.session.as_ref().filter(|session| session.wants_message()) else { return false };
+        let next = (self.reads_from + 1..=self.end())
+            .find(|s| *s >= self.first && Self::passes(session.lane(), self.type_of(*s)));
+        let Some(sequence) = next else { return false };
+        if session.reads() == Reads::Tail && self.first > self.reads_from + 1 {
+            // It says that it does not have everything.
+            self.tell(Input::Unread(Unread::Interrupted));
+            return true;
+        }
+        self.reads_from = sequence;
+        let backlog = self.backlog(self.session.as_ref().unwrap().lane(), sequence);
+        let event = Some(self.event(sequence));
+        self.tell(Input::Read(Message { sequence, event, backlog, token: sequence }));
+        true
+    }
+
+    /// One of the other things that were begun comes to its end. Answers whether there was one.
+    pub(super) fn finish_something(&mut self) -> bool {
+        if let Some(sequence) = self.looks.pop_front() {
+            self.tell(Input::Found { sequence, found: Found::new() });
+        } else if std::mem::take(&mut self.bounds_wanted) {
+            let (first_sequence, last_sequence) = (self.first, self.end());
+            self.tell(Input::Bounds { first_sequence, last_sequence });
+        } else if std::mem::take(&mut self.joins) {
+            if self.first <= self.reads_from + 1 && !self.dice.one_in(3) {
+                self.tell(Input::Joined);
+                self.epoch = self.session.as_ref().unwrap().lane().epoch.to_string();
+            } else {
+                self.tell(Input::NotJoined);
+            }
+        } else if std::mem::take(&mut self.looks_for_end) {
+            let is_read =
+                self.session.as_ref().is_some_and(|session| self.backlog(session.lane(), self.reads_from) == 0);
+            self.tell(Input::ReadToEnd(is_read));
+        } else if let Some(sequence) = self.letter.take() {
+            if self.is_calm || self.dice.one_in(2) {
+                self.buried.insert(sequence);
+                self.tell(Input::Buried);
+            } else {
+                self.tell(Input::NotBuried { jitter: 0.5 });
+            }
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Whether a lane waits for somebody to resume it, or is not there.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.session.is_none()
+            && self
+                .memory
+                .as_ref()
+                .is_some_and(|lane| matches!(lane.state, State::Paused(_) | State::Gap(_) | State::Stopped(_)))
+    }
+
+    /// Whether a lane holds an event until somebody resumes it.
+    pub(super) fn is_held_for_good(&self) -> bool {
+        let failure = self.session.as_ref().and_then(|session| session.lane().failure());
+        failure.is_some_and(|failure| failure.next_attempt.is_none() && failure.letter.is_none())
+    }
+
+    /// Whether nothing is left to be done.
+    pub(super) fn is_at_rest(&self) -> bool {
+        match &self.session {
+            Some(session) => {
+                session.window().is_empty()
+                    && self.requests.is_empty()
+                    && self.write.is_none()
+                    && self.backlog(session.lane(), self.reads_from) == 0
+            }
+            None => self.memory.as_ref().is_some_and(|lane| lane.state == State::Completed),
+        }
+    }
+
+    pub(super) fn show(&self) -> String {
+        let lane = self.session.as_ref().map(Session::lane).or(self.memory.as_ref());
+        format!("log {:?} from {}, target {:?}, lane {lane:?}", self.log, self.first, self.target)
+    }
+}
