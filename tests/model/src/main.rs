@@ -6,7 +6,7 @@
 //!   and all of it is written down in a [`history`].
 //! - [`checker`] reads a history and says what is wrong ([`fault`]); it is pure. [`facts`] is what the whole history says,
 //!   [`words`] what a URL has been told to get, [`expectation`] what is to come to it, [`rest`] what must be so at rest.
-//! - [`tolerated`] names the faults that are known, by their [`marks`]; [`shrink`] makes a failing plan small; [`ledger`]
+//! - [`tolerated`] names the faults that are known, by their [`marks`]; [`mod@shrink`] makes a failing plan small; [`ledger`]
 //!   keeps totals in a file.
 //!
 //! The checker must not know how mer works: what it says comes from the contract. It shares no code with `domain` but times.
