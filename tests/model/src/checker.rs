@@ -257,10 +257,8 @@ fn permission(facts: &Facts, expectation: &mut Expectation, item: &Item, now: Mo
         found.push((Kind::WhilePaused, sequence, format!("paused since line {}", paused.line)));
     }
     let register = &expectation.register;
-    let asking: Vec<&Version> = register
-        .in_force(facts, now)
-        .filter(|version| Register::asks(facts, version, &known.event) != Some(false))
-        .collect();
+    let asking: Vec<&Version> =
+        register.in_force(facts, now).filter(|version| register.permits(facts, version, &known.event)).collect();
     let reaching: Vec<&&Version> = asking.iter().filter(|version| register.may_reach(facts, version, known)).collect();
     if asking.is_empty() {
         let words: Vec<_> = register.in_force(facts, now).map(|version| (&version.pattern, &version.words)).collect();

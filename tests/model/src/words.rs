@@ -83,7 +83,18 @@ pub(crate) struct Change {
 impl Register {
     /// Whether an event is within what is said, wherever the entry begins. `None`: it cannot be known.
     pub(crate) fn asks(facts: &Facts, version: &Version, event: &Event) -> Option<bool> {
-        let Words { transaction, start, end, requires, .. } = &version.words;
+        Self::asks_from(facts, version, event, version.words.start)
+    }
+
+    /// Whether a version permits an event: of what the target has said that it lacks, the start does not count.
+    pub(crate) fn permits(&self, facts: &Facts, version: &Version, event: &Event) -> bool {
+        let is_lacked = |rewind: &Rewind| matches!(rewind.covers, Covers::Behind(_)) && rewind.covers(event);
+        let start = version.words.start.filter(|_| !self.rewinds.iter().any(is_lacked));
+        Self::asks_from(facts, version, event, start) != Some(false)
+    }
+
+    fn asks_from(facts: &Facts, version: &Version, event: &Event, start: Option<i64>) -> Option<bool> {
+        let Words { transaction, end, requires, .. } = &version.words;
         let is_within = pattern::matches(&version.pattern, &event.kind)
             && transaction.as_ref().is_none_or(|transaction| *transaction == event.transaction)
             && start.is_none_or(|start| event.time >= start)
