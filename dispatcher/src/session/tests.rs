@@ -2,7 +2,9 @@
 
 mod adversary;
 mod answers;
+mod bench;
 mod crashes;
 mod dice;
 mod rules;
+mod server;
 mod world;

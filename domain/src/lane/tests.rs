@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 mod gaps;
 mod stops;
+mod words;
 
 fn event(sequence: u64, event_type: &str) -> Event {
     let at = Stamp::from_micros(i64::try_from(sequence).unwrap() * 1_000_000);
@@ -72,19 +73,6 @@ fn a_lane_starts_where_its_first_entry_does() {
 }
 
 #[test]
-fn adding_a_past_start_brings_the_past_and_nothing_twice() {
-    let log = ["a", "b", "a", "b", "a", "b", "a", "b"];
-    let before = asked(&[("a", "1", 1, 1, None)]);
-    let mut lane = Lane::reconcile(None, &before, fresh("e1"));
-    assert_eq!(run(&mut lane, &before, &log, 5), [1, 3, 5]);
-
-    let after = asked(&[("a", "1", 1, 1, None), ("b", "2", 1, 6, None)]);
-    let mut lane = Lane::reconcile(Some(&lane), &after, fresh("e2"));
-    assert_eq!((lane.position, lane.epoch.to_string().as_str(), lane.phase), (0, "e2", Phase::Replaying));
-    assert_eq!(run(&mut lane, &after, &log, 8), [2, 4, 6, 7, 8]);
-}
-
-#[test]
 fn a_live_entry_is_not_lost_though_the_lane_has_gone_past_its_start() {
     let log = ["a", "a", "b", "a", "b"];
     let before = asked(&[("a", "1", 1, 1, None)]);
@@ -93,63 +81,6 @@ fn a_live_entry_is_not_lost_though_the_lane_has_gone_past_its_start() {
     let after = asked(&[("a", "1", 1, 1, None), ("b", "2", 3, 3, None)]);
     let mut lane = Lane::reconcile(Some(&lane), &after, fresh("e2"));
     assert_eq!(run(&mut lane, &after, &log, 5), [3, 5]);
-}
-
-#[test]
-fn registering_the_same_again_replays_it_and_the_same_registration_does_not() {
-    let log = ["a", "a", "a"];
-    let first = asked(&[("a", "1", 1, 1, None)]);
-    let mut lane = Lane::reconcile(None, &first, fresh("e1"));
-    assert_eq!(run(&mut lane, &first, &log, 3), [1, 2, 3]);
-    assert_eq!(Lane::reconcile(Some(&lane), &first, fresh("e2")), lane);
-
-    let again = asked(&[("a", "2", 1, 4, Some(1))]);
-    let mut lane = Lane::reconcile(Some(&lane), &again, fresh("e3"));
-    assert!(lane.due(&again, &event(1, "a"), &Found::new()).is_some_and(|due| due.is_replay));
-    assert_eq!(run(&mut lane, &again, &log, 3), [1]);
-    assert_eq!(Lane::reconcile(Some(&lane), &again, fresh("e4")).state.word(), Word::Completed);
-}
-
-#[test]
-fn registering_again_without_a_past_start_still_brings_what_is_owed() {
-    let log = ["a", "a", "a", "a", "b"];
-    let again = |earlier: &Subscription, name: &str, from: u64| {
-        let mut now = asked(&[("a", name, from, from, None)]);
-        let before = &earlier.entries[&TypePattern::parse("a").unwrap()];
-        for entry in now.entries.values_mut() {
-            *entry = entry.clone().replacing(before);
-        }
-        now
-    };
-    let first = asked(&[("a", "1", 1, 1, Some(2))]);
-    let mut lane = Lane::reconcile(None, &first, fresh("e1"));
-    assert_eq!(run(&mut lane, &first, &log, 1), [1]);
-    // Replaced twice while 2 to 4 wait; the lane hears of the last one only.
-    let third = again(&again(&first, "2", 4), "3", 5);
-    let mut lane = Lane::reconcile(Some(&lane), &third, fresh("e2"));
-    assert_eq!(lane.position, 1);
-    assert_eq!(lane.due(&third, &event(2, "a"), &Found::new()).map(|due| due.is_replay), Some(false));
-    // The first words promised two events, and the present ones what comes from 4 on: nobody promised 3.
-    assert_eq!(run(&mut lane, &third, &log, 5), [2, 4]);
-    // A lane that never saw the first one owes what that was promised.
-    assert_eq!(Lane::reconcile(None, &third, fresh("e3")).position, 0);
-    // One that was completed owes nothing: it starts anew, with what came after its acceptance, though another entry
-    // has taken the lane past that.
-    let first_and_b = asked(&[("a", "1", 1, 1, Some(1)), ("b", "9", 1, 1, None)]);
-    let mut lane = Lane::reconcile(None, &first_and_b, fresh("e6"));
-    assert_eq!(run(&mut lane, &first_and_b, &log, 1), [1]);
-    let mut lane = Lane::reconcile(Some(&lane), &first_and_b, fresh("e7"));
-    assert_eq!(run(&mut lane, &first_and_b, &log, 5), [5]);
-    let mut anew = again(&first, "2", 3);
-    anew.entries.extend(
-        first_and_b.entries.iter().filter(|(pattern, _)| pattern.as_str() == "b").map(|(p, e)| (p.clone(), e.clone())),
-    );
-    let mut lane = Lane::reconcile(Some(&lane), &anew, fresh("e8"));
-    assert_eq!(run(&mut lane, &anew, &log, 5), [3, 4]);
-    let mut lane = Lane::reconcile(None, &first, fresh("e4"));
-    assert_eq!(run(&mut lane, &first, &log, 2), [1, 2]);
-    let mut lane = Lane::reconcile(Some(&lane), &third, fresh("e5"));
-    assert_eq!(run(&mut lane, &third, &log, 5), [0u64; 0]);
 }
 
 #[test]
@@ -430,108 +361,6 @@ fn replaced(earlier: &Subscription, pattern: &str, name: &str, from: u64, attrib
     };
     spec.entries.insert(pattern, entry.replacing(before));
     spec
-}
-
-#[test]
-fn a_pattern_that_is_added_brings_nothing_that_another_one_brought() {
-    let log = ["a.x", "a.x", "a.x", "a.x"];
-    let before = asked(&[("a.>", "1", 1, 1, None)]);
-    let mut lane = Lane::reconcile(None, &before, fresh("e1"));
-    // Accepted behind 1; the lane hears of it behind 3.
-    assert_eq!(run(&mut lane, &before, &log, 3), [1, 2, 3]);
-    let both = asked(&[("a.>", "1", 1, 1, None), ("a.*", "2", 2, 2, Some(3))]);
-    let mut lane = Lane::reconcile(Some(&lane), &both, fresh("e2"));
-    assert_eq!(run(&mut lane, &both, &log, 4), [4]);
-    let counted = &lane.entries[&TypePattern::parse("a.*").unwrap()];
-    assert_eq!(
-        (counted.delivered, counted.completed),
-        (3, true),
-        "2 and 3 were delivered to the URL after it was accepted"
-    );
-}
-
-#[test]
-fn a_replaced_registration_owes_what_both_words_promise() {
-    let at = Stamp::from_micros(0);
-    let data = |sequence: u64| if sequence == 3 { "{\"k\":1}" } else { "{}" };
-    let event = |sequence: u64| {
-        Event::from_message("EVENTS", "events.a", sequence, at, [], Bytes::from(data(sequence))).unwrap()
-    };
-    let due = |lane: &mut Lane, spec: &Subscription| -> Vec<u64> {
-        let mut delivered = Vec::new();
-        for sequence in 1..=5 {
-            if lane.due(spec, &event(sequence), &Found::new()).is_some() {
-                lane.delivered(spec, &event(sequence), &Found::new());
-                delivered.push(sequence);
-            } else {
-                lane.skipped(spec, &event(sequence));
-            }
-        }
-        delivered
-    };
-    let mut requires = asked(&[("a", "1", 1, 1, None)]);
-    requires.entries.values_mut().for_each(|entry| entry.attributes.required_data = vec!["k".into()]);
-    let lane = Lane::reconcile(None, &requires, fresh("e1"));
-    let counts = replaced(&requires, "a", "2", 4, Attributes { count: Some(2), ..Attributes::default() });
-    let mut lane = Lane::reconcile(Some(&lane), &counts, fresh("e2"));
-    assert_eq!(due(&mut lane, &counts), [3, 4]);
-    // A count that was replaced promised so many, and no more.
-    let counted = asked(&[("a", "1", 1, 1, Some(1))]);
-    let lane = Lane::reconcile(None, &counted, fresh("e1"));
-    let plain = replaced(&counted, "a", "2", 4, Attributes::default());
-    let mut lane = Lane::reconcile(Some(&lane), &plain, fresh("e2"));
-    assert_eq!(due(&mut lane, &plain), [1, 4, 5]);
-    assert_eq!(due(&mut Lane::reconcile(None, &plain, fresh("e1")), &plain), [1, 4, 5], "unseen by the lane");
-}
-
-#[test]
-fn a_redelivery_goes_on_though_the_pair_is_registered_again_and_by_the_present_words() {
-    let log = ["a", "a", "a"];
-    let mut spec = asked(&[("a", "1", 1, 1, None)]);
-    spec.entries.values_mut().for_each(|entry| entry.attributes.transaction_id = Some("none".into()));
-    let mut lane = Lane::reconcile(None, &spec, fresh("e1"));
-    assert_eq!(run(&mut lane, &spec, &log, 3), [0u64; 0]);
-    let mut spec = replaced(&spec, "a", "2", 4, Attributes::default());
-    let all = [1, 2, 3].into();
-    spec.redelivery = Redelivery::of_only("r".into(), Stamp::from_micros(0), all);
-    // The replica starts anew, in the same words, before the lane has heard of either.
-    let spec = replaced(&spec, "a", "3", 4, Attributes::default());
-    let mut redelivering = Lane::reconcile(Some(&lane), &spec, fresh("e2"));
-    assert_eq!(run(&mut redelivering, &spec, &log, 3), [1, 2, 3]);
-    // An entry that was registered after the request gets nothing of it.
-    let mut later = spec.clone();
-    later.entries.values_mut().for_each(|entry| entry.after_redelivery = Some("r".into()));
-    let mut lane = Lane::reconcile(Some(&lane), &later, fresh("e2"));
-    assert_eq!(run(&mut lane, &later, &log, 3), [0u64; 0]);
-}
-
-#[test]
-fn the_same_words_again_bring_nothing_that_was_had() {
-    let log = ["a"; 9];
-    let mut first = asked(&[("a", "1", 1, 1, None)]);
-    first.entries.values_mut().for_each(|entry| entry.attributes.transaction_id = Some("t1".into()));
-    let mut lane = Lane::reconcile(None, &first, fresh("e1"));
-    run(&mut lane, &first, &log, 2);
-    let plain = replaced(&first, "a", "2", 3, Attributes::default());
-    let mut lane = Lane::reconcile(Some(&lane), &plain, fresh("e2"));
-    assert_eq!(run(&mut lane, &plain, &log, 5), [3, 4, 5]);
-    let again = replaced(&plain, "a", "3", 6, Attributes::default());
-    let mut lane = Lane::reconcile(Some(&lane), &again, fresh("e3"));
-    assert_eq!(run(&mut lane, &again, &log, 7), [6, 7]);
-}
-
-#[test]
-fn words_that_changed_say_nothing_of_what_the_target_says_it_lacks() {
-    let log = ["a"; 9];
-    let first = asked(&[("a", "1", 1, 1, None)]);
-    let mut lane = Lane::reconcile(None, &first, fresh("e1"));
-    run(&mut lane, &first, &log, 6);
-    let changed = replaced(&first, "a", "2", 4, Attributes { count: Some(99), ..Attributes::default() });
-    let mut lane = Lane::reconcile(Some(&lane), &changed, fresh("e2"));
-    lane.resume_after(2, "e3");
-    assert_eq!(run(&mut lane, &changed, &log, 9), [3, 4, 5, 6, 7, 8, 9]);
-    assert!(lane.follow_log_back(5, "e4"));
-    assert_eq!(run(&mut lane, &changed, &log, 9), [6, 7, 8, 9]);
 }
 
 proptest! {
