@@ -183,7 +183,7 @@ async fn required_data_is_filled_in_from_earlier_events_of_the_transaction_or_th
     let skipped = sent(json!({"transaction_id": "of nobody", "n": 3})).await;
     eventually("two arrive", SOON, || target.taken_count() == 2).await;
     // Over a restart of the dispatcher nothing is remembered, and the log tells the latest that has the key.
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     mer.launch();
     mer.until_ready().await;
     api.post_event("order.moved", &json!({"transaction_id": transaction, "address": "Bonn"})).await;

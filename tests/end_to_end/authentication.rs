@@ -219,7 +219,7 @@ async fn mer_warns_where_everybody_may_reach_it_without_a_token() {
     let everywhere = mer.url().replace("http://127.0.0.1", "0.0.0.0");
     let mut mer = mer.start().await;
     assert!(!mer.log().contains(WARNING));
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     let mer = mer.set("MER_LISTEN", everywhere).start().await;
     assert!(mer.log().contains(WARNING));
     drop(mer);

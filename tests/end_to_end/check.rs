@@ -161,7 +161,7 @@ async fn a_start_that_looks_first_waits_for_nats_and_ends_where_waiting_mends_no
     nats.restart();
     mer.until_ready().await;
     mer.api().post_event("a", &json!({})).await;
-    mer.stop();
+    mer.stop().await;
 
     let context = jetstream::new(nats.client().await);
     context.delete_stream("EVENTS").await.unwrap();

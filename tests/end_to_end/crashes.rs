@@ -127,7 +127,7 @@ async fn a_change_that_was_written_and_not_carried_out_is_carried_out_after_a_cr
         posted.push(api.post_event("a", &json!({})).await.sequence);
     }
     eventually("all have arrived", SOON, || target.taken_count() == 20).await;
-    assert!(mer.stop());
+    assert!(mer.stop().await);
 
     // What a dispatcher leaves that was killed right after it wrote that the lane goes back to the fifth event.
     let mut lane = nats.value("LANES", &target.url("/")).await;

@@ -85,7 +85,7 @@ async fn dispatchers_share_the_work_and_hand_it_over_when_one_stops() {
     }
     // A rolling restart, while events come.
     for mer in [&mut first, &mut second, &mut third] {
-        assert!(mer.stop());
+        assert!(mer.stop().await);
         for _ in 0..20 {
             api.post_event("a", &json!({})).await;
         }

@@ -54,7 +54,7 @@ async fn a_public_mer_sends_nothing_to_an_address_inside() {
     assert!(target.received().is_empty(), "{:?}", target.received());
 
     // It is an ordinary failure: where the policy changes, what was held arrives.
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     mer = mer.set("MER_EGRESS", "internal").start().await;
     eventually("both have it", LONG, || target.taken() == [sequence, sequence]).await;
     drop(mer);

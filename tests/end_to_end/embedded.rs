@@ -28,7 +28,7 @@ async fn events_and_registrations_survive_a_restart() {
     eventually("it arrives", SOON, || target.taken() == [1]).await;
     let server = children(mer.id());
     assert_eq!(server.len(), 1);
-    assert!(mer.stop(), "it ends well");
+    assert!(mer.stop().await, "it ends well");
     assert!(!is_alive(server[0]), "the embedded server is stopped with it");
 
     mer.launch();
@@ -74,6 +74,5 @@ async fn a_slow_client_does_not_keep_mer_from_stopping() {
     target.answer(tests::Answer::Hang);
     mer.api().post_event("a", &json!({})).await;
     let _idle = tokio::net::TcpStream::connect(mer.url().trim_start_matches("http://")).await.unwrap();
-    let stopping = tokio::task::spawn_blocking(move || mer.stop());
-    assert!(tokio::time::timeout(Duration::from_secs(15), stopping).await.unwrap().unwrap(), "it ends well");
+    assert!(tokio::time::timeout(Duration::from_secs(15), mer.stop()).await.unwrap(), "it ends well");
 }

@@ -52,7 +52,7 @@ async fn nothing_is_lost_or_out_of_order_whatever_becomes_of_dispatchers() {
                 traffic.reach_all_in_spite().await;
             }
             _ => {
-                assert!(mer.stop());
+                assert!(mer.stop().await);
                 traffic.reach_all_in_spite().await;
                 mer.launch();
             }

@@ -49,7 +49,7 @@ async fn a_lane_whose_next_event_was_removed_says_so_and_goes_on_when_it_is_resu
     eventually("what is left arrives", SOON, || careless.taken() == [6, 7, 8, 9, 10]).await;
     // It waits, over a restart too, though its target is well again.
     sick.answer(Answer::Status(200));
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     mer.launch();
     mer.until_ready().await;
     let last = api.post_event("a", &json!({})).await.sequence;

@@ -15,7 +15,7 @@ async fn an_event_from_a_time_when_larger_ones_were_taken_is_delivered() {
     let larger_than_what_is_asked_for = "x".repeat(5 * 1024 * 1024);
     api.post_event("a", &json!({ "text": larger_than_what_is_asked_for })).await;
     api.post_event("a", &json!({})).await;
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     nats.kill();
     nats.restart_with("max_payload: 1MB");
     mer.launch();

@@ -87,7 +87,7 @@ async fn what_is_set_is_given_to_a_log_that_exists_and_what_is_not_is_left_to_th
     let mut mer = mer_on(&nats).await;
     let has = events(&nats).await.config;
     assert_eq!((has.max_age.as_secs(), has.max_bytes, has.max_messages), (0, -1, -1), "without settings, no limit");
-    mer.stop();
+    mer.stop().await;
     let context = jetstream::new(nats.client().await);
     context.update_stream(stream::Config { max_bytes: 5_000_000, max_messages: 70, ..has }).await.unwrap();
 
@@ -96,7 +96,7 @@ async fn what_is_set_is_given_to_a_log_that_exists_and_what_is_not_is_left_to_th
     let has = events(&nats).await.config;
     assert_eq!((has.max_age.as_secs(), has.max_bytes, has.max_messages), (3600, 5_000_000, -1));
     assert!(mer.log().contains("nats.limits_changed"), "it says so");
-    mer.stop();
+    mer.stop().await;
     // Without the settings again, it stays as it is.
     let _mer = mer_on(&nats).await;
     assert_eq!(events(&nats).await.config.max_age.as_secs(), 3600);

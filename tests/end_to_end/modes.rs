@@ -206,7 +206,7 @@ async fn a_transaction_that_is_held_holds_no_other_and_what_was_had_is_known_aft
     eventually("the others arrive", SOON, || target.taken().len() == 21).await;
     eventually_async("it is told", SOON, async || status(&api, &target).await["state"] == "held").await;
     assert_eq!(status(&api, &target).await["position"], 4);
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     mer.launch();
     mer.until_ready().await;
     target.answer(Answer::Status(200));

@@ -111,7 +111,7 @@ async fn what_an_operator_has_set_for_monitoring_stays() {
     events.update_consumer(config).await.unwrap();
     // Other filters make another consumer, and a restart reads it anew.
     api.register(&target.url("/"), &["b"], &json!({})).await;
-    mer.stop();
+    mer.stop().await;
     mer.launch();
     mer.until_ready().await;
     api.post_event("b", &json!({})).await;

@@ -135,7 +135,7 @@ async fn a_subscription_that_cannot_be_read_keeps_its_lane() {
     let good = nats.value("SUBSCRIPTIONS", &target.url("/")).await;
     nats.put_value("SUBSCRIPTIONS", &target.url("/"), "edited by hand").await;
     // At the start everything is listed, and what is not asked for any more is cleared away.
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     mer.launch();
     mer.until_ready().await;
     eventually("it is told", SOON, || mer.log().contains("supervisor.subscription_unreadable")).await;
@@ -204,7 +204,7 @@ async fn unregistering_the_last_event_leaves_nothing_behind() {
     // And so it is when the dispatcher was away at the time.
     api.register(&target.url("/"), &["a"], &json!({})).await;
     eventually_async("the lane is back", SOON, async || !nats.value("LANES", &target.url("/")).await.is_null()).await;
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     let front = Mer::new(MER).set("MER_NATS_URL", nats.url()).roles("receiver,registrar").start().await;
     front.api().unregister(&target.url("/"), "a").await;
     mer.launch();

@@ -198,7 +198,7 @@ async fn lanes_that_are_further_than_the_restored_log_lose_nothing_if_the_dispat
     post(&mer.api(), 20).await;
     eventually("all have arrived", SOON, || target.taken().len() == 40).await;
     // In good order, so that what is in LANES is what has arrived.
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     let backups = [log, Backup::take(&client, "KV_LANES").await, Backup::take(&client, "KV_SUBSCRIPTIONS").await];
     let another = nats.fresh().await;
     drop((client, nats));
@@ -226,7 +226,7 @@ async fn a_copy_of_the_data_folder_takes_the_place_of_one_that_is_lost() {
     eventually("they arrive", SOON, || target.taken().len() == 20).await;
     target.answer(Answer::Status(500));
     log.extend(post(&mer.api(), 10).await);
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     let kept = mer.data_dir().with_extension("copy");
     copy(mer.data_dir(), &kept);
     mer.launch();

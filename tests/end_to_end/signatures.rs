@@ -206,7 +206,7 @@ async fn nothing_is_sent_unsigned_where_the_secret_does_not_open() {
     let target = Target::start().await;
     mer.api().register(&target.url("/"), &["a"], &json!({})).await;
     let secret = rotated(&mer.api(), &target, "").await;
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     let mut sequence = 0;
     for keys in ["", OTHER_KEY] {
         let mut mer = mer_with(&nats, keys).await;
@@ -225,7 +225,7 @@ async fn nothing_is_sent_unsigned_where_the_secret_does_not_open() {
         }
         let (_, answer) = call(&api, &format!("/{}/test", id_of(&target)), "").await;
         assert!(answer["outcome"]["error"].as_str().unwrap().starts_with("not sent"), "{answer}");
-        assert!(mer.stop());
+        assert!(mer.stop().await);
     }
     assert!(target.received().is_empty());
     // With a new key in front of the old one all of it goes on.

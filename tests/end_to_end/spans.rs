@@ -211,7 +211,7 @@ async fn a_collector_that_is_not_there_or_says_nothing_harms_nothing() {
     assert!(target.received().iter().all(|request| request.headers.contains_key("traceparent")));
 
     let began = Instant::now();
-    assert!(mer.stop(), "it ends well");
+    assert!(mer.stop().await, "it ends well");
     assert!(began.elapsed() < Duration::from_secs(12), "it waits for the collector no longer than it may");
     let lines = mer.log().lines().filter(|line| line.contains("spans.not_exported")).count();
     assert!(lines <= 3, "{lines} lines");
@@ -231,7 +231,7 @@ async fn what_is_left_is_told_at_the_end_with_what_the_variables_say() {
         .await;
     mer.api().post_event("a", &json!({})).await;
     assert!(collector.spans().is_empty());
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     let [span] = &collector.spans()[..] else { panic!("one span") };
     assert_eq!(span.resource["service.name"], "shop-mer");
     assert_eq!(span.resource["deployment.environment.name"], "here");
@@ -243,11 +243,11 @@ async fn what_is_left_is_told_at_the_end_with_what_the_variables_say() {
     let mer = mer.set("OTEL_TRACES_SAMPLER", "always_off").set("OTEL_BSP_SCHEDULE_DELAY", "20");
     let mut mer = mer.set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("{}/elsewhere", collector.url())).start().await;
     mer.api().post_event("a", &json!({})).await;
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     assert_eq!(collector.requests().len(), 1, "nothing is sampled");
     let mut mer = mer.set("OTEL_TRACES_SAMPLER", "always_on").start().await;
     mer.api().post_event("a", &json!({})).await;
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     assert_eq!(collector.requests()[1].path, "/elsewhere");
 }
 

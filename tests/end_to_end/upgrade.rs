@@ -71,7 +71,7 @@ impl Stage {
         for (n, mer) in self.apis.iter_mut().chain(&mut self.dispatchers).enumerate() {
             self.traffic.targets().refuse(n % 2 == 0);
             self.traffic.post(5).await;
-            assert!(mer.stop(), "it ends well");
+            assert!(mer.stop().await, "it ends well");
             self.traffic.targets().refuse(false);
             self.traffic.reach_all_in_spite().await;
             go_on_as(mer, binary).await;
@@ -114,7 +114,7 @@ impl Stage {
 
     /// Replaces a dispatcher.
     async fn replace(&mut self, n: usize, binary: &str) {
-        assert!(self.dispatchers[n].stop(), "it ends well");
+        assert!(self.dispatchers[n].stop().await, "it ends well");
         go_on_as(&mut self.dispatchers[n], binary).await;
     }
 }

@@ -283,5 +283,5 @@ async fn a_tail_goes_on_from_where_it_was_and_then_live() {
     let live = api.post_event("a", &json!({"live": true})).await.sequence;
     let all = read_until(&format!("id: {live}\n")).await;
     assert!(!all.contains("id: 6\n"), "of another type: {all}");
-    assert!(mer.stop(), "an open tail does not keep mer from stopping");
+    assert!(mer.stop().await, "an open tail does not keep mer from stopping");
 }

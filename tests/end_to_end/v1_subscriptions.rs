@@ -129,7 +129,7 @@ async fn a_paused_subscription_waits_and_goes_on_where_it_was() {
     }
     eventually("the other URL gets everything", SOON, || witness.taken_count() == 11).await;
     // It stays so over a restart.
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     mer.launch();
     mer.until_ready().await;
     api.post_event("a", &json!({})).await;
@@ -263,7 +263,7 @@ async fn attempts_are_listed_every_failure_among_them_and_survive_a_restart() {
     target.answer(Answer::Status(200));
     eventually("it arrives", SOON, || target.taken() == [sequence]).await;
     // What was not written yet is when mer stops.
-    assert!(mer.stop());
+    assert!(mer.stop().await);
     mer.launch();
     mer.until_ready().await;
     eventually_async("that is there", SOON, async || attempts("?outcome=delivered").await.len() == 1).await;

@@ -90,8 +90,8 @@ impl Mer {
     }
 
     /// SIGTERM, and waits for the end. Answers whether it ended well.
-    pub fn stop(&mut self) -> bool {
-        self.process.take().expect("a process").stop()
+    pub async fn stop(&mut self) -> bool {
+        self.process.take().expect("a process").stop().await
     }
 
     /// Sends it a signal.

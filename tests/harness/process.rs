@@ -36,8 +36,9 @@ impl Process {
         kill_process(pid, signal).expect("signalling a child");
     }
 
-    /// SIGTERM, and waits for the end. Answers whether it ended well.
-    pub(crate) fn stop(&mut self) -> bool {
+    /// SIGTERM, and waits for the end. Answers whether it ended well. Meanwhile the targets of the same test answer, as those of
+    /// a mer that stops do: what is on its way to them arrives.
+    pub(crate) async fn stop(&mut self) -> bool {
         self.signal(Signal::TERM);
         let began = Instant::now();
         loop {
@@ -45,7 +46,7 @@ impl Process {
                 Some(status) => return status.success(),
                 None => assert!(began.elapsed() < STOP_DEADLINE, "it does not stop"),
             }
-            std::thread::sleep(Duration::from_millis(5));
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }

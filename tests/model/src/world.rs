@@ -236,7 +236,7 @@ impl World {
             }
             Trouble::SecondEnds => {
                 if let Some(second) = self.second.as_mut().filter(|_| std::mem::take(&mut self.has_second)) {
-                    second.stop();
+                    second.stop().await;
                 }
                 self.history.add(What::Recovered);
             }

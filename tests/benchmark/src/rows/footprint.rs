@@ -57,7 +57,7 @@ async fn with_urls(bench: &Bench, base: f64, count: usize, most_cpu: f64) -> any
     let (mut to_live, mut per_url, mut per_connected) = (Vec::new(), Vec::new(), Vec::new());
     let each = |bytes: u64| (bytes as f64 - base) / count as f64 / BYTES_PER_KIB;
     for _ in bench.rounds() {
-        house.mer.stop();
+        house.mer.stop().await;
         expected.extend(house.fill(TYPE, 1).await?.sequences);
         let began = Instant::now();
         house.mer.launch();
