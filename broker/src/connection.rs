@@ -33,7 +33,7 @@ pub(crate) const OLDEST_SERVER: (i64, i64) = (2, 14);
 pub(crate) const RECONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before objects that could not be made are tried again.
 const TOPOLOGY_RETRY: Duration = Duration::from_millis(250);
-/// How long to wait before a client that has ended is started anew, so that one that ends at once does not keep the process
+/// How long to wait before a client that has ended is started again, so that one that ends at once does not keep the process
 /// busy; and before a start that failed is tried again.
 const CLIENT_PAUSE: Duration = Duration::from_millis(25);
 const CLIENT_RETRY: Duration = Duration::from_secs(1);
@@ -70,8 +70,8 @@ impl Broker {
         })
     }
 
-    /// Keeps the connection of use until told to stop: makes missing objects after every new connection and every 15
-    /// seconds, leaves a server that acknowledges nothing, and starts a client that has panicked anew.
+    /// Keeps the connection working until told to stop: makes missing objects after every new connection and every 15
+    /// seconds, leaves a server that acknowledges nothing, and starts a client again that has panicked.
     pub async fn keep(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -81,7 +81,7 @@ impl Broker {
         }
     }
 
-    /// Starts the client anew where it has panicked.
+    /// Starts the client again if it has panicked.
     async fn keep_handles(&self) -> Infallible {
         loop {
             self.handles().have_ended().await;

@@ -1,4 +1,4 @@
-//! Poison messages: what the client library cannot read, and how the services go round it.
+//! Poison messages: what the client library cannot read, and how the services pass it over.
 //!
 //! nats-server stores the headers of a message as they come. async-nats refuses some of them: it then ends its connection,
 //! or panics. A service that asked for such a message asks for it again on the next connection, and would never come past it.
@@ -6,7 +6,7 @@
 //! - `detection`: notes how often connections are lost, and which messages are known to be poison.
 //! - `scan`: reads the next messages one by one (`log::lookup`) before a consumer is asked for them, where detection wants it.
 //! - `header_block`: the library's rules for headers. A message that breaks them is passed over.
-//! - `connection::handles` starts a client that has panicked anew.
+//! - `connection::handles` starts a client again that has panicked.
 //!
 //! # When this may be removed
 //!
@@ -16,7 +16,7 @@
 //! | ends the connection on headers or a subject that are not UTF-8, and on headers that break its rules | panicked until <https://github.com/nats-io/nats.rs/issues/1572>; ends the connection since |
 //!
 //! The tests in `upstream` give such messages to the library itself. They fail as soon as a version of it reads one, or
-//! passes it over, and say which. When all of them fail, this room may go; `tests/end_to_end/unreadable_messages.rs` must
+//! passes it over, and say which. When all of them fail, this folder may go; `tests/end_to_end/unreadable_messages.rs` must
 //! still pass without it. The restart in `connection::handles` stays: the library may panic for other reasons.
 
 pub(crate) mod detection;

@@ -144,7 +144,7 @@ impl Event {
         text_of(&self.headers, name)
     }
 
-    /// Its id, in header form: one line, whoever gave it.
+    /// Its id, in header form: one line, no matter who gave it.
     pub fn id(&self) -> &str {
         self.header(header::ID).unwrap_or_default()
     }

@@ -49,7 +49,7 @@ pub struct Lane {
     /// The sequence delivered last, 0 for none.
     pub last_delivered: u64,
     /// Which consumer this position belongs to. It changes whenever the filters do or the position moves back, and then the
-    /// consumer is made anew: a consumer's own state may roll back when a server is killed, and within one epoch it can only
+    /// consumer is made again: a consumer's own state may roll back when a server is killed, and within one epoch it can only
     /// ever roll back to less than was delivered.
     pub epoch: Epoch,
     /// What the consumer lets through: at least what the entries want, without overlaps.
@@ -121,7 +121,7 @@ pub struct Progress {
     /// too, the target has had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares_to: Option<u64>,
-    /// Up to here the entry wants the past anew, though [`Lane::had`] may name some of it.
+    /// Up to here the entry wants the past once more, though [`Lane::had`] may name some of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anew_to: Option<u64>,
     /// What the earlier words still promise, where they had a count.

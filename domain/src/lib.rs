@@ -1,6 +1,6 @@
 //! What an event, a registration and a lane are: pure values and the decisions over them.
 //!
-//! - [`stamp`]: a moment in microseconds; the seed's stamp and RFC 3339; [`digits`]: numbers with leading zeros.
+//! - [`stamp`]: a moment in microseconds, as a stamp or as RFC 3339; [`digits`]: numbers with leading zeros.
 //! - [`event_type`], [`type_pattern`]: an event's name, and what a registration may ask for.
 //! - [`cloud_event`]: an event as other systems send it.
 //! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event

@@ -10,12 +10,12 @@ use crate::digits;
 
 /// A moment in UTC, in whole microseconds.
 ///
-/// It displays, serialises and parses as the seed's stamp `YYYYmmddHHMMSS.ffffff` (which sorts as text), and also
+/// It displays, serialises and parses as the stamp of the original calls, `YYYYmmddHHMMSS.ffffff` (which sorts as text), and also
 /// parses from RFC 3339. Years 1 to 9999, so that both forms exist for every value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(i64);
 
-/// A text that is not a moment. It is not repeated: whoever put it there may have put a secret there.
+/// A text that is not a moment. It is not repeated: its author may have put a secret there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is not a moment: write a stamp like `20260131093000.000000` (UTC) or RFC 3339 like `2026-01-31T09:30:00Z`")]
 pub struct NotAMoment;

@@ -108,7 +108,7 @@ impl Redelivery {
 /// One registered (event, URL) pair.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// A name for this act of registering: registering the pair again gives it another one, and it starts anew.
+    /// A name for this act of registering: registering the pair again gives it another one, and it starts again.
     pub registration: String,
     /// When it was accepted.
     pub registered_at: Stamp,

@@ -3,7 +3,7 @@
 /// How long version 00 is, in bytes; of later ones this much is read.
 const LENGTH: usize = 55;
 
-/// A `traceparent` that is one. What is none, whoever sent it, names no trace.
+/// A well-formed `traceparent`. A text that is not well-formed names no trace, no matter who sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent<'a> {
     trace_id: &'a str,

@@ -25,10 +25,10 @@ const PUBLIC_PREFIX: &str = "whpk_";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretType {
-    /// HMAC-SHA256; whoever verifies has the same secret.
+    /// HMAC-SHA256; the verifier has the same secret.
     #[default]
     V1,
-    /// ed25519; whoever verifies has the public key.
+    /// ed25519; the verifier has the public key.
     V1a,
 }
 
@@ -107,7 +107,7 @@ impl WebhookSecret {
         }
     }
 
-    /// The secret itself, `whsec_…` or `whsk_…`: to be sealed, or to be answered once to whoever asked for it.
+    /// The secret itself, `whsec_…` or `whsk_…`: to be sealed, or to be answered once to the user who asked for it.
     pub fn expose(&self) -> Zeroizing<String> {
         Zeroizing::new(match &self.0 {
             Key::Symmetric(bytes) => format!("{SYMMETRIC_PREFIX}{}", STANDARD.encode(bytes)),

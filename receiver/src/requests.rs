@@ -1,4 +1,4 @@
-//! The bodies that the receiver reads: each has one door, `parse`, and is described for OpenAPI beside it.
+//! The bodies that the receiver reads: each is read by its `parse` only, and is described for OpenAPI beside it.
 //!
 //! What an event may be is [`domain`]'s, which must not know of descriptions of HTTP: these hold its values.
 

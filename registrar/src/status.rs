@@ -90,7 +90,7 @@ impl Snapshot {
         let lane = self.lane.as_ref();
         let condition = lane.map(Condition::from);
         let state = match &condition {
-            // A pause that the dispatcher has not heard of yet is one all the same.
+            // A pause that the dispatcher does not know of yet is a pause, too.
             _ if subscription.paused => Word::Paused,
             Some(condition) => condition.state,
             None => Word::Active,

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 /// Changes within this process wait for each other rather than fight; compare-and-set is for other processes.
 const QUEUES: usize = 64;
-/// How often a change is tried anew because another process changed the same subscription.
+/// How often a change is tried again because another process changed the same subscription.
 const MAX_CONFLICTS: u32 = 100;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
 

@@ -20,7 +20,7 @@ impl Tracer {
         Self(Some(tracer))
     }
 
-    /// Whether it begins any: whoever prepares what a span says asks first.
+    /// Whether it begins any spans: callers ask this before they prepare what a span says.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }

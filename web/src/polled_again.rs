@@ -1,8 +1,8 @@
 //! A future that wakes itself while it is polled is polled again at once.
 //!
-//! hyper's connections do so for a request with a body: whoever answers it asks for the body, and hyper, in the same task,
-//! has it. The runtime lets everybody else go first then, and wakes another thread, if one sleeps, so that nobody waits: with
-//! one sender at a time that was a system call for each request, before anything was done about it.
+//! hyper's connections do so for a request with a body: the handler asks for the body, and hyper, in the same task, has it.
+//! The runtime then lets all other tasks go first, and wakes another thread, if one sleeps, so that no task waits. With one
+//! sender at a time that was a system call for each request, before any work on it began.
 
 use std::pin::Pin;
 use std::sync::Arc;

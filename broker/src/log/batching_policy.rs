@@ -168,7 +168,7 @@ impl Drop for SingleWrite<'_> {
 }
 
 impl BatchWrite<'_> {
-    /// All of it was answered, be it that its events had to be published by themselves in the end.
+    /// All of it was answered, even if its events had to be published by themselves in the end.
     pub(crate) fn answered(self) {
         let mut state = self.policy.state();
         state.per_batch = average(state.per_batch, self.since.elapsed(), BATCHES_REMEMBERED);

@@ -91,7 +91,7 @@ async fn get(broker: &Broker, request: &Value, what: &'static str) -> Result<Opt
 impl GetMessage {
     fn headers(&self) -> Option<HeaderMap> {
         // The server has put U+FFFD in place of bytes that are not UTF-8. A subject with that, or with white space of any
-        // kind, is no event's, be it readable or not.
+        // kind, is no event's, whether it is readable or not.
         if self.subject.contains(|c: char| c.is_whitespace() || c == char::REPLACEMENT_CHARACTER) {
             return None;
         }

@@ -33,7 +33,7 @@ enum Standing<'a> {
 impl Lane {
     /// The lane that delivers what the spec says, going on from a `previous` status where there is one.
     ///
-    /// An entry that was registered anew may want events from before the lane's position. Then the position moves back,
+    /// An entry that was registered again may want events from before the lane's position. Then the position moves back,
     /// and the entries that have had their events up to there want only what comes after: so nothing is lost, nothing
     /// comes twice, and every event comes in the log's order. `fresh` becomes the lane's epoch if a new consumer is needed.
     pub fn reconcile(previous: Option<&Self>, spec: &Subscription, fresh: Epoch) -> Self {

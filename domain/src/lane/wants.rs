@@ -66,7 +66,7 @@ impl Lane {
     }
 
     /// Whether the target has taken an event already, before others that come before it in the log, and no entry wants it
-    /// anew.
+    /// once more.
     pub fn has_taken(&self, spec: &Subscription, event: &Event) -> bool {
         let wants_anew = |(pattern, progress): (&TypePattern, &Progress)| {
             let entry = spec.entries.get(pattern);

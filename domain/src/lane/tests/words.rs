@@ -64,7 +64,7 @@ fn a_redelivery_goes_on_though_the_pair_is_registered_again_and_by_the_present_w
     let mut spec = replaced(&spec, "a", "2", 4, Attributes::default());
     let all = [1, 2, 3].into();
     spec.redelivery = Redelivery::of_only("r".into(), Stamp::from_micros(0), all);
-    // The replica starts anew, in the same words, before the lane has heard of either.
+    // The replica starts again, in the same words, before the lane knows of either.
     let spec = replaced(&spec, "a", "3", 4, Attributes::default());
     let mut redelivering = Lane::reconcile(Some(&lane), &spec, fresh("e2"));
     assert_eq!(run(&mut redelivering, &spec, &log, 3), [1, 2, 3]);
@@ -127,7 +127,7 @@ fn registering_again_without_a_past_start_still_brings_what_is_owed() {
     assert_eq!(run(&mut lane, &third, &log, 5), [2, 4]);
     // A lane that never saw the first one owes what that was promised.
     assert_eq!(Lane::reconcile(None, &third, fresh("e3")).position, 0);
-    // One that was completed owes nothing: it starts anew, with what came after its acceptance, though another entry
+    // One that was completed owes nothing: it starts again, with what came after its acceptance, though another entry
     // has taken the lane past that.
     let first_and_b = asked(&[("a", "1", 1, 1, Some(1)), ("b", "9", 1, 1, None)]);
     let mut lane = Lane::reconcile(None, &first_and_b, fresh("e6"));
