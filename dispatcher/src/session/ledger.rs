@@ -196,7 +196,6 @@ impl<D> Session<D> {
         }
     }
 
-    /// Acknowledges what the target has had, if nothing has to be written, or looked up, before.
     /// Acknowledges what was set aside, now that it is sure.
     pub(super) fn acknowledge_set_aside(&mut self) {
         if self.ledger.written >= self.ledger.acknowledgement_gate
@@ -206,6 +205,7 @@ impl<D> Session<D> {
         }
     }
 
+    /// Acknowledges what the target has had, if nothing has to be written, or looked up, before.
     pub(super) fn acknowledge_now(&mut self) {
         if self.ledger.written < self.ledger.acknowledgement_gate || self.lane.unsure_from.is_some() {
             return;

@@ -79,6 +79,7 @@ impl World {
         }
         self.target.was_put_back &= !self.is_in_order();
         for sequence in load {
+            self.sent.retain(|_, sent| sent != sequence);
             let of = self.type_of(*sequence);
             if !self.target.applied.insert(*sequence) {
                 self.target.duplicates += 1;

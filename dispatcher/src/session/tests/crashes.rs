@@ -10,7 +10,8 @@ use super::world::World;
 #[derive(Debug, Clone, Copy)]
 struct Adversary {
     mode: &'static str,
-    crashes: bool,
+    /// One step in so many is a crash; 0 for none.
+    crashes_every: u64,
     puts_back: bool,
     cuts: bool,
     redelivers: bool,
@@ -22,7 +23,7 @@ fn adversary(seed: u64) -> Adversary {
     let mode = MODES[usize::try_from(seed % 3).unwrap()];
     Adversary {
         mode,
-        crashes: !seed.is_multiple_of(5),
+        crashes_every: [0, 25, 25, 12, 4][usize::try_from(seed % 5).unwrap()],
         puts_back: mode != "concurrent" && seed % 7 < 3,
         cuts: seed % 11 < 4,
         redelivers: seed % 13 < 4,
@@ -47,6 +48,9 @@ fn run(seed: u64) -> (Option<String>, u64) {
 }
 
 fn step(world: &mut World, what: Adversary) {
+    if what.crashes_every > 0 && world.dice.one_in(what.crashes_every) {
+        return world.crash();
+    }
     match world.dice.below(100) {
         0..=24 => drop(world.act()),
         25..=39 => drop(world.give()),
@@ -66,7 +70,6 @@ fn step(world: &mut World, what: Adversary) {
         93 if what.redelivers => world.redeliver(),
         94 if what.cuts => world.cut(),
         95 if what.puts_back => world.put_target_back(),
-        96..=99 if what.crashes => world.crash(),
         _ => drop(world.act()),
     }
 }
@@ -130,7 +133,7 @@ fn judge(world: &World, what: Adversary) -> Option<String> {
 /// not have come again: it was cut off, or became a dead letter. Another event then counts in its place. So it is where an event
 /// that was taken early is forgotten by a crash, or is cut off before the lane is there (a known limit).
 fn is_exact(world: &World, what: Adversary) -> bool {
-    let is_replaced = what.cuts || !world.buried.is_empty() || (what.crashes && what.mode == "concurrent");
+    let is_replaced = what.cuts || !world.buried.is_empty() || (what.crashes_every > 0 && what.mode == "concurrent");
     !what.redelivers && !what.puts_back && !is_replaced
 }
 

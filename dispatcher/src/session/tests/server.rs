@@ -95,6 +95,7 @@ impl World {
         } else if let Some(sequence) = self.letter.take() {
             if self.is_calm || self.dice.one_in(2) {
                 self.buried.insert(sequence);
+                self.sent.retain(|_, sent| *sent != sequence);
                 self.tell(Input::Buried);
             } else {
                 self.tell(Input::NotBuried { jitter: 0.5 });

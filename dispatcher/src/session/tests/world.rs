@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use domain::delivery_settings::Mode;
 use domain::lane::gap::{Beginning, Loss};
 use domain::lane::{Epoch, Lane, State};
 use domain::{Event, Stamp, Subscription, TargetUrl, TypePattern};
@@ -68,6 +69,8 @@ pub(super) struct World {
     pub(super) reads_from: u64,
     /// What a session has asked for.
     pub(super) requests: Vec<(Vec<u64>, u64)>,
+    /// In concurrent mode, the event of each transaction that was sent and is not taken yet: none overtakes it.
+    pub(super) sent: BTreeMap<u64, u64>,
     pub(super) looks: VecDeque<u64>,
     pub(super) bounds_wanted: bool,
     pub(super) joins: bool,
@@ -97,6 +100,15 @@ pub(super) fn stored_at(sequence: u64) -> Stamp {
     Stamp::from_micros(i64::try_from(sequence).unwrap() * 1_000_000)
 }
 
+fn read_back(lane: &Lane) -> Lane {
+    serde_json::from_slice(&serde_json::to_vec(lane).unwrap()).unwrap()
+}
+
+/// The number of the transaction of an event.
+pub(super) fn transaction_of(sequence: u64) -> u64 {
+    sequence % 3
+}
+
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         Self {
@@ -116,6 +128,7 @@ impl World {
             known_revision: 0,
             reads_from: 0,
             requests: Vec::new(),
+            sent: BTreeMap::new(),
             looks: VecDeque::new(),
             bounds_wanted: false,
             joins: false,
@@ -159,7 +172,7 @@ impl World {
 
     pub(super) fn event(&self, sequence: u64) -> Arc<Event> {
         let at = stored_at(sequence);
-        let transaction = ["t0", "t1", "t2"][usize::try_from(sequence % 3).unwrap()];
+        let transaction = ["t0", "t1", "t2"][usize::try_from(transaction_of(sequence)).unwrap()];
         let subject = format!("events.{}", self.type_of(sequence));
         let headers = [("ce-transactionid", transaction)];
         Arc::new(Event::from_message("EVENTS", &subject, sequence, at, headers, Bytes::from("{}")).unwrap())
@@ -224,6 +237,7 @@ impl World {
     pub(super) fn forget_session(&mut self) {
         self.session = None;
         self.requests.clear();
+        self.sent.clear();
         self.looks.clear();
         (self.bounds_wanted, self.joins, self.looks_for_end, self.letter) = (false, false, false, None);
     }
@@ -339,8 +353,9 @@ impl World {
         if revision != self.revision {
             return false;
         }
-        // What is in the bucket is what is read back.
-        self.bucket = Some(serde_json::from_slice(&serde_json::to_vec(lane).unwrap()).unwrap());
+        // What is in the bucket is what is read back: looked at now and then, as it takes most of a run's time.
+        let is_read_back = self.dice.one_in(16);
+        self.bucket = Some(if is_read_back { read_back(lane) } else { lane.clone() });
         self.revision += 1;
         self.known_revision = self.revision;
         true
@@ -365,6 +380,7 @@ impl World {
                 if items.len() != load.len() {
                     self.wrong(format!("of {load:?} not all is sent"));
                 }
+                self.is_sent(&load);
                 self.requests.push((load, previous));
             }
             Action::Look { event, .. } => self.looks.push_back(event.sequence),
@@ -390,6 +406,20 @@ impl World {
             }
         }
         true
+    }
+
+    /// A transaction's events go one after the other in concurrent mode, too.
+    fn is_sent(&mut self, load: &[u64]) {
+        let is_concurrent = self.session.as_ref().is_some_and(|s| s.spec().delivery.mode == Mode::Concurrent);
+        if !is_concurrent {
+            return;
+        }
+        for sequence in load {
+            let before = self.sent.insert(transaction_of(*sequence), *sequence);
+            if let Some(before) = before.filter(|before| before != sequence) {
+                self.wrong(format!("{sequence} overtakes {before} of its transaction"));
+            }
+        }
     }
 
     /// Whether a lane waits for somebody to resume it, or is not there.
