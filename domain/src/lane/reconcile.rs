@@ -62,6 +62,9 @@ impl Lane {
         let same_consumer = previous.is_some_and(|lane| lane.filters == filters && !moved_back);
         let stays = previous.filter(|_| !moved_back);
         let clear_to = stays.map_or(0, |lane| lane.clear_to);
+        let clear_to = entries_want.map_or(clear_to, |wanted| wanted.min(clear_to));
+        // A doubt about what is not taken for clear any more is none: that is read again.
+        let unsure_from = previous.and_then(|lane| lane.unsure_from);
         let mut lane = Self {
             url: spec.url.to_string(),
             state: State::Active,
@@ -74,8 +77,8 @@ impl Lane {
             entries,
             last_attempt: previous.and_then(|lane| lane.last_attempt.clone()),
             redelivery,
-            clear_to: entries_want.map_or(clear_to, |wanted| wanted.min(clear_to)),
-            unsure_from: previous.and_then(|lane| lane.unsure_from).filter(|from| *from <= position + 1),
+            clear_to,
+            unsure_from: unsure_from.filter(|from| *from <= position.max(clear_to) + 1),
             test: previous.and_then(|lane| lane.test.clone()),
             resumption: spec.resumption.clone(),
             updated: previous.map_or(Stamp::from_micros(0), |lane| lane.updated),

@@ -46,9 +46,8 @@ impl World {
                 }
                 // It takes it, and its answer is lost.
                 4 if self.dice.one_in(4) && self.is_in_order() && !self.target.was_put_back => {
-                    let before = self.target.last;
                     self.take(load, previous);
-                    self.target.before_lost.get_or_insert(before);
+                    self.target.before_lost.get_or_insert(previous);
                     return PushOutcome::Failed("reset".into());
                 }
                 _ => {}

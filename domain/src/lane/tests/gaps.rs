@@ -94,6 +94,22 @@ fn what_comes_late_shows_that_its_place_was_not_clear() {
 }
 
 #[test]
+fn a_doubt_beyond_the_position_survives_other_words_of_another_type() {
+    let now = Stamp::from_micros(9);
+    let subscription = asked(&[("a", "1", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &subscription, fresh("e1"));
+    run(&mut lane, &subscription, &["a"; 2], 2);
+    // Nothing up to 5, by what the source said. Then 7 comes, while the log is cut up to 6.
+    lane.is_clear_to(5);
+    lane.came_past(6);
+    lane.comes(7);
+    let more = asked(&[("a", "1", 1, 1, None), ("b", "2", 9, 9, None)]);
+    let mut lane = Lane::reconcile(Some(&lane), &more, fresh("e2"));
+    let gap = Gap { from_sequence: 6, to_sequence: 6, noticed: now };
+    assert_eq!(lane.take_in_beginning(&more, begins(7), now), Loss::Stops(gap));
+}
+
+#[test]
 fn what_was_skipped_is_clear_only_by_a_later_look_at_the_log() {
     let now = Stamp::from_micros(9);
     let subscription = asked(&[("a", "1", 1, 1, None)]);
