@@ -10,7 +10,7 @@ use crate::marks;
 use crate::rest;
 use crate::words::{Register, Version};
 
-/// A request that takes longer than this may have been given up, and made again.
+/// A request that takes longer than this may have been given up, and made again; with a `timeout_ms`, half of that.
 const PATIENCE_MS: u64 = 4_000;
 
 /// What is wrong with a history; each kind of fault once for each event and URL.
@@ -156,6 +156,9 @@ impl Checker<'_> {
         if is_one_by_one && !is_named {
             found.push((Kind::WrongPrevious, sequence, format!("it says {}", item.previous)));
         }
+        if let Some(detail) = before.is_none().then(|| misnamed(facts, expectation, item, now)).flatten() {
+            found.push((Kind::WrongPrevious, sequence, format!("it says {}, and {detail}", item.previous)));
+        }
         if let Some(detail) = wrong_replay(facts, expectation, item, now) {
             found.push((Kind::WrongReplay, sequence, detail));
         }
@@ -168,8 +171,11 @@ impl Checker<'_> {
     /// Checks a request against those that are under way, and those that were just before it.
     fn check_beside(&mut self, url: Url, items: &[Item], now: Moment) {
         let facts = self.facts;
-        let is_one_by_one = self.url(url).is_one_by_one(facts, now);
-        let is_beside = |(at, began, _): &&(Url, Moment, Vec<Item>)| *at == url && began.at + PATIENCE_MS > now.at;
+        let expectation = self.url(url);
+        let is_one_by_one = expectation.is_one_by_one(facts, now);
+        let timeouts = expectation.register.deliveries_at(facts, now).filter_map(|settings| settings.timeout_ms);
+        let patience = timeouts.map(|timeout| timeout / 2).min().unwrap_or(PATIENCE_MS);
+        let is_beside = |(at, began, _): &&(Url, Moment, Vec<Item>)| *at == url && began.at + patience > now.at;
         let beside = self.requests.values().find(is_beside).map(|(_, began, items)| (*began, items.len()));
         if let Some((began, _)) = beside.filter(|_| is_one_by_one && !facts.may_be_lost(now.at)) {
             let first = items.first().map_or(0, |item| item.event.sequence);
@@ -185,7 +191,7 @@ impl Checker<'_> {
         let count = begun.len() as u64;
         let most =
             settings.iter().map(|settings| settings.rate_per_second.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX);
-        if count > most.saturating_mul(2).saturating_add(1) && !self.facts.is_disturbed_before(now) {
+        if count > most.saturating_mul(2).saturating_add(1) && !self.facts.may_be_lost(now.at) {
             let first = items.first().map_or(0, |item| item.event.sequence);
             self.add(Kind::TooFast, url, first, now, format!("{count} requests within a second; {most} asked for"));
         }
@@ -291,6 +297,34 @@ fn overtaken(
     }
     let before = expectation.owed.range(..(first.min(event.sequence), String::new()));
     before.filter(is_before).map(|((sequence, _), owed)| (*sequence, *owed)).next()
+}
+
+/// What is wrong with the event that is named as the one before this one, whatever the mode: it is the URL's, and nothing that
+/// is to come lies between the two. (Which of several is named where requests go side by side, nobody is promised.)
+fn misnamed(facts: &Facts, expectation: &Expectation, item: &Item, now: Moment) -> Option<String> {
+    let (previous, sequence) = (item.previous, item.event.sequence);
+    if previous != 0 && !expectation.knows(facts, previous) {
+        return Some("that is none of this URL's".to_owned());
+    }
+    let has_moved = expectation.may_have_moved(facts, now);
+    if previous >= sequence && !has_moved {
+        return Some("that comes behind it".to_owned());
+    }
+    let between = (previous + 1)..sequence.max(previous + 1);
+    let taken = expectation.taken.iter().map(|(taken, _)| *taken).find(|taken| between.contains(taken));
+    if let Some(taken) = taken.filter(|_| !has_moved) {
+        return Some(format!("{taken} was taken"));
+    }
+    // While a call is under way, what is owed may be so no more.
+    if expectation.register.has_pending() {
+        return None;
+    }
+    let is_open = |(of, owed): &(&(u64, String), &Owed)| {
+        let is_left = of.0 >= facts.first && !facts.has_letter(expectation.url, of.0);
+        is_left && owed.grace < now.at && owed.since.at + LATE < now.at
+    };
+    let mut owed = expectation.owed.range((between.start, String::new())..(between.end, String::new()));
+    owed.find(is_open).map(|((of, _), owed)| format!("{of} is owed: {owed:?}"))
 }
 
 /// What is wrong with `ce-replay`, where that is certain: one version wants the event, and nothing has moved back.

@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 
 use self::bad::BAD;
 use self::good::GOOD;
-use self::script::{Script, TAKEN, begun, begun_as, delivery};
+use self::script::{Script, TAKEN, begun, begun_as, delivery, words};
 use crate::checker::check;
 use crate::facts::LATE;
 use crate::fault::Kind;
-use crate::history::{Delivery, Mode};
+use crate::history::{Ask, Delivery, Mode};
 
 fn found(write: fn(&mut Script), begin: fn() -> Script) -> BTreeSet<Kind> {
     let mut script = begin();
@@ -55,9 +55,35 @@ fn batches_and_requests_side_by_side_have_rules_of_their_own() {
     assert_eq!(found(batched, &[&[(1, 0), (2, 1), (3, 2)]]), [Kind::WrongBatch]);
     assert_eq!(found(batched, &[&[(1, 0), (3, 1)], &[(4, 3)]]), [Kind::Overtook]);
     // All of one transaction: that one is in order here too.
-    assert!(found(concurrent, &[&[(1, 0)], &[(2, 0)]]).is_empty());
+    assert!(found(concurrent, &[&[(1, 0)], &[(2, 1)]]).is_empty());
     let mut script = concurrent();
     script.wait(2 * LATE);
     in_one(&mut script, &[(2, 0)]);
-    assert_eq!(check(&script.lines).into_iter().map(|fault| fault.kind).collect::<Vec<Kind>>(), [Kind::Overtook]);
+    let found: Vec<Kind> = check(&script.lines).into_iter().map(|fault| fault.kind).collect();
+    assert_eq!(found, [Kind::Overtook, Kind::WrongPrevious]);
+}
+
+#[test]
+fn what_is_named_as_the_one_before_hides_nothing_where_requests_go_side_by_side() {
+    // The events' transactions, and the deliveries: each with the one that it names.
+    let found = |transactions: &[&str], deliveries: &[(u64, u64)]| {
+        let mut script = Script::default();
+        script.ask(0, Ask::Put(vec![("a.x".into(), words())], delivery(Mode::Concurrent)));
+        for transaction in transactions {
+            script.event("a.x", transaction, true);
+        }
+        script.event("b.x", "t", true);
+        script.wait(2 * LATE);
+        for (sequence, previous) in deliveries {
+            script.take(0, *sequence, *previous);
+        }
+        check(&script.lines).into_iter().map(|fault| fault.kind).collect::<Vec<Kind>>()
+    };
+    let three = ["t1", "t2", "t3"];
+    assert_eq!(found(&three, &[(1, 0), (3, 2), (2, 1)]), []);
+    assert_eq!(found(&three, &[(2, 1), (3, 2), (1, 0)]), []);
+    assert_eq!(found(&three, &[(1, 0), (3, 1), (2, 1)]), [Kind::WrongPrevious], "2 is to come between");
+    assert_eq!(found(&three, &[(1, 0), (2, 0)]), [Kind::WrongPrevious], "1 was taken");
+    assert_eq!(found(&three, &[(1, 2)]), [Kind::WrongPrevious], "that comes behind it");
+    assert_eq!(found(&three, &[(1, 4)]), [Kind::WrongPrevious], "that is another URL's");
 }

@@ -6,7 +6,7 @@ use crate::facts::{Facts, Known, LATE, Moment, UNDER_WAY};
 use crate::history::{Ask, Delivery, Event, Mode, OnExhausted, Url};
 use crate::words::{Change, Covers, Register, Rewind, Version};
 
-/// So many events of a URL are under way at a time, at most, where they go one by one: see `tests/end_to_end/sabotage.rs`.
+/// So many events of a URL are under way at a time, at most, where they go one by one: see `tests/end_to_end/failpoints.rs`.
 const MOST_UNDER_WAY: usize = 4;
 
 /// Since when an event is to come for one pattern.
@@ -329,6 +329,25 @@ impl Expectation {
             (0..self.lasts.len()).any(|n| self.lasts[n].0 == previous && may_be_known(n))
                 || (previous == 0 && self.lasts.first().is_none_or(|(_, at)| at.at + UNDER_WAY >= began.at))
         })
+    }
+
+    /// Whether an event is one of those that this URL was sent, has named or may be sent.
+    pub(crate) fn knows(&self, facts: &Facts, sequence: u64) -> bool {
+        let Some(known) = facts.events.get(&sequence) else { return facts.is_limited() && sequence < facts.first };
+        let may_want = |version: &Version| self.register.permits(facts, version, &known.event);
+        self.arrived.contains(&sequence)
+            || self.lasts.iter().any(|(last, _)| *last == sequence)
+            || self.register.versions.iter().any(may_want)
+    }
+
+    /// Whether the lane may have gone back in the log, or may have begun anew.
+    pub(crate) fn may_have_moved(&self, facts: &Facts, now: Moment) -> bool {
+        let register = &self.register;
+        !register.rewinds.is_empty()
+            || register.emptied.is_some()
+            || register.versions.iter().any(|version| version.words.is_retro || version.previous.is_some())
+            || facts.is_disturbed_before(now)
+            || facts.is_limited()
     }
 
     /// Whether no request could go beside another one.

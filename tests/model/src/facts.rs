@@ -7,7 +7,7 @@ use crate::history::{Event, Line, Url, What};
 /// How long a change may take to be heard of, in milliseconds, where nothing is disturbed.
 pub(crate) const LATE: u64 = 1_500;
 /// The same after something was killed or stopped: requests on a connection that is dead wait out their four seconds.
-const LATE_AFTER_TROUBLE: u64 = 6_000;
+pub(crate) const LATE_AFTER_TROUBLE: u64 = 6_000;
 /// What was taken so long before a kill may come again. The promise is 10 ms; the rest is for a busy machine.
 pub(crate) const UNDER_WAY: u64 = 500;
 /// A place in the history.

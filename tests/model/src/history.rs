@@ -72,6 +72,7 @@ pub(crate) struct Delivery {
     pub(crate) max_attempts: Option<u64>,
     pub(crate) on_exhausted: OnExhausted,
     pub(crate) rate_per_second: Option<u64>,
+    pub(crate) timeout_ms: Option<u64>,
 }
 
 /// A call that changes what one URL is to get.

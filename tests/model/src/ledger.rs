@@ -25,33 +25,42 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    pub(crate) fn add(&mut self, plan: &Plan, outcome: &Outcome, known: &BTreeMap<&str, u64>, new: usize) {
+    /// What one run adds.
+    pub(crate) fn of_run(plan: &Plan, outcome: &Outcome, known: &BTreeMap<&str, u64>, new: usize) -> Self {
         let count = |is_it: fn(&What) -> bool| outcome.lines.iter().filter(|line| is_it(&line.what)).count() as u64;
-        self.runs += 1;
-        self.operations += plan.operations.len() as u64;
-        self.events += count(|what| matches!(what, What::Posted { .. }));
-        self.requests += count(|what| matches!(what, What::Came { .. }));
-        self.new_faults += new as u64;
-        for (name, times) in known {
-            *self.tolerated.entry((*name).to_owned()).or_default() += times;
+        Self {
+            runs: 1,
+            operations: plan.operations.len() as u64,
+            events: count(|what| matches!(what, What::Posted { .. })),
+            requests: count(|what| matches!(what, What::Came { .. })),
+            new_faults: new as u64,
+            tolerated: known.iter().map(|(name, times)| ((*name).to_owned(), *times)).collect(),
         }
     }
 
-    /// Adds these to what is in a file. Answers the sum, which is in the file then.
+    pub(crate) fn add(&mut self, more: &Self) {
+        let Self { runs, operations, events, requests, new_faults, tolerated } = more;
+        self.runs += runs;
+        self.operations += operations;
+        self.events += events;
+        self.requests += requests;
+        self.new_faults += new_faults;
+        for (name, times) in tolerated {
+            *self.tolerated.entry(name.clone()).or_default() += times;
+        }
+    }
+
+    /// Adds these to what is in a file. Returns the sum, which is in the file then. A kill leaves the file as it was before, or
+    /// as it is afterwards.
     pub(crate) fn add_to(&self, file: &Path) -> Result<Self> {
         let mut sum: Self = match fs::read_to_string(file) {
             Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} has no totals", file.display()))?,
             Err(_) => Self::default(),
         };
-        sum.runs += self.runs;
-        sum.operations += self.operations;
-        sum.events += self.events;
-        sum.requests += self.requests;
-        sum.new_faults += self.new_faults;
-        for (name, times) in &self.tolerated {
-            *sum.tolerated.entry(name.clone()).or_default() += times;
-        }
-        fs::write(file, serde_json::to_string_pretty(&sum)?).with_context(|| file.display().to_string())?;
+        sum.add(self);
+        let new = file.with_extension("new");
+        fs::write(&new, serde_json::to_string_pretty(&sum)?).with_context(|| new.display().to_string())?;
+        fs::rename(&new, file).with_context(|| file.display().to_string())?;
         Ok(sum)
     }
 }

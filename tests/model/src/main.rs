@@ -78,7 +78,7 @@ struct Options {
     #[arg(long, value_delimiter = ',')]
     without: Vec<Part>,
 
-    /// Add the totals to those in this file
+    /// Add the totals of each run to those in this file, as soon as it has ended
     #[arg(long, value_name = "FILE")]
     totals: Option<PathBuf>,
 
@@ -105,7 +105,7 @@ async fn main() -> Result<ExitCode> {
     ensure!(options.worlds > 0, "--worlds must not be 0");
     println!("{} runs from seed {first}", options.runs);
     let (began, mut totals, mut failed) = (Instant::now(), Totals::default(), Vec::new());
-    let (mut running, mut seeds) = (JoinSet::new(), first..first + options.runs);
+    let (mut running, mut seeds, mut all_together) = (JoinSet::new(), first..first + options.runs, None);
     loop {
         while running.len() < options.worlds {
             let Some(seed) = seeds.next() else { break };
@@ -119,7 +119,14 @@ async fn main() -> Result<ExitCode> {
         let Some(ended) = running.join_next().await else { break };
         let (plan, outcome) = ended?;
         let is_bad = match &outcome {
-            Ok(outcome) => report(&options, &plan, outcome, &mut totals)?,
+            Ok(outcome) => {
+                let (run, is_bad) = report(&options, &plan, outcome)?;
+                totals.add(&run);
+                if let Some(file) = &options.totals {
+                    all_together = Some(run.add_to(file)?);
+                }
+                is_bad
+            }
             Err(error) => {
                 println!("seed {}: it could not be run: {error:#}", plan.seed);
                 true
@@ -134,8 +141,8 @@ async fn main() -> Result<ExitCode> {
         let row = tolerated::ALL.iter().find(|tolerated| tolerated.name == name).map_or("", |tolerated| tolerated.row);
         println!("tolerated {name}: {count} ({row})");
     }
-    if let Some(file) = &options.totals {
-        println!("all together: {}", totals.add_to(file)?);
+    if let Some(all) = all_together {
+        println!("all together: {all}");
     }
     // One that could not be run at all says nothing of its plan.
     if let Some((plan, faults)) = failed.iter().find(|(_, faults)| !faults.is_empty() && options.shrink > 0) {
@@ -162,8 +169,8 @@ async fn attempt(plan: &Plan, tested: &Tested) -> Result<Outcome> {
     tokio::task::spawn_blocking(carry_out).await.context("the harness has panicked")?
 }
 
-/// Shows what came of a run. Answers whether it fails.
-fn report(options: &Options, plan: &Plan, outcome: &Outcome, totals: &mut Totals) -> Result<bool> {
+/// Shows what came of a run. Returns its totals, and whether it fails.
+fn report(options: &Options, plan: &Plan, outcome: &Outcome) -> Result<(Totals, bool)> {
     let (mut known, mut new): (BTreeMap<&str, u64>, Vec<&Fault>) = (BTreeMap::new(), Vec::new());
     for fault in &outcome.faults {
         match tolerated::name(fault).filter(|_| !options.strict) {
@@ -171,7 +178,6 @@ fn report(options: &Options, plan: &Plan, outcome: &Outcome, totals: &mut Totals
             None => new.push(fault),
         }
     }
-    totals.add(plan, outcome, &known, new.len());
     if !known.is_empty() {
         println!("seed {}: known faults: {known:?}", plan.seed);
     }
@@ -184,7 +190,7 @@ fn report(options: &Options, plan: &Plan, outcome: &Outcome, totals: &mut Totals
     if let Some(folder) = options.histories.as_ref().filter(|_| !new.is_empty() || !known.is_empty()) {
         ledger::write_history(folder, plan, outcome)?;
     }
-    Ok(!new.is_empty())
+    Ok((Totals::of_run(plan, outcome, &known, new.len()), !new.is_empty()))
 }
 
 async fn shrink(options: &Options, plan: &Plan, faults: &[Fault]) -> Result<()> {

@@ -53,6 +53,8 @@ pub(crate) enum Answer {
     Slow(u64),
     /// The connection ends without an answer.
     Closed,
+    /// No answer comes until mer gives up, or the targets are healed.
+    Hang,
     /// 409 with a position so many before what has come.
     ResumeBack(u64),
     /// 409 with a position so many behind what has come: 0 says that it is had.

@@ -14,6 +14,10 @@ const TRANSACTIONS: u64 = 3;
 const BEYOND_LEASE_MS: u64 = 4_500;
 /// What a limit leaves of the log, where a run has one.
 const LIMITS: [u64; 3] = [15, 30, 60];
+/// Requests per second. Slower ones would not come to an end at rest.
+const RATES: [u64; 2] = [10, 20];
+/// How long a target may take. Shorter ones would not be kept on a busy machine.
+const TIMEOUTS_MS: [u64; 2] = [1_500, 3_000];
 
 /// Parts of the model that can be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -31,6 +35,7 @@ pub(crate) enum Part {
     Attempts,
     AtOnce,
     Removals,
+    Hangs,
 }
 
 /// What one run is.
@@ -56,10 +61,12 @@ struct Planner<'a> {
 pub(crate) fn of(seed: u64, operations: usize, without: &[Part]) -> Plan {
     let mut random = Random::new(seed);
     let has_trouble = random.percent(50) && !without.contains(&Part::Kills);
-    let limit = (random.percent(15) && !without.contains(&Part::Limits)).then(|| random.one_of(&LIMITS));
+    let has_second = has_trouble && random.percent(40) && !without.contains(&Part::Second);
+    // A limit beside two dispatchers would be rare otherwise.
+    let limited = if has_second { 30 } else { 15 };
+    let limit = (random.percent(limited) && !without.contains(&Part::Limits)).then(|| random.one_of(&LIMITS));
     let among = if without.contains(&Part::Overlaps) { KINDS.len() } else { PATTERNS.len() };
     let usual = (0..URLS).map(|_| (0..3).map(|_| random.one_of(&PATTERNS[..among])).collect()).collect();
-    let has_second = has_trouble && random.percent(40) && !without.contains(&Part::Second);
     let mut planner = Planner { random, without, has_trouble, has_second, usual };
     let mut planned = Vec::new();
     if has_second {
@@ -224,6 +231,7 @@ impl Planner<'_> {
         let concurrent = if self.has(Part::Concurrent) { 15 } else { 0 };
         let modes = [(60, Mode::Ordered), (batched, Mode::Batched), (concurrent, Mode::Concurrent)];
         let mode = self.random.weighted(&modes);
+        let rated = if self.has_second { 20 } else { 8 };
         let max_attempts = (self.random.percent(20) && self.has(Part::Attempts)).then(|| self.random.between(1, 3));
         Delivery {
             mode,
@@ -239,7 +247,8 @@ impl Planner<'_> {
                     OnExhausted::Disable,
                 ]),
             },
-            rate_per_second: self.random.percent(6).then_some(20),
+            rate_per_second: self.random.percent(rated).then(|| self.random.one_of(&RATES)),
+            timeout_ms: self.random.percent(10).then(|| self.random.one_of(&TIMEOUTS_MS)),
         }
     }
 
@@ -296,6 +305,7 @@ impl Planner<'_> {
 
     fn answer(&mut self, url: Url) -> Operation {
         let resumes = if self.has(Part::Resumes) { 1 } else { 0 };
+        let hangs = if self.has(Part::Hangs) { 1 } else { 0 };
         let back = self.random.between(1, 12);
         let on = self.random.below(6);
         let answer = self.random.weighted(&[
@@ -307,13 +317,14 @@ impl Planner<'_> {
             (1, Answer::Status(410)),
             (3, Answer::Slow(back * 20)),
             (3, Answer::Closed),
+            (2 * hangs, Answer::Hang),
             (3 * resumes, Answer::ResumeBack(back)),
             (3 * resumes, Answer::ResumeOn(on)),
             (resumes, Answer::ResumeBeyond),
         ]);
         let most = match answer {
             Answer::Slow(_) => 6,
-            Answer::Status(410) => 1,
+            Answer::Status(410) | Answer::Hang => 1,
             Answer::ResumeBack(_) | Answer::ResumeOn(_) | Answer::ResumeBeyond => 2,
             _ => 4,
         };

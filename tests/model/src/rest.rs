@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::expectation::{Expectation, Why};
-use crate::facts::{Facts, Moment};
+use crate::facts::{Facts, Known, Moment};
 use crate::fault::{Fault, Kind};
 use crate::history::{OnExhausted, Status};
 use crate::marks;
 use crate::words::{Register, Version};
+
+/// An end is over so long after it, in microseconds: the clocks of two machines may differ by five seconds.
+const OVER_MICROS: i64 = 6_000_000;
 
 /// What is wrong with one URL at rest.
 pub(crate) fn check(facts: &Facts, expectation: &Expectation, status: Option<&Status>, now: Moment) -> Vec<Fault> {
@@ -45,8 +48,9 @@ fn wrong_state(facts: &Facts, expectation: &Expectation, status: &Status, now: M
         || register.currents().all(|version| version.words.count.is_some() || version.words.end.is_some());
     let is_paused = register.paused.is_some();
     let is_gone = expectation.gone.is_some_and(|gone| !facts.may_be_lost(gone.at));
+    let is_over = || register.currents().all(|version| is_over(facts, version, now));
     let is_right = match status.state.as_str() {
-        "active" => !is_paused && !is_gone,
+        "active" => !is_paused && !is_gone && !is_over(),
         "completed" => may_complete(),
         "paused" => is_paused || expectation.is_exhausted(facts, now, OnExhausted::Disable),
         "gone" => expectation.gone.is_some() || expectation.may_be_gone,
@@ -55,6 +59,17 @@ fn wrong_state(facts: &Facts, expectation: &Expectation, status: &Status, now: M
         _ => false,
     };
     (!is_right).then(|| format!("{}; paused: {is_paused}, gone: {is_gone}", status.state))
+}
+
+/// Whether the end of an entry lies so far back that it must be complete: an event of a later time was stored after it.
+fn is_over(facts: &Facts, version: &Version, now: Moment) -> bool {
+    let (Some(end), Some(returned)) = (version.words.end, version.returned) else { return false };
+    let is_later = |known: &Known| {
+        known.posting.is_some_and(|(posting, acknowledged)| {
+            known.event.time > end + OVER_MICROS && posting >= returned.line && acknowledged < now.line
+        })
+    };
+    facts.events.values().any(is_later)
 }
 
 fn missing(facts: &Facts, expectation: &Expectation, add: &mut impl FnMut(Kind, u64, String)) {

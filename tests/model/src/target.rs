@@ -16,6 +16,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::history::{Event, History, Item, Said, Url, What};
@@ -36,6 +37,8 @@ pub(crate) struct Targets {
 struct State {
     history: Arc<History>,
     scripts: Mutex<HashMap<Url, VecDeque<Answer>>>,
+    /// Ends what hangs.
+    healed: watch::Sender<()>,
     requests: AtomicU32,
     under_way: AtomicU32,
 }
@@ -44,8 +47,9 @@ impl Targets {
     pub(crate) async fn start(history: Arc<History>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
-        let (scripts, requests, under_way) = (Mutex::default(), AtomicU32::new(0), AtomicU32::new(0));
-        let state = Arc::new(State { history, scripts, requests, under_way });
+        let (scripts, healed) = (Mutex::default(), watch::Sender::new(()));
+        let (requests, under_way) = (AtomicU32::new(0), AtomicU32::new(0));
+        let state = Arc::new(State { history, scripts, healed, requests, under_way });
         let server = tokio::spawn(serve(listener, state.clone()));
         Ok(Self { port, state, server })
     }
@@ -59,9 +63,10 @@ impl Targets {
         self.state.scripts().insert(url, (0..times).map(|_| answer).collect());
     }
 
-    /// All requests are answered with 204.
+    /// All requests are answered with 204. Those that hang end without an answer.
     pub(crate) fn heal(&self) {
         self.state.scripts().clear();
+        self.state.healed.send_replace(());
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -126,11 +131,17 @@ async fn receive(state: Arc<State>, request: Request<Incoming>) -> Result<Respon
     state.under_way.fetch_add(1, Ordering::SeqCst);
     state.history.add(What::Came { request, url, is_batch, items });
     let mut request = Arrival { state: &state, request, said: None };
+    let mut healed = state.healed.subscribe();
     let answer = state.scripts().get_mut(&url).and_then(VecDeque::pop_front);
     let said = match answer {
         None => Said::Status(204),
         Some(Answer::Status(status)) => Said::Status(status),
         Some(Answer::Closed) => Said::Nothing,
+        Some(Answer::Hang) => {
+            // The sender lives as long as this. Where mer gives up first, hyper drops all this.
+            let _ = healed.changed().await;
+            Said::Nothing
+        }
         Some(Answer::Slow(ms)) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Said::Status(204)

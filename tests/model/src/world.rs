@@ -21,7 +21,7 @@ use crate::user::User;
 
 const LEASE_SECS: u64 = 3;
 /// How long it may take until all is at rest; and how long where nothing but known faults is in the way.
-const REST: Duration = Duration::from_secs(25);
+const REST: Duration = Duration::from_secs(40);
 const REST_WITH_KNOWN: Duration = Duration::from_secs(7);
 const LOOK: Duration = Duration::from_millis(150);
 const READY: Duration = Duration::from_secs(40);
@@ -33,9 +33,9 @@ pub(crate) struct Tested {
     #[arg(long, hide = true, default_value = "target/release/mer")]
     mer: String,
 
-    /// Break it so: for a build with the feature `sabotage`
+    /// Break it so: for a build with the feature `failpoints`
     #[arg(long)]
-    sabotage: Option<String>,
+    failpoint: Option<String>,
 }
 
 /// What came of a run.
@@ -86,8 +86,8 @@ impl Tested {
     fn mer_on(&self, nats: &Nats) -> Mer {
         let mer = Mer::new(&self.mer).set("MER_NATS_URL", nats.url());
         let mer = mer.set("MER_DELIVERY_TIMEOUT_MS", 5000).set("MER_LEASE_SECS", LEASE_SECS);
-        match &self.sabotage {
-            Some(sabotage) => mer.set("MER_SABOTAGE", sabotage),
+        match &self.failpoint {
+            Some(failpoint) => mer.set("MER_FAILPOINT", failpoint),
             None => mer,
         }
     }

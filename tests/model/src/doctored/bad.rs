@@ -1,7 +1,7 @@
 //! Histories with a fault each.
 
 use super::script::{Script, TAKEN, retro, words};
-use crate::facts::LATE;
+use crate::facts::{LATE, LATE_AFTER_TROUBLE};
 use crate::fault::Kind;
 use crate::history::{Ask, Delivery, OnExhausted, Said, Status, What, Words};
 
@@ -180,6 +180,53 @@ pub(crate) const BAD: &[Row] = &[
         s.take(0, 3, 2);
         s.rest(3, 2);
     }),
+    ("it is from after an end that was set later", Kind::NotWanted, |s| {
+        s.register(0, "a.x", Words { end: Some(25), ..words() });
+        s.wait(2 * LATE);
+        s.post("a.x");
+        s.take(0, 3, 2);
+    }),
+    ("it is told as active, and the end is long over", Kind::WrongState, |s| {
+        s.register(0, "a.x", Words { end: Some(25), ..words() });
+        s.event_at("b.x", 25 + 7_000_000);
+        s.rest(2, 2);
+    }),
+    ("an older owner goes on beside the new one", Kind::AtOnce, |s| {
+        s.post("a.x");
+        s.frozen_beyond_its_lease();
+        s.wait(2 * LATE);
+        let items = vec![s.item(3, 2)];
+        s.add(What::Came { request: 90, url: 0, is_batch: false, items: items.clone() });
+        s.request(0, items, TAKEN);
+    }),
+    ("an older owner delivers again what the new one has", Kind::Twice, |s| {
+        for _ in 3..=12 {
+            s.post("a.x");
+        }
+        s.add(What::Disturbed);
+        (3..=12).for_each(|sequence| s.take(0, sequence, sequence - 1));
+        s.wait(4_500);
+        s.add(What::Recovered);
+        (3..=12).for_each(|sequence| s.take(0, sequence, sequence - 1));
+    }),
+    ("an older owner's write lands late, and the next owner begins there", Kind::Twice, |s| {
+        s.frozen_beyond_its_lease();
+        s.wait(2 * LATE);
+        (3..=40).for_each(|sequence| {
+            s.post("a.x");
+            s.take(0, sequence, sequence - 1);
+        });
+        s.wait(10_000);
+        s.trouble();
+        s.take(0, 3, 2);
+    }),
+    ("an older owner's write lands late, and the status shows it", Kind::WrongPosition, |s| {
+        s.post("a.x");
+        s.take(0, 3, 2);
+        s.frozen_beyond_its_lease();
+        s.wait(2 * LATE);
+        s.rest(2, 3);
+    }),
     ("two requests go at a time in order", Kind::AtOnce, |s| {
         s.post("a.x");
         let items = vec![s.item(3, 2)];
@@ -251,6 +298,15 @@ pub(crate) const BAD: &[Row] = &[
     ("more requests begin than the rate allows", Kind::TooFast, |s| {
         s.ask(0, Ask::PatchDelivery(Delivery { rate_per_second: Some(2), ..Delivery::default() }));
         s.wait(2 * LATE);
+        (3..=9).for_each(|sequence| {
+            s.post("a.x");
+            s.take(0, sequence, sequence - 1);
+        });
+    }),
+    ("more requests begin than the rate allows, beside a second dispatcher", Kind::TooFast, |s| {
+        s.ask(0, Ask::PatchDelivery(Delivery { rate_per_second: Some(2), ..Delivery::default() }));
+        s.trouble();
+        s.wait(2 * LATE_AFTER_TROUBLE);
         (3..=9).for_each(|sequence| {
             s.post("a.x");
             s.take(0, sequence, sequence - 1);

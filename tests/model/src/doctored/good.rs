@@ -2,7 +2,7 @@
 
 use super::script::{Script, retro, words};
 use crate::facts::LATE;
-use crate::history::{Ask, Delivery, OnExhausted, Said, What, Words};
+use crate::history::{Ask, Delivery, OnExhausted, Said, Status, What, Words};
 
 /// Its name, and what happens after /u0 was registered for `a.x` and took 1 and 2.
 pub(crate) type Row = (&'static str, fn(&mut Script));
@@ -23,6 +23,31 @@ pub(crate) const GOOD: &[Row] = &[
         s.post("a.x");
         s.take(0, 3, 2);
         s.rest(3, 3);
+    }),
+    ("what was under way at a stopped owner comes again", |s| {
+        s.post("a.x");
+        s.add(What::Disturbed);
+        s.take(0, 3, 2);
+        s.wait(4_500);
+        s.add(What::Recovered);
+        s.take(0, 3, 2);
+        s.rest(3, 3);
+    }),
+    ("a target that hangs is tried again", |s| {
+        s.ask(0, Ask::PatchDelivery(Delivery { timeout_ms: Some(1_500), ..Delivery::default() }));
+        s.post("a.x");
+        let items = vec![s.item(3, 2)];
+        s.add(What::Came { request: 90, url: 0, is_batch: false, items });
+        s.wait(1_500);
+        s.take(0, 3, 2);
+        s.add(What::Answered { request: 90, said: Said::Nothing });
+        s.rest(3, 3);
+    }),
+    ("an end is over, and the entry is complete", |s| {
+        s.register(0, "a.x", Words { end: Some(25), ..words() });
+        s.event_at("b.x", 25 + 7_000_000);
+        let status = Status { state: "completed".into(), ..s.status(2, 2) };
+        s.rest_as(Some(status));
     }),
     ("the target has asked for it again", |s| {
         s.post("a.x");

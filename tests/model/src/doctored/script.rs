@@ -51,7 +51,16 @@ impl Script {
 
     pub(crate) fn event(&mut self, kind: &str, transaction: &str, has_key: bool) -> u64 {
         let sequence = self.events.len() as u64 + 1;
-        let time = sequence.cast_signed() * 10;
+        self.event_of(kind, transaction, has_key, sequence.cast_signed() * 10)
+    }
+
+    /// An event of another time than its place in the log says.
+    pub(crate) fn event_at(&mut self, kind: &str, time: i64) -> u64 {
+        self.event_of(kind, "t", true, time)
+    }
+
+    fn event_of(&mut self, kind: &str, transaction: &str, has_key: bool, time: i64) -> u64 {
+        let sequence = self.events.len() as u64 + 1;
         let event = Event { sequence, kind: kind.to_owned(), transaction: transaction.to_owned(), has_key, time };
         let began = self.lines.len();
         self.events.push(event.clone());
@@ -92,6 +101,13 @@ impl Script {
 
     pub(crate) fn trouble(&mut self) {
         self.add(What::Disturbed);
+        self.add(What::Recovered);
+    }
+
+    /// An owner is stopped, until another one has taken over; then it goes on.
+    pub(crate) fn frozen_beyond_its_lease(&mut self) {
+        self.add(What::Disturbed);
+        self.wait(4_500);
         self.add(What::Recovered);
     }
 
