@@ -23,7 +23,7 @@ use crate::topology::{self, Objects};
 use handles::Handles;
 pub use link::Link;
 use link::Listeners;
-use write_watchdog::WriteWatchdog;
+use write_watchdog::{PATIENCE, WriteWatchdog};
 
 /// How often to check that the objects are still there.
 const CHECK_INTERVAL: Duration = Duration::from_secs(15);
@@ -88,7 +88,7 @@ impl Broker {
             if self.is_closing.is_cancelled() {
                 return std::future::pending().await;
             }
-            tracing::error!("nats.client_ended: the client library has panicked; it is started anew");
+            tracing::error!(cause = "panic", "nats.client_ended");
             self.listeners.connection_is_lost();
             tokio::time::sleep(CLIENT_PAUSE).await;
             loop {
@@ -113,7 +113,7 @@ impl Broker {
             let client = &self.handles().client;
             let is_up = self.listeners.link.borrow().is_up;
             if is_up && client.server_pool().await.is_ok_and(|servers| servers.len() > 1) {
-                tracing::warn!(server = %self.server(), "nats.server_left: it has acknowledged nothing for too long");
+                tracing::warn!(server = %self.server(), unacknowledged_secs = PATIENCE.as_secs(), "nats.server_left");
                 // It fails only where the client is gone, and then there is nothing to leave.
                 let _ = client.force_reconnect().await;
             }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 /// How long writes may go without an acknowledgement. A stream that has lost its leader has another one sooner.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// When the first write began since which none was acknowledged; `None` where the last one was. Clones share it.
 #[derive(Clone)]

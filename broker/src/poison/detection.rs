@@ -79,11 +79,7 @@ impl PoisonDetection {
         }
         drop(seen);
         // The sender chose the subject: it may hold anything.
-        tracing::error!(
-            sequence,
-            ?subject,
-            "log.unreadable_message_passed_over: its subject or headers are not UTF-8, or it has bad headers"
-        );
+        tracing::error!(sequence, ?subject, "log.unreadable_message_passed_over");
     }
 }
 

@@ -95,13 +95,14 @@ impl ShardOwnership {
                 None => Ok(()),
             }
         };
+        let shards = held.len();
         let giving_back = join_all(held.into_iter().map(|(shard, revision)| self.write(shard, None, revision)));
         let left = timeout(within, join(removing, giving_back)).await;
         let is_left = left.is_ok_and(|(removed, given_back)| {
             removed.is_ok() && given_back.iter().all(|written| *written != Written::Unanswered)
         });
         if !is_left {
-            tracing::warn!("ownership.not_given_up: others wait until the lease ends");
+            tracing::warn!(shards, lease_secs = self.ttl.as_secs(), "ownership.not_given_up");
         }
     }
 
@@ -296,7 +297,7 @@ impl ShardOwnership {
             }
             Step::GiveBack { shard, revision } => self.write(shard, None, revision).await,
             Step::Withdraw => {
-                tracing::error!("ownership.withdrawn: the subscriptions cannot be listed, and others can do the work");
+                tracing::error!(cause = "subscriptions_not_listed", "ownership.withdrawn");
                 Written::Unanswered
             }
             Step::Leave { revision } => {
