@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{RawQuery, State as Extract};
 use axum::response::{IntoResponse, Json, Response};
 use broker::Unavailable;
@@ -11,17 +10,18 @@ use broker::dead_letters::End;
 use domain::event::MAX_SEQUENCE;
 use domain::subscription::{MAX_ONLY, Redelivery, Start};
 use domain::{DeadLetter, Event, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use uuid::Uuid;
 use web::openapi::{AccessProblems, BodyProblems, Moment, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 use web::{Problem, query};
 
 use crate::answers::{self, DeadLetterPage};
 use crate::by_id::no_such;
+use crate::json_body::JsonBody;
 use crate::requests::{Letters, RedriveRequest};
 use crate::status::Snapshot;
 use crate::subscriptions::{change, read};
-use crate::{Registrar, read_json, unavailable};
+use crate::{Registrar, unavailable};
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
@@ -94,10 +94,8 @@ pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(text): R
 )]
 pub async fn redrive(
     Extract(registrar): Extract<Arc<Registrar>>,
-    headers: HeaderMap,
-    body: Body,
+    JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let body = read_json(&registrar, &headers, body).await?;
     let RedriveRequest { subscription: id, letters } = RedriveRequest::parse(&body).map_err(Problem::unacceptable)?;
     let current = registrar.store.get(&id).await.map_err(|error| unavailable(&error))?;
     let current = current.ok_or_else(|| no_such(&id))?;

@@ -6,6 +6,7 @@
 //! - [`attempts`]: what came of the last attempts to deliver.
 //! - [`dead_letters`]: `/v1/dead-letters`: what was given up, and having it delivered again.
 //! - [`metrics`]: what is counted.
+//! - `by_id`, `json_body`: what handlers take out of a request.
 //! - [`requests`], [`answers`]: what they read and answer, each described for OpenAPI where it is made.
 //! - [`start`]: to which sequence a start is resolved.
 //! - [`subscription_store`]: the subscriptions as they are kept; changing one so that no concurrent change is lost.
@@ -16,6 +17,7 @@ pub mod answers;
 pub mod attempts;
 mod by_id;
 pub mod dead_letters;
+mod json_body;
 pub mod metrics;
 pub mod register;
 pub mod requests;
@@ -28,7 +30,6 @@ pub mod unregister;
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::middleware::from_fn_with_state;
 use axum::routing::post;
 use broker::Unavailable;
@@ -38,8 +39,6 @@ use broker::event_log::EventLog;
 use broker::feed::Feeds;
 use broker::lanes::Lanes;
 use domain::SealingKeys;
-use http::{HeaderMap, StatusCode};
-use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -99,22 +98,6 @@ pub fn router(registrar: Registrar) -> OpenApiRouter {
         .routes(routes!(dead_letters::redrive))
         .with_state(Arc::new(registrar))
         .route_layer(from_fn_with_state(metrics, metrics::count))
-}
-
-async fn read_json(registrar: &Registrar, headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
-    parse_json(&web::body::read_json(headers, body, registrar.max_body_bytes).await?)
-}
-
-/// The same where the body may be left out.
-async fn read_json_if_any(registrar: &Registrar, headers: &HeaderMap, body: Body) -> Result<Option<Value>, Problem> {
-    let body = web::body::read_json(headers, body, registrar.max_body_bytes).await?;
-    if body.is_empty() { Ok(None) } else { parse_json(&body).map(Some) }
-}
-
-fn parse_json(body: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: the body is not JSON: {error}"))
-    })
 }
 
 /// 503: nothing of the request was stored, or what was may be stored again.

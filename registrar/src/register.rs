@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::Json;
 use broker::subscriptions::WriteError;
 use domain::field_error;
 use domain::{Entry, FieldError, Stamp, Subscription, SubscriptionId, TargetUrl, TypePattern};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
 use crate::answers::Registered;
+use crate::json_body::JsonBody;
 use crate::requests::{Registrations, UrlToRegister};
 use crate::start::Starts;
-use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
+use crate::{RETRY_AFTER_SECS, Registrar, unavailable};
 
 /// The most types and patterns that one URL may be registered for.
 pub(crate) const MAX_ENTRIES: usize = 1000;
@@ -43,10 +43,8 @@ struct Addition {
 )]
 pub async fn register_for_events(
     State(registrar): State<Arc<Registrar>>,
-    headers: HeaderMap,
-    body: Body,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<Registered>, Problem> {
-    let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
     let registrations = Registrations::parse(&body, now).map_err(Problem::unacceptable)?;
     let additions = resolve(&registrar, &registrations, now).await?;

@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use domain::signing_secret::{self, TooMany};
 use domain::{SigningSecret, Stamp, WebhookSecret};
+use http::StatusCode;
 use http::header::CACHE_CONTROL;
-use http::{HeaderMap, StatusCode};
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 
+use crate::Registrar;
 use crate::answers::NewSecret;
 use crate::by_id::{ById, no_such};
+use crate::json_body::JsonBodyIfAny;
 use crate::requests::RotationRequest;
 use crate::subscriptions::change;
-use crate::{Registrar, read_json_if_any};
 
 /// Make a new secret
 ///
@@ -40,10 +40,9 @@ use crate::{Registrar, read_json_if_any};
 pub async fn rotate(
     State(registrar): State<Arc<Registrar>>,
     ById(id): ById,
-    headers: HeaderMap,
-    body: Body,
+    JsonBodyIfAny(body): JsonBodyIfAny,
 ) -> Result<Response, Problem> {
-    let request = match read_json_if_any(&registrar, &headers, body).await? {
+    let request = match body {
         None => RotationRequest::default(),
         Some(body) => RotationRequest::parse(&body).map_err(Problem::unacceptable)?,
     };

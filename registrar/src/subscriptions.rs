@@ -14,23 +14,23 @@ pub mod target_test;
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State as Extract;
 use axum::response::{IntoResponse, Response};
 use broker::Unavailable;
 use broker::subscriptions::WriteError;
 use domain::delivery_settings::DeliverySettings;
 use domain::{Stamp, Subscription, SubscriptionId};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use uuid::Uuid;
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ValueProblems};
 
 use crate::answers;
 use crate::by_id::{ById, no_such};
+use crate::json_body::JsonBody;
 use crate::requests::{SubscriptionPatch, SubscriptionToPut};
 use crate::status::Snapshot;
-use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
+use crate::{RETRY_AFTER_SECS, Registrar, unavailable};
 
 /// Make a subscription, or replace the one of the same URL
 ///
@@ -48,12 +48,7 @@ use crate::{RETRY_AFTER_SECS, Registrar, read_json, unavailable};
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
-pub async fn put(
-    Extract(registrar): Extract<Arc<Registrar>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let body = read_json(&registrar, &headers, body).await?;
+pub async fn put(Extract(registrar): Extract<Arc<Registrar>>, JsonBody(body): JsonBody) -> Result<Response, Problem> {
     let now = Stamp::now();
     let SubscriptionToPut { url, events, group, delivery } =
         SubscriptionToPut::parse(&body, now).map_err(Problem::unacceptable)?;
@@ -92,10 +87,8 @@ pub async fn put(
 pub async fn patch(
     Extract(registrar): Extract<Arc<Registrar>>,
     ById(id): ById,
-    headers: HeaderMap,
-    body: Body,
+    JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
     let patch = SubscriptionPatch::parse(&body, now).map_err(Problem::unacceptable)?;
     let entries = match &patch.events {

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::Json;
 use broker::subscriptions::WriteError;
 use domain::{TargetUrl, TypePattern};
-use http::HeaderMap;
 use serde_json::Map;
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
 use crate::answers::Unregistered;
+use crate::json_body::JsonBody;
 use crate::requests::Unregistrations;
-use crate::{Registrar, read_json, unavailable};
+use crate::{Registrar, unavailable};
 
 /// Take URLs off events
 ///
@@ -32,10 +31,8 @@ use crate::{Registrar, read_json, unavailable};
 )]
 pub async fn unregister_for_events(
     State(registrar): State<Arc<Registrar>>,
-    headers: HeaderMap,
-    body: Body,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<Unregistered>, Problem> {
-    let body = read_json(&registrar, &headers, body).await?;
     let unregistrations = Unregistrations::parse(&body).map_err(Problem::unacceptable)?;
     let mut answer = Unregistered::default();
     for (pattern, url) in unregistrations.pairs() {

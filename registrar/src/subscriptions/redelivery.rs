@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State as Extract;
 use axum::response::Response;
 use domain::subscription::Redelivery;
 use domain::{Attributes, FieldError, Stamp};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use uuid::Uuid;
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ProblemDetails, ValueProblems};
 
 use super::change_existing;
 use crate::by_id::ById;
+use crate::json_body::JsonBody;
 use crate::requests::RedeliveryRequest;
 use crate::start::Starts;
 use crate::status::is_completed;
-use crate::{Registrar, answers, read_json, unavailable};
+use crate::{Registrar, answers, unavailable};
 
 /// Deliver a part of the log again
 ///
@@ -39,10 +39,8 @@ use crate::{Registrar, answers, read_json, unavailable};
 pub async fn replay(
     Extract(registrar): Extract<Arc<Registrar>>,
     ById(id): ById,
-    headers: HeaderMap,
-    body: Body,
+    JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let body = read_json(&registrar, &headers, body).await?;
     let now = Stamp::now();
     let request = RedeliveryRequest::parse(&body, now).map_err(Problem::unacceptable)?;
     let request = pinned(&registrar, request, now).await?;
