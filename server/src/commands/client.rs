@@ -1,6 +1,7 @@
 //! What every command asks a running mer with.
 
 use std::fmt;
+use std::io::{Write, stdout};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -24,6 +25,21 @@ pub(crate) struct ApiAccess {
     /// Show answers as JSON, one a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+impl ApiAccess {
+    /// Shows an answer: as JSON, or else as `for_people` writes it.
+    pub(crate) fn show(&self, answer: &Value, for_people: impl FnOnce(&Value) -> String) -> anyhow::Result<()> {
+        let shown = if self.json { answer.to_string() } else { for_people(answer) };
+        writeln!(stdout(), "{shown}")?;
+        Ok(())
+    }
+
+    /// Shows all of an answer: as JSON, or else as JSON over several lines.
+    pub(crate) fn show_all(&self, answer: &Value) -> anyhow::Result<()> {
+        let lines = serde_json::to_string_pretty(answer)?;
+        self.show(answer, |_| lines)
+    }
 }
 
 /// A bearer token, which is not shown.

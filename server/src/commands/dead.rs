@@ -1,7 +1,5 @@
 //! `mer dead`: events that subscriptions have given up on, and having them delivered again.
 
-use std::io::{Write, stdout};
-
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -74,12 +72,7 @@ pub(crate) async fn run(command: DeadCommand, access: &ApiAccess) -> anyhow::Res
             let page = api.json(api.request(Method::GET, &path_with("/v1/dead-letters", &pairs))).await?;
             let letter = &page["dead_letters"][0];
             anyhow::ensure!(letter["sequence"] == sequence, "there is no dead letter {sequence}");
-            writeln!(
-                stdout(),
-                "{}",
-                if access.json { letter.to_string() } else { serde_json::to_string_pretty(letter)? }
-            )?;
-            Ok(())
+            access.show_all(letter)
         }
         DeadCommand::Redrive { id, sequences, from, to, no_wait } => {
             let mut body = json!({ "subscription": id_of(&id)? });
@@ -108,7 +101,7 @@ async fn list(api: &Api, access: &ApiAccess, filter: Filter) -> anyhow::Result<(
         pairs.extend(after.map(|after| ("after", after.to_string())));
         let page = api.json(api.request(Method::GET, &path_with("/v1/dead-letters", &pairs))).await?;
         for letter in page["dead_letters"].as_array().into_iter().flatten() {
-            writeln!(stdout(), "{}", if access.json { letter.to_string() } else { line_of(letter) })?;
+            access.show(letter, line_of)?;
             left -= 1;
         }
         after = page["next"].as_u64();

@@ -82,12 +82,7 @@ pub(crate) async fn run(command: EventsCommand, access: &ApiAccess) -> anyhow::R
         EventsCommand::Ls(filter) => list(&api, access, &filter).await,
         EventsCommand::Get { sequence } => {
             let event = api.json(api.request(Method::GET, &format!("/v1/events/{sequence}"))).await?;
-            writeln!(
-                stdout(),
-                "{}",
-                if access.json { event.to_string() } else { serde_json::to_string_pretty(&event)? }
-            )?;
-            Ok(())
+            access.show_all(&event)
         }
         EventsCommand::Tail { event_type, after } => tail(&api, access, event_type, after).await,
         EventsCommand::Post { event_type, data, key } => post(&api, access, &event_type, data, key).await,
@@ -153,12 +148,10 @@ async fn post(
     let sequence =
         response.headers().get("event-sequence").and_then(|value| value.to_str().ok()).unwrap_or("?").to_owned();
     let body: Value = response.json().await?;
-    if access.json {
-        writeln!(stdout(), "{body}")?;
-    } else {
-        writeln!(stdout(), "stored as {sequence}: {}", body["event_received"]["event"].as_str().unwrap_or_default())?;
-    }
-    Ok(())
+    let stored = |body: &Value| {
+        format!("stored as {sequence}: {}", body["event_received"]["event"].as_str().unwrap_or_default())
+    };
+    access.show(&body, stored)
 }
 
 /// One event, for people or as it came.

@@ -107,12 +107,7 @@ pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Res
         SubsCommand::Ls { group } => list(&api, access, group).await,
         SubsCommand::Get { id } => {
             let subscription = api.json(api.request(Method::GET, &path_of(&id)?)).await?;
-            writeln!(
-                stdout(),
-                "{}",
-                if access.json { subscription.to_string() } else { serde_json::to_string_pretty(&subscription)? }
-            )?;
-            Ok(())
+            access.show_all(&subscription)
         }
         SubsCommand::Add { target, types, from, count } => {
             let mut attributes = json!({ "url": target });
@@ -127,12 +122,8 @@ pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Res
             let request =
                 api.request(Method::POST, "/register_for_events/").json(&json!({"events_to_register": events}));
             let answer = api.json(request).await?;
-            writeln!(
-                stdout(),
-                "{}",
-                if access.json { answer.to_string() } else { format!("registered as {}", id_of(&target)?) }
-            )?;
-            Ok(())
+            let id = id_of(&target)?;
+            access.show(&answer, |_| format!("registered as {id}"))
         }
         SubsCommand::Rm { id } => {
             api.send(api.request(Method::DELETE, &path_of(&id)?)).await?;
@@ -145,9 +136,10 @@ pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Res
             let body = json!({"type": kind, "grace_secs": grace_secs});
             let request = api.request(Method::POST, &format!("{}/rotate-secret", path_of(&id)?)).json(&body);
             let answer = api.json(request).await?;
-            let shown = ["secret", "public_key"].iter().find_map(|name| answer[name].as_str()).unwrap_or_default();
-            writeln!(stdout(), "{}", if access.json { answer.to_string() } else { shown.to_owned() })?;
-            Ok(())
+            let either = |answer: &Value| {
+                ["secret", "public_key"].iter().find_map(|name| answer[name].as_str().map(str::to_owned))
+            };
+            access.show(&answer, |answer| either(answer).unwrap_or_default())
         }
         SubsCommand::Attempts { id, failed, limit } => attempts(&api, access, &id, failed, limit).await,
         SubsCommand::Replay { id, from, to, no_wait } => {
@@ -213,22 +205,21 @@ async fn attempts(api: &Api, access: &ApiAccess, id: &str, failed: bool, limit: 
     let path = path_with(&format!("{}/attempts", path_of(id)?), &pairs);
     let answer = api.json(api.request(Method::GET, &path)).await?;
     for attempt in answer["attempts"].as_array().into_iter().flatten() {
-        let text = |name: &str| attempt[name].as_str().unwrap_or_default();
-        match (access.json, attempt["error"].as_str()) {
-            (true, _) => writeln!(stdout(), "{attempt}")?,
-            (false, error) => writeln!(
-                stdout(),
-                "{}  {:>8}  attempt {}  {} ms  {} {}",
-                text("at"),
-                attempt["sequence"],
-                attempt["attempt"],
-                attempt["duration_ms"],
-                error.unwrap_or("delivered"),
-                shown(&attempt["answer"]),
-            )?,
-        }
+        access.show(attempt, line_of_attempt)?;
     }
     Ok(())
+}
+
+fn line_of_attempt(attempt: &Value) -> String {
+    format!(
+        "{}  {:>8}  attempt {}  {} ms  {} {}",
+        attempt["at"].as_str().unwrap_or_default(),
+        attempt["sequence"],
+        attempt["attempt"],
+        attempt["duration_ms"],
+        attempt["error"].as_str().unwrap_or("delivered"),
+        shown(&attempt["answer"]),
+    )
 }
 
 /// Shows the progress of a replay until it is finished.
@@ -254,14 +245,14 @@ pub(crate) async fn follow(api: &Api, access: &ApiAccess, path: &str, started: &
 
 /// One subscription in a line, or as JSON.
 pub(crate) fn show(access: &ApiAccess, subscription: &Value) -> anyhow::Result<()> {
-    if access.json {
-        writeln!(stdout(), "{subscription}")?;
-        return Ok(());
-    }
+    access.show(subscription, line_of)
+}
+
+fn line_of(subscription: &Value) -> String {
     let status = &subscription["status"];
     let types: Vec<&str> =
         subscription["events"].as_array().into_iter().flatten().filter_map(|event| event["type"].as_str()).collect();
-    let mut line = format!(
+    let line = format!(
         "{}  {}  position {}  lag {}  {}  {}",
         subscription["id"].as_str().unwrap_or_default(),
         status["state"].as_str().unwrap_or_default(),
@@ -270,11 +261,10 @@ pub(crate) fn show(access: &ApiAccess, subscription: &Value) -> anyhow::Result<(
         subscription["url"].as_str().unwrap_or_default(),
         types.join(", "),
     );
-    if let Some(error) = status["last_attempt"]["error"].as_str() {
-        line = format!("{line}  ({error})");
+    match status["last_attempt"]["error"].as_str() {
+        Some(error) => format!("{line}  ({error})"),
+        None => line,
     }
-    writeln!(stdout(), "{line}")?;
-    Ok(())
 }
 
 /// What a target said, without what would drive a terminal.
