@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::CallOf;
+
 /// Which of a run's URLs.
 pub(crate) type Url = usize;
 
@@ -75,23 +77,8 @@ pub(crate) struct Delivery {
     pub(crate) timeout_ms: Option<u64>,
 }
 
-/// A call that changes what one URL is to get.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Ask {
-    Register(Vec<Entry>),
-    Unregister(Vec<String>),
-    Put(Vec<Entry>, Delivery),
-    PatchEvents(Vec<Entry>),
-    PatchDelivery(Delivery),
-    Delete,
-    Pause,
-    Resume,
-    /// From and to, in microseconds.
-    Replay(i64, Option<i64>),
-    /// These events, which are dead letters.
-    Redrive(Vec<u64>),
-}
+/// A call as it is made: moments in microseconds, dead letters by the sequences of their events.
+pub(crate) type Ask = CallOf<Words, i64, Vec<u64>>;
 
 /// One event of a request to a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

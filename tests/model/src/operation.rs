@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::history::{Delivery, Url};
+use crate::call::CallOf;
+use crate::history::Url;
 
 /// What is said of one pattern, as far as it does not depend on what has happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -28,22 +29,8 @@ pub(crate) enum Start {
 
 pub(crate) type Entry = (String, Said);
 
-/// A call about one URL.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) enum Call {
-    Register(Vec<Entry>),
-    Unregister(Vec<String>),
-    Put(Vec<Entry>, Delivery),
-    PatchEvents(Vec<Entry>),
-    PatchDelivery(Delivery),
-    Delete,
-    Pause,
-    Resume,
-    /// From the event that was so many before the last one, to the one that was so many before it.
-    Replay(usize, Option<usize>),
-    /// All dead letters that there are.
-    Redrive,
-}
+/// A call as it is planned: moments are those of the event that was so many before the last one; all dead letters that there are.
+pub(crate) type Call = CallOf<Said, usize, ()>;
 
 /// What a target answers to its next requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -279,7 +279,7 @@ impl Planner<'_> {
                 let from = usize::try_from(self.random.below(40)).unwrap_or(0);
                 Call::Replay(from, self.random.percent(30).then_some(from / 2))
             }
-            _ => Call::Redrive,
+            _ => Call::Redrive(()),
         }
     }
 

@@ -158,7 +158,7 @@ impl World {
                 Some(from) => Ask::Replay(from, to.and_then(|to| self.time_of(to))),
                 None => return Ok(None),
             },
-            Call::Redrive => {
+            Call::Redrive(()) => {
                 let events: Vec<u64> = self.user.letters(url).await?.iter().map(|(_, event)| *event).collect();
                 if events.is_empty() {
                     return Ok(None);
