@@ -16,6 +16,7 @@ use domain::{CloudEvent, FieldError, Stamp, event_data, field_error, header_valu
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ProblemDetails, ValueProblems};
@@ -140,10 +141,6 @@ async fn cloud_events(receiver: &Receiver, request: Request) -> Result<Response,
         NDJSON => structured(&lines_of(&body)?, |i| field_error::push("", i))?,
         _ => vec![binary(headers, content_type.as_deref(), body.clone())?],
     };
-    if events.len() > MAX_BATCH {
-        let detail = format!("the batch has {} events; at most {MAX_BATCH} are stored as one", events.len());
-        return Err(Refusal::Body(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
-    }
     if expected_last.is_some() && is_batch {
         let fault = FieldError::header(EXPECTED_LAST, "it is for single events, not for batches");
         return Err(Refusal::Request(vec![fault]));
@@ -232,18 +229,34 @@ fn json_of(body: &Bytes) -> Result<Bytes, Refusal> {
 }
 
 fn list_of(body: &Bytes) -> Result<Vec<&RawValue>, Refusal> {
-    if !raw_of(body)?.get().starts_with('[') {
+    let text = text_of(body)?;
+    if !text.trim_start().starts_with('[') {
+        raw_of(body)?;
         let fault = FieldError::at("", "a batch is a JSON array of CloudEvents");
         return Err(Refusal::Body(Problem::malformed(vec![fault])));
     }
-    serde_json::from_str(text_of(body)?).map_err(unreadable)
+    // They are counted before they are kept.
+    let counted: Result<Vec<IgnoredAny>, _> = serde_json::from_str(text);
+    check_count(counted.map_err(|error| unreadable(format!("the body is not JSON: {error}")))?.len())?;
+    serde_json::from_str(text).map_err(unreadable)
 }
 
 fn lines_of(body: &Bytes) -> Result<Vec<&RawValue>, Refusal> {
-    let lines = text_of(body)?.lines().filter(|line| !line.trim().is_empty()).enumerate();
-    let parse =
-        |(i, line)| serde_json::from_str(line).map_err(|e| unreadable(format!("line {} is not JSON: {e}", i + 1)));
+    let lines = (1..).zip(text_of(body)?.lines()).filter(|(_, line)| !line.trim().is_empty());
+    check_count(lines.clone().count())?;
+    let parse = |(n, line): (usize, _)| {
+        serde_json::from_str(line).map_err(|e| unreadable(format!("line {n} is not JSON: {e}")))
+    };
     lines.map(parse).collect()
+}
+
+/// Whether so many events may be a batch.
+fn check_count(count: usize) -> Result<(), Refusal> {
+    if count <= MAX_BATCH {
+        return Ok(());
+    }
+    let detail = format!("the batch has {count} events; at most {MAX_BATCH} are stored as one");
+    Err(Refusal::Body(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)))
 }
 
 /// Reads events in the JSON format; names every fault of every one of them.

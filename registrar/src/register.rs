@@ -14,12 +14,9 @@ use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 
 use crate::answers::Registered;
 use crate::json_body::JsonBody;
-use crate::requests::{Registrations, UrlToRegister};
+use crate::requests::{MAX_ENTRIES, Registrations, UrlToRegister};
 use crate::start::Starts;
 use crate::{RETRY_AFTER_SECS, Registrar, unavailable};
-
-/// The most types and patterns that one URL may be registered for.
-pub(crate) const MAX_ENTRIES: usize = 1000;
 
 /// What is to be added to one subscription.
 struct Addition {

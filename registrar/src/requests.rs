@@ -24,7 +24,7 @@ pub use registrations::{
 };
 pub use rotation::{DEFAULT_GRACE_SECS, RotationRequest};
 pub use subscription::{EventWanted, SubscriptionPatch, SubscriptionToPut};
-pub(crate) use values::secret_type;
+pub(crate) use values::{MAX_ENTRIES, secret_type};
 
 #[cfg(test)]
 mod tests {

@@ -152,6 +152,9 @@ async fn a_batch_is_stored_whole_and_in_a_row_or_not_at_all() {
     assert_eq!(problem["errors"][0]["pointer"], "/2/id");
     let too_many: Vec<Value> = (0..1001).map(|i| event(&i.to_string(), "t", &json!(i))).collect();
     assert_eq!(post(&api, "/v1/events", BATCH, json!(too_many)).await.status(), 413);
+    // Before anybody looks at what they are.
+    assert_eq!(post(&api, "/v1/events", BATCH, json!(vec![1; 1001])).await.status(), 413);
+    assert_eq!(post(&api, "/v1/events", NDJSON, "1\n\n".repeat(1001)).await.status(), 413);
     assert_eq!(api.post_event("t", &json!({})).await.sequence, 9001, "nothing of these was stored");
 }
 
@@ -199,6 +202,8 @@ async fn what_is_no_cloudevent_is_refused_by_what_is_wrong_with_it() {
         assert_eq!(response.status(), status, "{content_type} {body}");
         assert_eq!(response.headers()["content-type"], "application/problem+json");
     }
+    let refused = post(&api, "/v1/events", NDJSON, format!("{good}\n\nnot json")).await.text().await.unwrap();
+    assert!(refused.contains("line 3 is not JSON"), "{refused}");
     let binary = [("ce-specversion", "1.0"), ("ce-type", "t"), ("ce-id", "1")];
     let response = api.send(Method::POST, "/v1/events", &binary, "{}").await.unwrap();
     assert_eq!(response.status(), 400);

@@ -9,6 +9,9 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// How many faults of a request are named: more would make the answer many times as large as the request.
+const MAX_NAMED: usize = 1000;
+
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -34,7 +37,7 @@ pub struct ProblemDetails {
     /// What is wrong, whether anything was stored, and what to do
     #[schema(example = "nothing was stored: `a..b` has an empty token: dots stand between tokens only")]
     detail: String,
-    /// Every fault of the request, with its place; absent where no single place is at fault
+    /// The faults of the request, at most 1,000, each with its place; absent where no single place is at fault
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<Fault>>,
@@ -76,16 +79,21 @@ impl Problem {
         Self { status, detail: detail.to_string(), errors: Vec::new(), retry_after_secs: None }
     }
 
-    /// 422: the request can be read, but what it says cannot be accepted. Names every fault.
-    pub fn unacceptable(errors: Vec<FieldError>) -> Self {
+    /// 422: the request can be read, but what it says cannot be accepted. Names every fault, up to [`MAX_NAMED`].
+    pub fn unacceptable(mut errors: Vec<FieldError>) -> Self {
+        let count = errors.len();
+        errors.truncate(MAX_NAMED);
         let detail = match errors.as_slice() {
             [one] => format!("nothing was stored: {}", one.detail),
+            first if count > first.len() => format!(
+                "nothing was stored: {count} things are wrong with the request; the first {MAX_NAMED} are in `errors`"
+            ),
             many => format!("nothing was stored: {} things are wrong with the request, see `errors`", many.len()),
         };
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
-    /// 400: the request cannot be read as what it says it is. Names every fault.
+    /// 400: the request cannot be read as what it says it is. Names every fault, up to [`MAX_NAMED`].
     pub fn malformed(errors: Vec<FieldError>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::unacceptable(errors) }
     }
@@ -158,6 +166,15 @@ mod tests {
         assert_eq!(one.detail, "nothing was stored: no good");
         let two = Problem::unacceptable(vec![FieldError::at("/a", "x"), FieldError::at("/b", "y")]);
         assert!(two.detail.contains("2 things"));
+    }
+
+    #[test]
+    fn many_faults_are_counted_and_the_first_are_named() {
+        let faults = |count: usize| (0..count).map(|n| FieldError::at(format!("/{n}"), "no good")).collect();
+        assert_eq!(Problem::unacceptable(faults(MAX_NAMED)).errors.len(), MAX_NAMED);
+        let more = Problem::unacceptable(faults(500_000));
+        assert_eq!(more.errors.len(), MAX_NAMED);
+        assert!(more.detail.contains("500000 things"), "{}", more.detail);
     }
 
     #[test]

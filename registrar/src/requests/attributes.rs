@@ -168,13 +168,14 @@ fn finite_number(value: &Value) -> Result<f64, String> {
 
 fn different_keys(value: &Value) -> Result<Vec<String>, String> {
     let expected = || format!("it must be a list of 1 to {MAX_REQUIRED_KEYS} different non-empty strings");
-    let list = value.as_array().ok_or_else(expected)?;
-    let mut keys: Vec<String> = Vec::with_capacity(list.len().min(MAX_REQUIRED_KEYS));
+    // Before they are compared, each with every one.
+    let list = value.as_array().filter(|list| (1..=MAX_REQUIRED_KEYS).contains(&list.len())).ok_or_else(expected)?;
+    let mut keys: Vec<String> = Vec::with_capacity(list.len());
     for key in list {
         let key = key.as_str().filter(|key| !key.is_empty() && !keys.iter().any(|k| k == key)).ok_or_else(expected)?;
         keys.push(key.to_owned());
     }
-    if (1..=MAX_REQUIRED_KEYS).contains(&keys.len()) { Ok(keys) } else { Err(expected()) }
+    Ok(keys)
 }
 
 fn small_json(value: &Value) -> Result<Value, String> {
@@ -215,6 +216,14 @@ mod tests {
         let stored = serde_json::to_string(&attributes).unwrap();
         assert_eq!(serde_json::from_str::<Attributes>(&stored).unwrap(), attributes);
         assert_eq!(parse(json!({})).0, Attributes::default());
+    }
+
+    #[test]
+    fn a_list_of_too_many_keys_is_refused_before_they_are_compared() {
+        // Each with every one: that would take minutes.
+        let keys: Vec<String> = (0..300_000).map(|n| format!("key-{n}")).collect();
+        let (_, faults) = parse(json!({ "required_data": keys }));
+        assert_eq!(faults.len(), 1);
     }
 
     #[test]

@@ -205,7 +205,8 @@ fn objects_of_list<'a>(
         }
     };
     let mut objects = Vec::with_capacity(list.len());
-    for (i, item) in list.iter().enumerate() {
+    // One more than may be is at fault by its number, if it is not for another reason.
+    for (i, item) in list.iter().take(MAX_PAIRS + 1).enumerate() {
         let at = field_error::push(&list_at, i);
         match item {
             Value::Object(object) => objects.push((object, at)),
@@ -322,6 +323,9 @@ mod tests {
         let urls: Vec<Value> = (0..=MAX_PAIRS).map(|i| json!({"url": format!("http://h/{i}")})).collect();
         let body = json!({"events_to_register": [{"event": "a", "urls_to_register": urls}]});
         assert_eq!(pointers(&body), ["/events_to_register/0/urls_to_register/1000"]);
+        let groups = |urls: Value| vec![json!({"event": "a", "urls_to_register": urls}); 100_000];
+        assert_eq!(pointers(&json!({"events_to_register": groups(json!([]))})).len(), MAX_PAIRS + 1);
+        assert_eq!(pointers(&json!({"events_to_register": vec![1; 100_000]})).len(), MAX_PAIRS + 1);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 use web::openapi::closed_with;
 
-use super::values::{target_url, type_pattern};
+use super::values::{MAX_ENTRIES, target_url, type_pattern};
 use super::{DeliveryChange, RegistrationAttributes};
 
 /// The longest `group`, in bytes.
@@ -145,6 +145,11 @@ fn url_of(value: &Value) -> Result<TargetUrl, String> {
 fn events_of(value: &Value, now: Stamp, faults: &mut Vec<FieldError>) -> Vec<EventWanted> {
     let (mut events, mut seen) = (Vec::new(), BTreeSet::new());
     let list = match value {
+        Value::Array(list) if list.len() > MAX_ENTRIES => {
+            let detail = format!("it has {} types and patterns; at most {MAX_ENTRIES} are kept for a URL", list.len());
+            faults.push(FieldError::at("/events", detail));
+            &[]
+        }
         Value::Array(list) if !list.is_empty() => list.as_slice(),
         _ => {
             faults.push(FieldError::at("/events", "it must be a list with at least one object"));
@@ -234,5 +239,7 @@ mod tests {
             ]
         );
         assert_eq!(pointers(SubscriptionPatch::parse(&json!({"url": "http://h/"}), NOW)), ["/url"]);
+        let many = json!({"events": vec![1; 500_000]});
+        assert_eq!(pointers(SubscriptionPatch::parse(&many, NOW)), ["/events"]);
     }
 }

@@ -6,6 +6,9 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use web::openapi::schema_of;
 
+/// The most types and patterns that one URL may be registered for.
+pub(crate) const MAX_ENTRIES: usize = 1000;
+
 /// A moment: a stamp or RFC 3339.
 pub(super) fn moment_of(value: &Value) -> Result<Stamp, String> {
     let text = value.as_str();

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use domain::{Attributes, Entry, FieldError, Stamp, Subscription, SubscriptionId, TypePattern, field_error};
 use web::Problem;
 
-use crate::register::MAX_ENTRIES;
 use crate::requests::EventWanted;
 use crate::start::Starts;
 use crate::{Registrar, unavailable};
@@ -13,17 +12,13 @@ use crate::{Registrar, unavailable};
 /// Entries by what they want.
 type Entries = BTreeMap<TypePattern, Entry>;
 
-/// The entries of a request. 422 where there are too many, or one begins where the log has been cut.
+/// The entries of a request. 422 where one begins where the log has been cut.
 pub(super) async fn pinned(
     registrar: &Registrar,
     id: &SubscriptionId,
     events: &[EventWanted],
     now: Stamp,
 ) -> Result<Entries, Problem> {
-    if events.len() > MAX_ENTRIES {
-        let detail = format!("it has {} types and patterns; at most {MAX_ENTRIES} are kept for a URL", events.len());
-        return Err(Problem::unacceptable(vec![FieldError::at("/events", detail)]));
-    }
     let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
     let events: BTreeMap<&TypePattern, &EventWanted> = events.iter().map(|event| (&event.pattern, event)).collect();
     let current = registrar.store.get(id).await.map_err(|error| unavailable(&error))?;
