@@ -34,6 +34,8 @@ const MAX_LIMIT: usize = 1000;
 const READ_AT_A_TIME: usize = 1000;
 /// How many events a page may look at. A page that matches little ends early, with where to go on.
 const LOOKED_AT_PER_PAGE: usize = 100_000;
+/// How much data a page holds before it ends early, in bytes.
+const PAGE_BYTES: usize = 16 * 1024 * 1024;
 /// How often a tail looks for more.
 const TAIL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often an idle tail says that it is alive.
@@ -61,7 +63,7 @@ struct Scan {
 /// Read the log
 ///
 /// By `Accept`: a page of JSON, all of it as NDJSON, or its tail as server-sent events, live (`Last-Event-ID` is a
-/// sequence). A page that matches little may end early; `next` says where to go on.
+/// sequence). A page that matches little, or holds much data, may end early; `next` says where to go on.
 #[utoipa::path(
     get,
     operation_id = "list_events",
@@ -140,10 +142,13 @@ fn unavailable(error: Unavailable) -> Problem {
 
 async fn page(mut scan: Scan) -> Result<Response, Unavailable> {
     let limit = scan.query.limit.unwrap_or(DEFAULT_LIMIT);
-    let mut events: Vec<Event> = Vec::new();
+    let (mut events, mut bytes): (Vec<Event>, usize) = (Vec::new(), 0);
     let began = scan.next;
-    while events.len() < limit && !scan.is_over && scan.next - began < LOOKED_AT_PER_PAGE as u64 {
-        events.extend(scan.read().await?);
+    let is_in_bounds = |scan: &Scan, bytes| bytes <= PAGE_BYTES && scan.next - began < LOOKED_AT_PER_PAGE as u64;
+    while events.len() < limit && !scan.is_over && is_in_bounds(&scan, bytes) {
+        let read = scan.read().await?;
+        bytes += read.iter().map(|event| event.data.len()).sum::<usize>();
+        events.extend(read);
     }
     let next = if events.len() > limit {
         events.truncate(limit);

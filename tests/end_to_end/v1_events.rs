@@ -263,6 +263,26 @@ async fn the_log_is_read_by_type_time_and_transaction_in_pages_and_as_lines() {
 }
 
 #[tokio::test]
+async fn a_page_of_large_events_ends_early_and_says_where_to_go_on() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let data = json!({"x": "x".repeat(1_000_000)});
+    for _ in 0..30 {
+        api.post_event("a", &data).await;
+    }
+    let (mut after, mut collected, mut pages) = (json!(0), Vec::new(), 0);
+    while !after.is_null() {
+        let page = api.get(&format!("/v1/events?limit=1000&after_sequence={after}")).await;
+        collected.extend(sequences(page["events"].as_array().unwrap()));
+        after = page["next"].clone();
+        pages += 1;
+    }
+    assert_eq!(collected, (1..=30).collect::<Vec<u64>>());
+    assert_eq!(pages, 2);
+}
+
+#[tokio::test]
 async fn a_tail_goes_on_from_where_it_was_and_then_live() {
     let nats = Nats::start();
     let mut mer = mer_on(&nats).await;
