@@ -7,12 +7,15 @@ use broker::Unavailable;
 use broker::subscriptions::{Subscriptions, WriteError};
 use domain::{Subscription, SubscriptionId};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// Changes within this process wait for each other rather than fight; compare-and-set is for other processes.
 const QUEUES: usize = 64;
 /// How often a change is tried again because another process changed the same subscription.
 const MAX_CONFLICTS: u32 = 100;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
+/// How long a change waits for the others of this process.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
 /// The subscriptions as they are kept: the one place where they are changed.
 pub struct SubscriptionStore {
@@ -49,7 +52,8 @@ impl SubscriptionStore {
         id: &SubscriptionId,
         mut change: impl FnMut(Option<Subscription>) -> Option<Subscription>,
     ) -> Result<(), WriteError> {
-        let _turn = self.queues[queue_of(id)].lock().await;
+        let turn = timeout(LONGEST_WAIT, self.queues[queue_of(id)].lock()).await;
+        let _turn = turn.map_err(|_| Unavailable::new("writing a subscription", "others wait for JetStream"))?;
         for _ in 0..MAX_CONFLICTS {
             let current = self.subscriptions.get(id).await?;
             let had = current.subscription.clone();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::{Mer, Nats, Target, eventually, eventually_async};
+use tokio::task::JoinSet;
 
 use crate::{MER, SOON, mer_on};
 
@@ -45,6 +46,29 @@ async fn posts_get_503_while_nats_is_away_and_all_goes_on_when_it_is_back() {
     eventually_async("ready again", SOON, async || api.status("/readyz").await == Some(200)).await;
     let posted = api.post_event("a", &json!({"n": 3})).await;
     eventually("an event arrives again", SOON, || target.taken().last() == Some(&posted.sequence)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_a_subscription_that_wait_for_each_other_are_answered_in_time_too() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let (api, target) = (mer.api(), Target::start().await);
+    api.register(&target.url("/"), &["a"], &json!({})).await;
+    let id = api.subscription(&target.url("/")).await["id"].as_str().unwrap().to_owned();
+    nats.freeze();
+    let mut changing = JoinSet::new();
+    for n in 0..6 {
+        let (api, path) = (api.clone(), format!("/v1/subscriptions/{id}"));
+        changing.spawn(async move {
+            let began = Instant::now();
+            let response = api.send(Method::PATCH, &path, &[], json!({"group": format!("g{n}")}).to_string()).await;
+            (response.map(|response| response.status()).ok(), began.elapsed() < 2 * MUST_ANSWER_WITHIN)
+        });
+    }
+    for outcome in changing.join_all().await {
+        assert_eq!(outcome, (Some(StatusCode::SERVICE_UNAVAILABLE), true));
+    }
+    nats.thaw();
 }
 
 #[tokio::test]
