@@ -23,7 +23,7 @@ pub enum Refusal {
     Store {
         /// What happened.
         error: StoreError,
-        /// Whether the sender gave an idempotency key.
+        /// Whether a repetition is recognised: by the sender's idempotency key, or by source and id.
         is_idempotent: bool,
     },
 }
@@ -119,7 +119,7 @@ impl Refusal {
             }
             Self::Store { error: error @ StoreError::Unknown(_), is_idempotent } => {
                 let advice = if is_idempotent {
-                    "With the same Idempotency-Key it is safe to send it again"
+                    "It is safe to send the same request again within the duplicate window"
                 } else {
                     "Sending it again may store it twice; with an Idempotency-Key it would be safe"
                 };
