@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is how a failure is told")]
 #![allow(clippy::disallowed_methods, reason = "tests own their tasks and read answers of mer only")]
 
+mod acknowledgements;
 mod answers;
 mod attributes;
 mod authentication;

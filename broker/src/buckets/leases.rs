@@ -14,6 +14,8 @@ use crate::connection::direct_get::{self, End, PageRequest};
 use crate::error::{During, Unavailable};
 use crate::names::LEASES;
 
+/// The stream that the bucket is.
+const STREAM: &str = "KV_LEASES";
 const EXPECTED_REVISION: &str = "Nats-Expected-Last-Subject-Sequence";
 const TTL: &str = "Nats-TTL";
 const OPERATION: &str = "KV-Operation";
@@ -83,10 +85,9 @@ impl Leases {
     }
 
     async fn all_from_any(&self) -> Result<Vec<Record>, Unavailable> {
-        let stream = format!("KV_{LEASES}");
         let (mut records, mut from) = (Vec::new(), 1);
         loop {
-            let request = PageRequest { stream: &stream, from, subject: None, limit: PAGE };
+            let request = PageRequest { stream: STREAM, from, subject: None, limit: PAGE };
             let end = direct_get::read(&self.broker, &request, "reading the leases", |found| {
                 let Message { headers, payload, .. } = found.message;
                 records.extend(record(&found.subject, found.sequence, headers.as_ref(), payload));
@@ -126,7 +127,7 @@ impl Leases {
         let began = Instant::now();
         headers.insert(EXPECTED_REVISION, revision.to_string());
         let subject = format!("$KV.{LEASES}.{key}");
-        match self.broker.publish(subject, headers, value, began + DEADLINE).await {
+        match self.broker.publish(STREAM, subject, headers, value, began + DEADLINE).await {
             Ok(stored) => Ok(stored.sequence),
             Err(error) if error.is_wrong_last() => Err(LeaseError::Conflict),
             Err(error) => {

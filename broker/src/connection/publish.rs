@@ -3,6 +3,8 @@
 //! The message is sent as a request, and not by the client library's own publishing. That one sets three timers for each
 //! message, queues for a permit, and parses the answer as an error first.
 
+use std::borrow::Cow;
+
 use async_nats::HeaderMap;
 use async_nats::client::{Request, RequestError, RequestErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
@@ -15,10 +17,12 @@ use crate::connection::Broker;
 /// JetStream's acknowledgement of a message that it has stored.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PublishAck {
-    /// Its place in the stream.
+    /// Its place in the stream, from 1.
     pub(crate) sequence: u64,
     /// Whether it was there already, under the same id.
     pub(crate) is_duplicate: bool,
+    /// How many messages were stored as one batch, of which this is the last; `None` for a message of its own.
+    pub(crate) batch_count: Option<u64>,
 }
 
 /// Why a message was not acknowledged.
@@ -42,12 +46,15 @@ pub(crate) enum PublishError {
     /// It may have been stored.
     #[error("what JetStream answers cannot be read: {0}")]
     Unreadable(serde_json::Error),
+    /// It may have been stored: anybody who subscribes to the subject can answer, and this was not JetStream.
+    #[error("what was answered is no acknowledgement of the stream {0}: does another client answer on its subjects?")]
+    NoAcknowledgement(&'static str),
 }
 
 impl PublishError {
     /// Whether it may have been stored.
     pub(crate) fn is_unanswered(&self) -> bool {
-        matches!(self, Self::TimedOut | Self::BrokenOff | Self::Unreadable(_))
+        matches!(self, Self::TimedOut | Self::BrokenOff | Self::Unreadable(_) | Self::NoAcknowledgement(_))
     }
 
     /// Whether JetStream has no room for it. JetStream works then, and another server would answer the same.
@@ -74,18 +81,22 @@ impl PublishError {
 
 /// The answer as it comes over the wire.
 #[derive(Deserialize)]
-struct Answer {
+struct Answer<'a> {
     error: Option<jetstream::Error>,
+    #[serde(borrow, default)]
+    stream: Option<Cow<'a, str>>,
     #[serde(default)]
     seq: u64,
     #[serde(default)]
     duplicate: bool,
+    count: Option<u64>,
 }
 
 impl Broker {
-    /// Publishes a message and waits for its acknowledgement, but not past the deadline.
+    /// Publishes a message to a stream and waits for its acknowledgement, but not past the deadline.
     pub(crate) async fn publish(
         &self,
+        stream: &'static str,
         subject: String,
         headers: HeaderMap,
         data: Bytes,
@@ -100,17 +111,21 @@ impl Broker {
             RequestErrorKind::TimedOut => PublishError::TimedOut,
             RequestErrorKind::Other => PublishError::BrokenOff,
         })?;
-        let ack = read(&answer.payload)?;
+        let ack = read(stream, &answer.payload)?;
         self.write_watchdog.acknowledged();
         Ok(ack)
     }
 }
 
-fn read(answer: &[u8]) -> Result<PublishAck, PublishError> {
-    let Answer { error, seq, duplicate } = serde_json::from_slice(answer).map_err(PublishError::Unreadable)?;
-    match error {
+/// An answer proves that the message is in the stream only if it says which stream that is, and where in it.
+fn read(stream: &'static str, answer: &[u8]) -> Result<PublishAck, PublishError> {
+    let answer: Answer<'_> = serde_json::from_slice(answer).map_err(PublishError::Unreadable)?;
+    match answer.error {
         Some(error) => Err(PublishError::Refused(error)),
-        None => Ok(PublishAck { sequence: seq, is_duplicate: duplicate }),
+        None if answer.stream.as_deref() == Some(stream) && answer.seq >= 1 => {
+            Ok(PublishAck { sequence: answer.seq, is_duplicate: answer.duplicate, batch_count: answer.count })
+        }
+        None => Err(PublishError::NoAcknowledgement(stream)),
     }
 }
 
@@ -120,10 +135,13 @@ mod tests {
 
     #[test]
     fn an_answer_is_an_acknowledgement_or_says_why_not() {
+        let read = |answer: &[u8]| read("EVENTS", answer);
         let stored = read(br#"{"stream":"EVENTS", "seq":17}"#).unwrap();
-        assert_eq!(stored, PublishAck { sequence: 17, is_duplicate: false });
+        assert_eq!(stored, PublishAck { sequence: 17, is_duplicate: false, batch_count: None });
         let again = read(br#"{"stream":"EVENTS","seq":17,"duplicate":true}"#).unwrap();
-        assert_eq!(again, PublishAck { sequence: 17, is_duplicate: true });
+        assert_eq!(again, PublishAck { sequence: 17, is_duplicate: true, batch_count: None });
+        let batch = read(br#"{"stream":"EVENTS","seq":17,"batch":"b","count":2}"#).unwrap();
+        assert_eq!(batch, PublishAck { sequence: 17, is_duplicate: false, batch_count: Some(2) });
         let refused = read(br#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"EVENTS","seq":0}"#);
         let refused = refused.unwrap_err();
         assert!(refused.is_full() && !refused.is_unanswered());
@@ -135,5 +153,20 @@ mod tests {
         };
         assert!([10_071, 10_164].into_iter().all(|code| wrong_last(code).unwrap_err().is_wrong_last()));
         assert!(read(b"+OK").unwrap_err().is_unanswered());
+    }
+
+    #[test]
+    fn an_answer_that_names_no_place_in_the_stream_is_no_acknowledgement() {
+        for answer in [
+            r#"{"ok":true}"#,
+            "{}",
+            r#"{"seq":17}"#,
+            r#"{"stream":"EVENTS"}"#,
+            r#"{"stream":"EVENTS","seq":0}"#,
+            r#"{"stream":"OTHER","seq":17}"#,
+            r#"{"stream":null,"seq":17}"#,
+        ] {
+            assert!(read("EVENTS", answer.as_bytes()).unwrap_err().is_unanswered(), "{answer}");
+        }
     }
 }

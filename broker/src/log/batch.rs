@@ -118,7 +118,11 @@ impl EventLog {
             client.publish_with_headers(subject, headers, data).await.map_err(not_taken)?;
         }
         match self.publish(last, Instant::now() + within).await {
-            Ok(ack) => Ok(ack.sequence + 1 - count),
+            Ok(ack) if ack.batch_count == Some(count) && ack.sequence >= count => Ok(ack.sequence + 1 - count),
+            Ok(_) => {
+                let error = Unavailable::new("JetStream did not acknowledge it", "the answer is not about this batch");
+                Err(StoreError::Unknown(error).into())
+            }
             Err(error) if error.code() == Some(ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE) => {
                 Err(CommitError::HasDuplicates)
             }

@@ -13,6 +13,7 @@ use crate::connection::publish::{PublishAck, PublishError};
 use crate::error::{During, Unavailable};
 use crate::log::event_log::EventLog;
 use crate::log::lookup;
+use crate::names::EVENTS;
 
 /// How long storing one event may take, all told.
 pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(4);
@@ -126,7 +127,7 @@ impl EventLog {
                 None => deadline,
             };
             let error = match self.publish(message, attempt_deadline).await {
-                Ok(PublishAck { sequence, is_duplicate }) => return Ok(Stored { sequence, is_duplicate }),
+                Ok(PublishAck { sequence, is_duplicate, .. }) => return Ok(Stored { sequence, is_duplicate }),
                 Err(error) => error,
             };
             if error.is_wrong_last() {
@@ -158,7 +159,7 @@ impl EventLog {
         deadline: Instant,
     ) -> Result<PublishAck, PublishError> {
         let OutgoingMessage { subject, headers, data, .. } = message;
-        self.broker.publish(subject, headers, data, deadline).await
+        self.broker.publish(EVENTS, subject, headers, data, deadline).await
     }
 
     /// What is sent for an event, unless it is larger than the server takes.

@@ -56,7 +56,7 @@ impl DeadLetters {
         headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id.as_str());
         headers.insert(async_nats::header::NATS_EXPECTED_STREAM, DEAD_LETTERS);
         let (data, deadline) = (letter.event.data.clone(), Instant::now() + ADD_DEADLINE);
-        self.broker.publish(letter.subject(), headers, data, deadline).await.during(WHAT)?;
+        self.broker.publish(DEAD_LETTERS, letter.subject(), headers, data, deadline).await.during(WHAT)?;
         Ok(())
     }
 
