@@ -12,6 +12,7 @@ mod bad_input;
 mod check;
 mod cluster;
 mod commands;
+mod conditional_writes;
 mod crashes;
 mod dead_letters;
 mod dispatchers;

@@ -70,6 +70,11 @@ impl PublishError {
         )
     }
 
+    /// Whether a message with the same id is being stored at this moment, by somebody else or by an earlier attempt.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.code() == Some(ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)
+    }
+
     /// Why JetStream does not take it.
     pub(crate) fn code(&self) -> Option<ErrorCode> {
         match self {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use domain::event::{self, header};
 use domain::{EventType, Stamp, header_value};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
+use uuid::Uuid;
 
 use crate::connection::RECONNECT_PATIENCE;
 use crate::connection::publish::{PublishAck, PublishError};
@@ -23,6 +25,8 @@ pub(crate) const IDEMPOTENT_ATTEMPT: Duration = Duration::from_millis(1500);
 const STREAM_RETRY: Duration = Duration::from_millis(50);
 /// What a message's headers may take beside the values that are counted, in bytes.
 const HEADER_ALLOWANCE: usize = 1024;
+/// Which id the last message of the stream must have.
+const EXPECTED_LAST_ID: HeaderName = async_nats::header::NATS_EXPECTED_LAST_MESSAGE_ID;
 
 /// The message where JetStream cannot store an event.
 pub(crate) const FULL: &str =
@@ -130,17 +134,21 @@ impl EventLog {
                 Ok(PublishAck { sequence, is_duplicate, .. }) => return Ok(Stored { sequence, is_duplicate }),
                 Err(error) => error,
             };
-            if error.is_wrong_last() {
-                return Err(self.wrong_last(&event.event_type).await);
-            }
             if error.is_full() {
                 return Err(StoreError::NotStored(Unavailable::new(FULL, error)));
             }
-            let may_work_now = match error {
-                PublishError::NoStream => true,
-                _ => error.is_unanswered() && event.idempotency_key.is_some(),
+            let may_work_now = if error.is_wrong_last() {
+                match self.after_wrong_last(deadline, event).await? {
+                    WrongLast::There(sequence) => return Ok(Stored { sequence, is_duplicate: true }),
+                    WrongLast::UnderWay => untried = StoreError::Unknown,
+                    WrongLast::Over => {}
+                }
+                true
+            } else {
+                matches!(error, PublishError::NoStream)
+                    || event.idempotency_key.is_some() && (error.is_unanswered() || error.is_under_way())
             };
-            if error.is_unanswered() {
+            if error.is_unanswered() || error.is_under_way() {
                 untried = StoreError::Unknown;
             }
             self.broker.write_watchdog.missed(began);
@@ -175,12 +183,55 @@ impl EventLog {
         Ok(OutgoingMessage { subject: event.event_type.subject(), headers, data: event.data.clone(), bytes })
     }
 
-    async fn wrong_last(&self, event_type: &EventType) -> StoreError {
-        match lookup::last(&self.broker, &event_type.subject()).await {
-            Ok(last) => StoreError::WrongLast { actual: last.map_or(0, |message| message.sequence) },
-            Err(error) => StoreError::NotStored(error),
+    /// Looks at why an event was refused because of the one before it. nats-server compares the condition before it looks
+    /// for the key, so an event that is there already is refused too. And in a cluster it compares with events that are
+    /// being stored, which may not be there yet, or never.
+    async fn after_wrong_last(&self, deadline: Instant, event: &NewEvent) -> Result<WrongLast, StoreError> {
+        match self.known_sequence(deadline, event).await {
+            Ok(Some(sequence)) => return Ok(WrongLast::There(sequence)),
+            Ok(None) => {}
+            Err(error) if error.is_under_way() => return Ok(WrongLast::UnderWay),
+            Err(error) => return Err(error).during("looking for the idempotency key").map_err(StoreError::Unknown),
+        }
+        const WHAT: &str = "looking up the last event of the type";
+        let last = timeout_at(deadline, lookup::last(&self.broker, &event.event_type.subject())).await.during(WHAT);
+        let last = last.and_then(|last| last).map_err(StoreError::NotStored)?;
+        let actual = last.map_or(0, |message| message.sequence);
+        if event.expected_last == Some(actual) { Ok(WrongLast::Over) } else { Err(StoreError::WrongLast { actual }) }
+    }
+
+    /// The sequence under which JetStream knows an event's idempotency key, within the duplicate window.
+    ///
+    /// There is no question for that. So the event is sent with a condition that never holds: that the last message of the
+    /// stream has an id which none has. nats-server 2.15 looks for the event's own id before it compares this one, unlike
+    /// with sequences; the end-to-end tests of conditional writes tell where another version does not. Where it does not,
+    /// nothing is stored either.
+    pub(crate) async fn known_sequence(
+        &self,
+        deadline: Instant,
+        event: &NewEvent,
+    ) -> Result<Option<u64>, PublishError> {
+        if event.idempotency_key.is_none() {
+            return Ok(None);
+        }
+        let mut headers = headers_of(&NewEvent { expected_last: None, ..event.clone() });
+        headers.insert(EXPECTED_LAST_ID, Uuid::now_v7().to_string().as_str());
+        match self.broker.publish(EVENTS, event.event_type.subject(), headers, event.data.clone(), deadline).await {
+            Ok(ack) => Ok(Some(ack.sequence)),
+            Err(error) if error.code() == Some(ErrorCode::STREAM_WRONG_LAST_MESSAGE_ID) => Ok(None),
+            Err(error) => Err(error),
         }
     }
+}
+
+/// Why an event was refused because of the one before it, where another attempt may help.
+enum WrongLast {
+    /// It is in the log itself, at this sequence, under the same idempotency key.
+    There(u64),
+    /// It is being stored by somebody else, or by an earlier attempt.
+    UnderWay,
+    /// The last event is the expected one by now.
+    Over,
 }
 
 /// The CloudEvents NATS protocol binding's binary mode.
