@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::error::{During, Unavailable};
 use crate::poison::detection::PoisonDetection;
@@ -37,6 +38,8 @@ const TOPOLOGY_RETRY: Duration = Duration::from_millis(250);
 /// busy; and before a start that failed is tried again.
 const CLIENT_PAUSE: Duration = Duration::from_millis(25);
 const CLIENT_RETRY: Duration = Duration::from_secs(1);
+/// How long writes under way are waited for at the end.
+const WRITES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A handle on NATS; clones share one connection.
 #[derive(Clone)]
@@ -48,6 +51,8 @@ pub struct Broker {
     pub(crate) write_watchdog: WriteWatchdog,
     listeners: Listeners,
     is_closing: CancellationToken,
+    /// What is written to the end, though the one who asked for it goes away.
+    pub(crate) writes: TaskTracker,
 }
 
 impl Broker {
@@ -67,6 +72,7 @@ impl Broker {
             write_watchdog: WriteWatchdog::new(),
             listeners,
             is_closing: CancellationToken::new(),
+            writes: TaskTracker::new(),
         })
     }
 
@@ -247,6 +253,9 @@ impl Broker {
     /// Sends what was handed to the client, and closes the connection.
     pub async fn close(&self) -> Result<(), Unavailable> {
         const WHAT: &str = "closing the connection to NATS";
+        self.writes.close();
+        // Each has a deadline of its own.
+        let _ = timeout(WRITES_PATIENCE, self.writes.wait()).await;
         self.is_closing.cancel();
         let client = &self.handles().client;
         // Draining alone may leave behind what is still in the client's buffer (seen: the last attempts were lost).

@@ -9,6 +9,7 @@ mod attributes;
 mod authentication;
 mod backfill;
 mod bad_input;
+mod batches;
 mod check;
 mod cluster;
 mod commands;

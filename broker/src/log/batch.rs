@@ -5,23 +5,31 @@ use std::time::Duration;
 
 use async_nats::HeaderName;
 use async_nats::jetstream::ErrorCode;
-use domain::event::header;
-use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
-use domain::{Event, Stamp};
-use tokio::time::Instant;
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use crate::connection::RECONNECT_PATIENCE;
-use crate::error::Unavailable;
-use crate::log::event_log::{End, EventLog};
-use crate::log::store::{FULL, NewEvent, OutgoingMessage, STORE_DEADLINE, StoreError, Stored};
+use crate::error::{During, Unavailable};
+use crate::log::event_log::EventLog;
+use crate::log::store::{FULL, NewEvent, OutgoingMessage, STREAM_RETRY, StoreError, Stored};
 
 /// The most events in a batch: what nats-server takes.
 pub const MAX_BATCH: usize = 1000;
+/// How long storing a batch may take, waiting included.
+const BATCH_DEADLINE: Duration = Duration::from_secs(7);
+/// How long a batch waits for room beside others. It leaves time to store the batch.
+const ROOM_DEADLINE: Duration = Duration::from_secs(4);
+/// How many idempotency keys are looked for at a time.
+const KEYS_AT_A_TIME: usize = 64;
 
 const BATCH_ID: HeaderName = HeaderName::from_static("Nats-Batch-Id");
 const BATCH_SEQUENCE: HeaderName = HeaderName::from_static("Nats-Batch-Sequence");
 const BATCH_COMMIT: HeaderName = HeaderName::from_static("Nats-Batch-Commit");
+
+const NOT_TAKEN: &str = "JetStream did not take the batch";
+const NOT_ACKNOWLEDGED: &str = "JetStream did not acknowledge it";
+const CONTAINS_DUPLICATES: ErrorCode = ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE;
 
 /// Why a batch was not stored.
 #[derive(Debug)]
@@ -39,15 +47,16 @@ impl From<StoreError> for CommitError {
 }
 
 fn not_taken(why: impl std::fmt::Display) -> CommitError {
-    CommitError::Store(StoreError::NotStored(Unavailable::new("JetStream did not take the batch", why)))
+    CommitError::Store(StoreError::NotStored(Unavailable::new(NOT_TAKEN, why)))
 }
 
 impl EventLog {
     /// Stores events whole, in order and with sequences in a row, or not at all. Those that are there already (with the
-    /// same idempotency key, within the duplicate window) are not stored again. At most [`MAX_BATCH`] events.
+    /// same idempotency key, within the duplicate window) are not stored again. At most [`MAX_BATCH`] events. Within a few
+    /// seconds it is done, or fails.
     pub async fn store_batch(&self, events: &[NewEvent]) -> Result<Vec<Stored>, StoreError> {
+        let deadline = Instant::now() + BATCH_DEADLINE;
         let mut known: HashMap<&str, u64> = HashMap::new();
-        let mut has_looked = false;
         loop {
             let (mut new, mut seen) = (Vec::new(), HashSet::new());
             for event in events {
@@ -60,23 +69,26 @@ impl EventLog {
                 (new.as_slice(), new.first().and_then(|event| event.idempotency_key.as_deref()))
             {
                 // For a single event JetStream itself tells whether it is a duplicate.
-                let stored = self.store(only).await?;
+                let stored = self.store_by(deadline, only, self.message_of(only)?, StoreError::NotStored).await?;
                 if stored.is_duplicate {
                     known.insert(key, stored.sequence);
                     continue;
                 }
                 return Ok(placed(events, &known, &[only], stored.sequence));
             }
-            match self.store_new(&new).await {
+            match self.store_new(&new, deadline).await {
                 Ok(first) => return Ok(placed(events, &known, &new, first)),
-                // Some are there already. Only the log tells which.
-                Err(CommitError::HasDuplicates) if !has_looked => {
-                    has_looked = true;
-                    known = self.stored_lately(&new).await.map_err(StoreError::NotStored)?;
-                }
                 Err(CommitError::HasDuplicates) => {
-                    let why = "it has an event whose id JetStream knows and the log does not tell: it is being stored by somebody else, or was removed";
-                    return Err(StoreError::NotStored(Unavailable::new("JetStream did not take the batch", why)));
+                    // JetStream does not say which.
+                    let found = self.known_sequences(&new, deadline).await?;
+                    if found.is_empty() {
+                        if Instant::now() + STREAM_RETRY >= deadline {
+                            let why = "it has an event that another sender is storing";
+                            return Err(StoreError::NotStored(Unavailable::new(NOT_TAKEN, why)));
+                        }
+                        sleep(STREAM_RETRY).await;
+                    }
+                    known.extend(found);
                 }
                 Err(CommitError::Store(error)) => return Err(error),
             }
@@ -84,27 +96,39 @@ impl EventLog {
     }
 
     /// Stores events that are not known to be there. Answers with the sequence of the first.
-    async fn store_new(&self, events: &[&NewEvent]) -> Result<u64, CommitError> {
+    async fn store_new(&self, events: &[&NewEvent], deadline: Instant) -> Result<u64, CommitError> {
         match events {
             [] => return Ok(0),
-            [only] => return Ok(self.store(only).await?.sequence),
+            [only] => {
+                let message = self.message_of(only)?;
+                return Ok(self.store_by(deadline, only, message, StoreError::NotStored).await?.sequence);
+            }
             _ => {}
         }
         let messages = events.iter().map(|event| self.message_of(event)).collect::<Result<_, _>>()?;
-        self.broker.connected_by(Instant::now() + RECONNECT_PATIENCE).await;
-        self.commit(messages, STORE_DEADLINE).await
+        self.broker.connected_by(deadline.min(Instant::now() + RECONNECT_PATIENCE)).await;
+        let room_deadline = deadline.min(Instant::now() + ROOM_DEADLINE);
+        let room = timeout_at(room_deadline, self.batches.clone().acquire_owned()).await;
+        let room = room.map_err(|_| not_taken("too many batches are under way"))?.map_err(not_taken)?;
+        // A task of its own goes on though the sender goes away: nats-server keeps a batch that has begun and is not
+        // finished, and has room for few of them.
+        let log = self.clone();
+        let writing = self.broker.writes.spawn(async move {
+            let _room = room;
+            log.commit(messages, deadline).await
+        });
+        writing.await.unwrap_or_else(|error| Err(StoreError::Unknown(Unavailable::new(NOT_ACKNOWLEDGED, error)).into()))
     }
 
-    /// Publishes messages as one atomic batch (ADR-50). Answers with the sequence of the first.
+    /// Publishes messages as one atomic batch (ADR-50), by the deadline. Answers with the sequence of the first.
     pub(crate) async fn commit(
         &self,
         mut messages: Vec<OutgoingMessage>,
-        within: Duration,
+        deadline: Instant,
     ) -> Result<u64, CommitError> {
         if !self.broker.is_connected() {
             return Err(not_taken(format!("no connection to {}", self.broker.server())));
         }
-        let _permit = self.batches.acquire().await;
         let (began, count) = (Instant::now(), messages.len() as u64);
         let id = Uuid::now_v7().simple().to_string();
         for (number, message) in (1_u64..).zip(&mut messages) {
@@ -114,47 +138,48 @@ impl EventLog {
         let Some(mut last) = messages.pop() else { return Ok(0) };
         last.headers.insert(BATCH_COMMIT, "1");
         let client = &self.broker.handles().client;
-        for OutgoingMessage { subject, headers, data, .. } in messages {
-            client.publish_with_headers(subject, headers, data).await.map_err(not_taken)?;
-        }
-        match self.publish(last, Instant::now() + within).await {
+        let sending = async {
+            for OutgoingMessage { subject, headers, data, .. } in messages {
+                client.publish_with_headers(subject, headers, data).await.map_err(not_taken)?;
+            }
+            Ok::<(), CommitError>(())
+        };
+        // What ends the batch has not been sent yet.
+        timeout_at(deadline, sending).await.map_err(|_| not_taken("it was not sent in time"))??;
+        match self.publish(last, deadline).await {
             Ok(ack) if ack.batch_count == Some(count) && ack.sequence >= count => Ok(ack.sequence + 1 - count),
             Ok(_) => {
-                let error = Unavailable::new("JetStream did not acknowledge it", "the answer is not about this batch");
+                let error = Unavailable::new(NOT_ACKNOWLEDGED, "the answer is not about this batch");
                 Err(StoreError::Unknown(error).into())
             }
-            Err(error) if error.code() == Some(ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE) => {
+            Err(error) if error.is_under_way() || error.code() == Some(CONTAINS_DUPLICATES) => {
                 Err(CommitError::HasDuplicates)
             }
             Err(error) if error.is_unanswered() => {
                 self.broker.write_watchdog.missed(began);
-                let error = Unavailable::new("JetStream did not acknowledge it", error);
-                Err(StoreError::Unknown(error).into())
+                Err(StoreError::Unknown(Unavailable::new(NOT_ACKNOWLEDGED, error)).into())
             }
             Err(error) if error.is_full() => Err(StoreError::NotStored(Unavailable::new(FULL, error)).into()),
             Err(error) => Err(not_taken(error)),
         }
     }
 
-    /// The sequences of the events that were stored within the duplicate window, by idempotency key.
-    async fn stored_lately<'a>(&self, events: &[&'a NewEvent]) -> Result<HashMap<&'a str, u64>, Unavailable> {
-        let wanted: HashSet<&str> = events.iter().filter_map(|event| event.idempotency_key.as_deref()).collect();
-        let window = i64::try_from(self.broker.objects()?.events.cached_info().config.duplicate_window.as_micros())
-            .unwrap_or(i64::MAX);
-        let since = Stamp::now().plus_micros(-window.saturating_add(CLOCK_SKEW_MARGIN_MICROS));
+    /// The sequences of those events that are in the log already, by idempotency key.
+    async fn known_sequences<'a>(
+        &self,
+        events: &[&'a NewEvent],
+        deadline: Instant,
+    ) -> Result<HashMap<&'a str, u64>, StoreError> {
         let mut found = HashMap::new();
-        let mut next = self.first_sequence_from(since).await?;
-        while let Some(from) = next {
-            let page = self.read(from, None, MAX_BATCH).await?;
-            for event in &page.events {
-                if let Some(key) = wanted.get(identity_of(event).as_str()) {
-                    found.insert(*key, event.sequence);
+        for some in events.chunks(KEYS_AT_A_TIME) {
+            let answers = join_all(some.iter().map(|event| self.known_sequence(deadline, event))).await;
+            for (event, answer) in some.iter().zip(answers) {
+                match answer {
+                    Ok(sequence) => found.extend(event.idempotency_key.as_deref().zip(sequence)),
+                    Err(error) if error.is_under_way() => {}
+                    Err(error) => return Err(error).during("looking for idempotency keys").map_err(StoreError::NotStored),
                 }
             }
-            next = match page.end {
-                End::Before(next) => Some(next),
-                End::OfLog => None,
-            };
         }
         Ok(found)
     }
@@ -174,10 +199,4 @@ fn placed(events: &[NewEvent], known: &HashMap<&str, u64>, new: &[&NewEvent], fi
         Stored { sequence, is_duplicate: !is_new }
     };
     events.iter().map(place).collect()
-}
-
-/// The idempotency key that a CloudEvent in the log was stored under: see `CloudEvent::identity`.
-fn identity_of(event: &Event) -> String {
-    let of = |name| event.header(name).unwrap_or_default();
-    format!("ce {} {}", of(header::SOURCE), of(header::ID))
 }

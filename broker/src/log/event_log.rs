@@ -14,8 +14,8 @@ use crate::log::lookup;
 use crate::log::message::{event_of, stamp_of};
 use crate::names::EVENTS;
 
-/// How many atomic batches one process has under way at a time.
-const OPEN_BATCHES: usize = 16;
+/// How many atomic batches of senders one process has under way at a time, beside that of group commit.
+const OPEN_BATCHES: usize = 15;
 
 /// The log. Clones share its connection and its limit of open batches.
 #[derive(Clone)]

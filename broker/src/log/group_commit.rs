@@ -263,7 +263,7 @@ impl Batch {
         let patience = if is_idempotent { IDEMPOTENT_ATTEMPT } else { STORE_DEADLINE };
         let (messages, tell): (Vec<_>, Vec<_>) = self.members.into_iter().map(|one| (one.message, one.tell)).unzip();
         let (began, count) = (Instant::now(), messages.len());
-        let committed = match while_connected(log, log.commit(messages, patience)).await {
+        let committed = match while_connected(log, log.commit(messages, began + patience)).await {
             Some(committed) => committed,
             None => Err(CommitError::Store(StoreError::Unknown(unanswered("the connection was lost")))),
         };

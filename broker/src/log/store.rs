@@ -22,7 +22,7 @@ pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(4);
 /// How long to wait for the acknowledgement of an event with an idempotency key: it can be sent again without harm.
 pub(crate) const IDEMPOTENT_ATTEMPT: Duration = Duration::from_millis(1500);
 /// Between attempts while the server has not loaded the stream yet.
-const STREAM_RETRY: Duration = Duration::from_millis(50);
+pub(crate) const STREAM_RETRY: Duration = Duration::from_millis(50);
 /// What a message's headers may take beside the values that are counted, in bytes.
 const HEADER_ALLOWANCE: usize = 1024;
 /// Which id the last message of the stream must have.
