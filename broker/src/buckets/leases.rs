@@ -131,7 +131,7 @@ impl Leases {
             Ok(stored) => Ok(stored.sequence),
             Err(error) if error.is_wrong_last() => Err(LeaseError::Conflict),
             Err(error) => {
-                self.broker.write_watchdog.missed(began);
+                self.broker.note_missed(began, &error);
                 Ok(Err(error).during(WHAT)?)
             }
         }

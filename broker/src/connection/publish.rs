@@ -62,6 +62,21 @@ impl PublishError {
         self.code() == Some(ErrorCode::STREAM_STORE_FAILED)
     }
 
+    /// Whether no server takes a message of this size, now or later.
+    pub(crate) fn is_too_large(&self) -> bool {
+        let by_client = |error: &RequestError| error.kind() == RequestErrorKind::MaxPayloadExceeded;
+        matches!(self, Self::NotSent(error) if by_client(error))
+            || matches!(
+                self.code(),
+                Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM)
+            )
+    }
+
+    /// Whether JetStream has answered, and so works. That it is not available is no such answer.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.code().is_some_and(|code| code != ErrorCode::CLUSTER_NOT_AVAILABLE)
+    }
+
     /// Whether the last message of the subject, or of the stream, is another one than was expected.
     pub(crate) fn is_wrong_last(&self) -> bool {
         matches!(
@@ -116,9 +131,18 @@ impl Broker {
             RequestErrorKind::TimedOut => PublishError::TimedOut,
             RequestErrorKind::Other => PublishError::BrokenOff,
         })?;
-        let ack = read(stream, &answer.payload)?;
-        self.write_watchdog.acknowledged();
-        Ok(ack)
+        let ack = read(stream, &answer.payload);
+        if ack.as_ref().err().is_none_or(PublishError::is_refusal) {
+            self.write_watchdog.acknowledged();
+        }
+        ack
+    }
+
+    /// Notes for the watchdog that a write which began then was not acknowledged, unless it was refused.
+    pub(crate) fn note_missed(&self, began: Instant, error: &PublishError) {
+        if !error.is_refusal() && !error.is_too_large() {
+            self.write_watchdog.missed(began);
+        }
     }
 }
 
@@ -149,7 +173,12 @@ mod tests {
         assert_eq!(batch, PublishAck { sequence: 17, is_duplicate: false, batch_count: Some(2) });
         let refused = read(br#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"EVENTS","seq":0}"#);
         let refused = refused.unwrap_err();
-        assert!(refused.is_full() && !refused.is_unanswered());
+        assert!(refused.is_full() && !refused.is_unanswered() && refused.is_refusal());
+        let not_available = read(br#"{"error":{"code":503,"err_code":10008,"description":"temporarily unavailable"}}"#);
+        assert!(!not_available.unwrap_err().is_refusal(), "another server may be available");
+        let too_large =
+            read(br#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum"}}"#);
+        assert!(too_large.unwrap_err().is_too_large());
         let wrong_last = |code: u64| {
             read(
                 format!(r#"{{"error":{{"code":400,"err_code":{code},"description":"wrong last sequence: 2"}}}}"#)

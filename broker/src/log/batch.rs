@@ -129,6 +129,7 @@ impl EventLog {
         if !self.broker.is_connected() {
             return Err(not_taken(format!("no connection to {}", self.broker.server())));
         }
+        let bytes = messages.iter().map(|message| message.bytes).max().unwrap_or_default();
         let (began, count) = (Instant::now(), messages.len() as u64);
         let id = Uuid::now_v7().simple().to_string();
         for (number, message) in (1_u64..).zip(&mut messages) {
@@ -156,9 +157,10 @@ impl EventLog {
                 Err(CommitError::HasDuplicates)
             }
             Err(error) if error.is_unanswered() => {
-                self.broker.write_watchdog.missed(began);
+                self.broker.note_missed(began, &error);
                 Err(StoreError::Unknown(Unavailable::new(NOT_ACKNOWLEDGED, error)).into())
             }
+            Err(error) if error.is_too_large() => Err(self.too_large(bytes).into()),
             Err(error) if error.is_full() => Err(StoreError::NotStored(Unavailable::new(FULL, error)).into()),
             Err(error) => Err(not_taken(error)),
         }
@@ -177,7 +179,9 @@ impl EventLog {
                 match answer {
                     Ok(sequence) => found.extend(event.idempotency_key.as_deref().zip(sequence)),
                     Err(error) if error.is_under_way() => {}
-                    Err(error) => return Err(error).during("looking for idempotency keys").map_err(StoreError::NotStored),
+                    Err(error) => {
+                        return Err(error).during("looking for idempotency keys").map_err(StoreError::NotStored);
+                    }
                 }
             }
         }

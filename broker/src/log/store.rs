@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::{HeaderMap, HeaderName};
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use domain::event::{self, header};
 use domain::{EventType, Stamp, header_value};
@@ -23,8 +23,10 @@ pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(4);
 pub(crate) const IDEMPOTENT_ATTEMPT: Duration = Duration::from_millis(1500);
 /// Between attempts while the server has not loaded the stream yet.
 pub(crate) const STREAM_RETRY: Duration = Duration::from_millis(50);
-/// What a message's headers may take beside the values that are counted, in bytes.
-const HEADER_ALLOWANCE: usize = 1024;
+/// What a header takes beside its name and value: a colon, a space, and the end of its line.
+const LINE_FRAME: usize = 4;
+/// What a message's headers may take beside those that are counted: the first line, and those of a batch.
+const HEADER_ALLOWANCE: usize = 256;
 /// Which id the last message of the stream must have.
 const EXPECTED_LAST_ID: HeaderName = async_nats::header::NATS_EXPECTED_LAST_MESSAGE_ID;
 
@@ -84,7 +86,7 @@ pub enum StoreError {
         actual: u64,
     },
     /// It can never be stored.
-    #[error("the event has {bytes} bytes with its headers; the NATS server takes at most {limit}")]
+    #[error("the event has about {bytes} bytes with its headers; NATS takes at most {limit}")]
     TooLarge {
         /// Size of data and headers.
         bytes: usize,
@@ -126,6 +128,7 @@ impl EventLog {
                 let server = self.broker.server();
                 return Err(untried(Unavailable::new("NATS is out of reach", format!("no connection to {server}"))));
             }
+            let message_bytes = message.bytes;
             let attempt_deadline = match event.idempotency_key {
                 Some(_) => deadline.min(Instant::now() + IDEMPOTENT_ATTEMPT),
                 None => deadline,
@@ -136,6 +139,9 @@ impl EventLog {
             };
             if error.is_full() {
                 return Err(StoreError::NotStored(Unavailable::new(FULL, error)));
+            }
+            if error.is_too_large() {
+                return Err(self.too_large(message_bytes));
             }
             let may_work_now = if error.is_wrong_last() {
                 match self.after_wrong_last(deadline, event).await? {
@@ -151,7 +157,7 @@ impl EventLog {
             if error.is_unanswered() || error.is_under_way() {
                 untried = StoreError::Unknown;
             }
-            self.broker.write_watchdog.missed(began);
+            self.broker.note_missed(began, &error);
             if !may_work_now || Instant::now() + STREAM_RETRY >= deadline {
                 return Err(error).during("JetStream did not acknowledge it").map_err(untried);
             }
@@ -174,13 +180,26 @@ impl EventLog {
     pub(crate) fn message_of(&self, event: &NewEvent) -> Result<OutgoingMessage, StoreError> {
         let headers = headers_of(event);
         let limit = self.broker.max_message_bytes();
-        let header_bytes: usize = headers.iter().flat_map(|(_, values)| values).map(|value| value.as_str().len()).sum();
+        let line_bytes = |(name, values): (&HeaderName, &Vec<HeaderValue>)| {
+            let name: &str = name.as_ref();
+            values.iter().map(|value| name.len() + value.as_str().len() + LINE_FRAME).sum::<usize>()
+        };
+        let header_bytes: usize = headers.iter().map(line_bytes).sum();
         let bytes = event.data.len() + header_bytes + HEADER_ALLOWANCE;
         // Before the first connection the limit is not known, and nothing can be stored anyway.
         if limit > 0 && bytes > limit {
             return Err(StoreError::TooLarge { bytes, limit });
         }
         Ok(OutgoingMessage { subject: event.event_type.subject(), headers, data: event.data.clone(), bytes })
+    }
+
+    /// Says that JetStream takes no message of this size: the server, or the stream.
+    pub(crate) fn too_large(&self, bytes: usize) -> StoreError {
+        let objects = self.broker.objects().ok();
+        let of_stream = objects.map(|objects| objects.events.cached_info().config.max_message_size);
+        let of_stream = of_stream.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
+        let limit = self.broker.max_message_bytes();
+        StoreError::TooLarge { bytes, limit: of_stream.map_or(limit, |of_stream| of_stream.min(limit)) }
     }
 
     /// Looks at why an event was refused because of the one before it. nats-server compares the condition before it looks
