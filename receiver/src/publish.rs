@@ -20,20 +20,21 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ProblemDetails, ValueProblems};
-use web::{Problem, query};
+use web::Problem;
 
 use crate::Receiver;
 use crate::answers::{Receipt, Receipts};
 use crate::error::Refusal;
 use crate::requests::CloudEventBody;
 use crate::span;
-use crate::storing::{event_type_of, idempotency_key_of, note_stored, stored_event, traceparent_of};
+use crate::storing::{
+    EXPECTED_LAST, event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event, traceparent_of,
+};
 
 /// The source of the events that come in as plain JSON.
 const SOURCE: &str = "/v1/events";
 const STRUCTURED: &str = "application/cloudevents+json";
 const NDJSON: &str = "application/x-ndjson";
-const EXPECTED_LAST: &str = "expected-last-sequence";
 /// How many times the limit of one event a batch may have.
 const BATCH_BODIES: usize = 16;
 
@@ -200,15 +201,6 @@ async fn receipt(receiver: &Receiver, event: &NewEvent, stored: Stored) -> Resul
         None => (event.id.clone(), event.event_type.to_string(), event.time),
     };
     Ok(Receipt::new(id, event_type, stored.sequence, time))
-}
-
-fn expected_last_of(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
-    let Some(value) = headers.get(EXPECTED_LAST) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default();
-    match query::whole_number(text, 0..=event::MAX_SEQUENCE) {
-        Ok(sequence) => Ok(Some(sequence)),
-        Err(detail) => Err(Refusal::Request(vec![FieldError::header(EXPECTED_LAST, detail)])),
-    }
 }
 
 fn unreadable(detail: impl std::fmt::Display) -> Refusal {

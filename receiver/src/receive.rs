@@ -16,14 +16,16 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use url::Url;
 use uuid::Uuid;
-use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ProblemDetails, ValueProblems};
 
 use crate::Receiver;
 use crate::answers::{Received, ReceivedEvent};
 use crate::error::Refusal;
 use crate::requests::EventBody;
 use crate::span;
-use crate::storing::{event_type_of, idempotency_key_of, note_stored, stored_event, traceparent_of};
+use crate::storing::{
+    event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event, traceparent_of,
+};
 
 /// The source of the events that come in by this call.
 const SOURCE: &str = "/receive_event";
@@ -50,6 +52,7 @@ struct Acknowledgement {
     params(
         ("type" = String, Path, description = "The event's type: tokens with dots between them, at most 200 bytes", pattern = r"^(?!\$|mer\.)[^\s/*>.\x00-\x1f\x7f-\x9f]+(\.[^\s/*>.\x00-\x1f\x7f-\x9f]+)*$", max_length = 200, example = "request_from_human"),
         ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "A key that names this event, 1 to 256 printable ASCII characters. Sent again within the duplicate window, the first answer comes again and nothing is stored", min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$"),
+        ("Expected-Last-Sequence" = Option<u64>, Header, nullable = false, description = "The event is stored only if the last event of its type has this sequence; 0: if there is none of the type yet"),
     ),
     request_body(content = EventBody),
     responses(
@@ -59,6 +62,7 @@ struct Acknowledgement {
             ("Event-Time" = String, description = "When the event was received: RFC 3339 in UTC, with microseconds"),
         )),
         (status = 302, description = "The event is stored, and its data names a `redirect_url`", body = Received, headers(("Location" = String, description = "The `redirect_url` of the data"))),
+        (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -78,6 +82,7 @@ async fn receive(
     let (Parts { headers, .. }, body) = request.into_parts();
     let event_type = event_type_of(path)?;
     let idempotency_key = idempotency_key_of(&headers, &event_type)?;
+    let expected_last = expected_last_of(&headers)?;
     let body = web::body::read_json(&headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
     let EventBody(data) = EventBody::parse(&body).map_err(Refusal::Data)?;
     let redirect_url = data.redirect_url().cloned();
@@ -93,7 +98,7 @@ async fn receive(
         content_type: event::JSON.to_owned(),
         traceparent: traceparent_of(&headers),
         extensions: Vec::new(),
-        expected_last: None,
+        expected_last,
         idempotency_key,
         data,
     };

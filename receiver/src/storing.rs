@@ -3,14 +3,16 @@
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use broker::store::{NewEvent, StoreError, Stored};
-use domain::event::header;
+use domain::event::{self, header};
 use domain::{Event, EventType, FieldError, TraceParent, header_value};
 use http::HeaderMap;
+use web::query;
 
 use crate::Receiver;
 use crate::error::Refusal;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(crate) const EXPECTED_LAST: &str = "expected-last-sequence";
 /// The longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 256;
 /// The longest `traceparent` that is kept, in bytes. Version 00 has 55.
@@ -49,6 +51,16 @@ pub(crate) fn idempotency_key_of(headers: &HeaderMap, event_type: &EventType) ->
             let detail = format!("an idempotency key has 1 to {MAX_KEY_BYTES} printable ASCII characters");
             Err(Refusal::Request(vec![FieldError::header(IDEMPOTENCY_KEY, detail)]))
         }
+    }
+}
+
+/// The sequence that the last event of the type must have for this one to be stored.
+pub(crate) fn expected_last_of(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    let Some(value) = headers.get(EXPECTED_LAST) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    match query::whole_number(text, 0..=event::MAX_SEQUENCE) {
+        Ok(sequence) => Ok(Some(sequence)),
+        Err(detail) => Err(Refusal::Request(vec![FieldError::header(EXPECTED_LAST, detail)])),
     }
 }
 

@@ -69,6 +69,23 @@ async fn an_event_that_is_stored_is_answered_again_though_its_condition_does_not
     assert_eq!(api.post_event("e", &json!({})).await.sequence, 4, "nothing was stored twice, or to find out");
 }
 
+#[tokio::test]
+async fn the_original_call_takes_the_condition_too() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    for (path, last, status) in [
+        ("/receive_event/d", "0", 200),
+        ("/receive_event/d", "0", 412),
+        ("/receive_event/d/", "1", 200),
+        ("/receive_event/d", "x", 422),
+    ] {
+        let answer = send(&api, path, &[("expected-last-sequence", last)], &json!({})).await;
+        assert_eq!(answer.status, status, "{path} {last}: {}", answer.body);
+    }
+    assert_eq!(api.post_event("e", &json!({})).await.sequence, 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_whose_acknowledgement_is_late_is_not_answered_with_412() {
     let nats = Nats::start();
