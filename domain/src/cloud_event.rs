@@ -126,7 +126,10 @@ impl CloudEvent {
         let mut builder = Builder { fault_at: &fault_at, attributes: BTreeMap::new(), faults: Vec::new() };
         for (name, value) in headers {
             if let Some(name) = name.to_ascii_lowercase().strip_prefix(PREFIX) {
-                builder.add(name.to_owned(), header_value::decode(&header_value::unquoted(value)).into_owned());
+                match header_value::try_decode(&header_value::unquoted(value)) {
+                    Some(text) => builder.add(name.to_owned(), text.into_owned()),
+                    None => builder.fault(name, "it is not UTF-8 once its percent-encoding is decoded"),
+                }
             } else if name.eq_ignore_ascii_case(event::header::TRACEPARENT) {
                 builder.add(event::header::TRACEPARENT.to_owned(), value.to_owned());
             }
@@ -165,6 +168,8 @@ impl Builder<'_> {
         match self.attributes.remove(name) {
             Some(text) if (1..=max_bytes).contains(&text.len()) => return text,
             Some(text) => self.fault(name, &format!("it has {} bytes; it must have 1 to {max_bytes}", text.len())),
+            // It is there, and cannot be read.
+            None if self.has_fault_of(name) => {}
             None => self.fault(name, "it is missing, and a CloudEvent must have it"),
         }
         String::new()
@@ -334,5 +339,20 @@ mod tests {
         assert_eq!(event.extensions, [("ce-shop".to_owned(), "%C3%BC".to_owned())]);
         assert_eq!(event.identity(), "ce /s Euro%20%E2%82%AC");
         assert!(CloudEvent::from_binary([("ce-id", "1")], None, Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn an_attribute_that_does_not_decode_to_utf_8_is_refused_whichever_it_is() {
+        for odd in ["ce-id", "ce-source", "ce-type", "ce-time", "ce-transactionid", "ce-subject", "ce-shop"] {
+            let good = [("ce-specversion", "1.0"), ("ce-type", "t"), ("ce-source", "/s"), ("ce-id", "1")];
+            let headers = good.into_iter().filter(|(name, _)| *name != odd).chain([(odd, "caf%E9")]);
+            match CloudEvent::from_binary(headers, None, Bytes::new()) {
+                Err(NotACloudEvent::Malformed(faults)) => {
+                    assert_eq!(faults, [FieldError::header(odd, faults[0].detail.clone())], "{odd}");
+                    assert!(faults[0].detail.contains("UTF-8"), "{odd}");
+                }
+                other => panic!("{odd}: {other:?}"),
+            }
+        }
     }
 }

@@ -34,10 +34,16 @@ pub fn unquoted(value: &str) -> Cow<'_, str> {
     text.into()
 }
 
-/// The text of a header form. What is not valid percent-encoding stands for itself; what is not UTF-8 after decoding
-/// becomes U+FFFD.
+/// The text of a header form; `None` where it is not UTF-8 after decoding, which the CloudEvents HTTP binding has receivers
+/// reject. What is not valid percent-encoding stands for itself.
+pub fn try_decode(value: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(value).decode_utf8().ok()
+}
+
+/// The text of a header form that somebody else has stored. What is not UTF-8 after decoding stands for itself, too: so two
+/// values that differ stay two.
 pub fn decode(value: &str) -> Cow<'_, str> {
-    percent_decode_str(value).decode_utf8_lossy()
+    try_decode(value).unwrap_or(Cow::Borrowed(value))
 }
 
 #[cfg(test)]
@@ -61,6 +67,15 @@ mod tests {
             assert_eq!(decode(value), text);
         }
         assert_eq!(decode("100%"), "100%");
+    }
+
+    #[test]
+    fn what_is_not_utf_8_stands_for_itself_and_stays_what_it_was() {
+        for value in ["caf%E9", "caf%E8", "%ff%FE", "%C3%28", "%ED%A0%BD"] {
+            assert_eq!(try_decode(value), None, "{value}");
+            assert_eq!(decode(value), value);
+        }
+        assert_eq!(try_decode("caf%C3%A9").as_deref(), Some("café"));
     }
 
     proptest! {

@@ -33,6 +33,7 @@ mod modes;
 mod nats_access;
 mod nats_objects;
 mod nats_users;
+mod odd_events;
 mod order;
 mod posts_at_once;
 mod registrations;

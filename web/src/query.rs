@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use domain::FieldError;
+use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use crate::problem::Problem;
@@ -15,9 +16,17 @@ pub fn read(
     query: Option<&str>,
     mut take: impl FnMut(&str, Cow<'_, str>) -> Result<(), String>,
 ) -> Result<(), Problem> {
-    let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    let faults: Vec<FieldError> =
-        pairs.filter_map(|(name, value)| Some(FieldError::parameter(&name, take(&name, value).err()?))).collect();
+    let written = query.unwrap_or_default();
+    let pairs = written.split('&').filter(|pair| !pair.is_empty()).zip(form_urlencoded::parse(written.as_bytes()));
+    let fault_of = |(as_written, (name, value)): (&str, (Cow<'_, str>, Cow<'_, str>))| {
+        // Read with U+FFFD in the place of what is no UTF-8, two values would become one.
+        let taken = match percent_decode_str(as_written).decode_utf8() {
+            Ok(_) => take(&name, value),
+            Err(_) => Err("it is not UTF-8 once its percent-encoding is decoded".to_owned()),
+        };
+        Some(FieldError::parameter(&name, taken.err()?))
+    };
+    let faults: Vec<FieldError> = pairs.filter_map(fault_of).collect();
     if faults.is_empty() { Ok(()) } else { Err(Problem::unacceptable(faults)) }
 }
 
@@ -33,4 +42,20 @@ pub fn whole_number<T: FromStr + PartialOrd + std::fmt::Display>(
 ) -> Result<T, String> {
     let number = text.parse().ok().filter(|number| bounds.contains(number));
     number.ok_or_else(|| format!("it must be a whole number from {} to {}", bounds.start(), bounds.end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_does_not_decode_to_utf_8_is_refused_and_the_others_are_read() {
+        let mut taken = Vec::new();
+        let read = read(Some("a=caf%C3%A9&&b=caf%E9&%FF=1&c=x+y&d"), |name, value| {
+            taken.push(format!("{name}={value}"));
+            Ok(())
+        });
+        assert_eq!(read.unwrap_err().errors().len(), 2);
+        assert_eq!(taken, ["a=café", "c=x y", "d="]);
+    }
 }

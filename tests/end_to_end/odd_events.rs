@@ -1,0 +1,41 @@
+//! Events that are odd and legal, and those that are nearly legal: each is stored as what it is, or refused.
+
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use tests::{Api, Nats};
+
+use crate::mer_on;
+
+/// What an event in binary mode has to have, but for its id.
+const BINARY: [(&str, &str); 3] = [("ce-specversion", "1.0"), ("ce-source", "/s"), ("ce-type", "t")];
+
+/// Posts an event in binary mode, with more headers.
+async fn post_binary(api: &Api, more: &[(&str, &str)], body: &'static str) -> Response {
+    api.send(Method::POST, "/v1/events", &[&BINARY, more].concat(), body).await.unwrap()
+}
+
+#[tokio::test]
+async fn attributes_that_do_not_decode_to_utf_8_are_refused_so_that_two_events_stay_two() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    for odd in [[("ce-id", "caf%E9")], [("ce-id", "caf%E8")]] {
+        let response = post_binary(&api, &odd, "{}").await;
+        assert_eq!(response.status(), 400);
+        let problem: Value = response.json().await.unwrap();
+        assert_eq!(problem["errors"][0]["header"], "ce-id", "{problem}");
+    }
+    let response = post_binary(&api, &[("ce-id", "1"), ("ce-transactionid", "caf%E9")], "{}").await;
+    assert_eq!(response.status(), 400);
+    assert_eq!(api.send(Method::GET, "/v1/events?transaction_id=caf%E9", &[], "").await.unwrap().status(), 422);
+
+    // What another client stores is not refused, and stays two transactions as well.
+    for odd in ["caf%E9", "caf%E8"] {
+        let headers = format!("NATS/1.0\r\nce-specversion: 1.0\r\nce-transactionid: {odd}\r\n\r\n");
+        nats.store_raw("events.t", headers.as_bytes(), b"{}");
+    }
+    let events = api.get("/v1/events").await;
+    let transactions: Vec<&Value> =
+        events["events"].as_array().unwrap().iter().map(|event| &event["transaction_id"]).collect();
+    assert_eq!(transactions, [&json!("caf%E9"), &json!("caf%E8")], "{events}");
+}
