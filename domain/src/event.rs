@@ -52,6 +52,12 @@ pub const JSON: &str = "application/json";
 pub const OCTET_STREAM: &str = "application/octet-stream";
 /// The source of an event that a plain NATS client published.
 const PLAIN_SOURCE: &str = "nats";
+/// The source of the events that come in by the original call, and of those that come in as plain JSON.
+pub const ORIGINAL_SOURCE: &str = "/receive_event";
+/// See [`ORIGINAL_SOURCE`].
+pub const JSON_SOURCE: &str = "/v1/events";
+/// The sources of events whose time is that at which a receiver took them.
+const OWN_SOURCES: [&str; 2] = [ORIGINAL_SOURCE, JSON_SOURCE];
 /// How many headers of a message are read, beside the usual ones: more than any HTTP server takes, and fewer than a map of
 /// them can hold.
 const MAX_HEADERS: usize = 4096;
@@ -147,6 +153,18 @@ impl Event {
     /// Its id, in header form: one line, no matter who gave it.
     pub fn id(&self) -> &str {
         self.header(header::ID).unwrap_or_default()
+    }
+
+    /// Whether its transaction has no earlier event, by what it says itself: a receiver made the transaction's id out of the
+    /// moment at which it took this event, so nobody could name it before.
+    ///
+    /// Where the sender says when the event happened, its own time proves nothing; then the event was stored about when
+    /// the id says. `margin_micros`: how far clocks may differ.
+    pub fn began_its_transaction(&self, margin_micros: i64) -> bool {
+        let Some(began) = Stamp::of_transaction(&self.transaction_id) else { return false };
+        let has_its_own_time = !OWN_SOURCES.contains(&self.header(header::SOURCE).unwrap_or_default());
+        let skew = self.stored_at.as_micros().abs_diff(began.as_micros());
+        self.time == began || has_its_own_time && skew <= margin_micros.unsigned_abs()
     }
 
     /// The trace that it belongs to, if it names one.
@@ -250,6 +268,26 @@ mod tests {
         let event = event(&[("ce-time", "yesterday")], "{}");
         assert_eq!(event.time, event.stored_at);
         assert_eq!(event.header(header::TIME), Some("2026-01-31T09:30:00.000007Z"));
+    }
+
+    #[test]
+    fn an_event_begins_its_transaction_only_if_the_id_was_made_when_it_was_taken() {
+        let begins = |id: &'static str, time: &'static str, source: &'static str| {
+            event(&[("ce-transactionid", id), ("ce-time", time), ("ce-source", source)], "{}")
+                .began_its_transaction(5_000_000)
+        };
+        let (id, time) = ("20260131093000.000003", "2026-01-31T09:30:00.000003Z");
+        for (id, time, source, is_so) in [
+            (id, time, "/receive_event", true),
+            (id, time, "/shop", true),
+            (id, "2020-01-01T00:00:00Z", "/shop", true),
+            (id, "2026-01-31T09:30:00.000007Z", "/receive_event", false),
+            ("20260131123000.000003", "2020-01-01T00:00:00Z", "/shop", false),
+            ("20991231000000.000000", "2026-01-31T09:30:00Z", "/v1/events", false),
+            ("my order", time, "/shop", false),
+        ] {
+            assert_eq!(begins(id, time, source), is_so, "{id} {time} {source}");
+        }
     }
 
     #[test]

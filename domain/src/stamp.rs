@@ -54,8 +54,8 @@ impl Stamp {
         parse_stamp(text).or_else(|| parse_rfc3339(text)).ok_or(NotAMoment)
     }
 
-    /// When a transaction began, where its id is a stamp exactly as receivers make them: a sender's own id may look like
-    /// a date and mean something else.
+    /// When a transaction may have begun: where its id is a stamp exactly as receivers make them. It is a hint only: a
+    /// sender's own id may look the same and mean something else. See [`Event::began_its_transaction`](crate::Event).
     pub fn of_transaction(id: &str) -> Option<Self> {
         Self::parse(id).ok().filter(|stamp| stamp.to_string() == id)
     }

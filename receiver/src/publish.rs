@@ -31,8 +31,6 @@ use crate::storing::{
     EXPECTED_LAST, event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event, traceparent_of,
 };
 
-/// The source of the events that come in as plain JSON.
-const SOURCE: &str = "/v1/events";
 const STRUCTURED: &str = "application/cloudevents+json";
 const NDJSON: &str = "application/x-ndjson";
 /// How many times the limit of one event a batch may have.
@@ -80,7 +78,7 @@ async fn json_event(
     let event = NewEvent {
         event_type,
         id: Uuid::now_v7().to_string(),
-        source: SOURCE.to_owned(),
+        source: event::JSON_SOURCE.to_owned(),
         time,
         transaction_id: event_data::transaction_id_of(&data).unwrap_or_else(|| time.to_string()),
         content_type: event::JSON.to_owned(),

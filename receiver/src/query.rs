@@ -209,9 +209,10 @@ impl Scan {
     async fn start(log: EventLog, query: Query) -> Result<Self, Unavailable> {
         let after = query.after_sequence.unwrap_or(0);
         let mut scan = Self { next: after.saturating_add(1), is_over: false, log, query };
-        // A transaction whose id is a receiver's stamp has nothing before it.
-        let began = scan.query.transaction_id.as_deref().and_then(Stamp::of_transaction);
-        if let Some(from) = scan.query.from.max(began) {
+        if let Some(id) = &scan.query.transaction_id {
+            scan.next = scan.next.max(scan.log.beginning_of(id).await?);
+        }
+        if let Some(from) = scan.query.from {
             match scan.log.first_sequence_from(from.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)).await? {
                 Some(first) => scan.next = scan.next.max(first),
                 None => scan.is_over = true,

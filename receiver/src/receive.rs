@@ -27,8 +27,6 @@ use crate::storing::{
     event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event, traceparent_of,
 };
 
-/// The source of the events that come in by this call.
-const SOURCE: &str = "/receive_event";
 const EVENT_ID: HeaderName = HeaderName::from_static("event-id");
 const EVENT_SEQUENCE: HeaderName = HeaderName::from_static("event-sequence");
 const EVENT_TIME: HeaderName = HeaderName::from_static("event-time");
@@ -92,7 +90,7 @@ async fn receive(
     let mut event = NewEvent {
         event_type,
         id: Uuid::now_v7().to_string(),
-        source: SOURCE.to_owned(),
+        source: event::ORIGINAL_SOURCE.to_owned(),
         time,
         transaction_id,
         content_type: event::JSON.to_owned(),

@@ -38,6 +38,8 @@ enum Begin {
     Live,
     /// With the log's first event.
     Oldest,
+    /// With the first event of the transaction that is asked for.
+    OfTransaction,
     /// With the first event stored at or after a moment.
     StoredFrom(Stamp),
 }
@@ -91,6 +93,11 @@ impl<'a> Starts<'a> {
         let moment = match begin(attributes, self.now) {
             Begin::Live => return Ok(self.live_from),
             Begin::Oldest => return Ok(self.first_sequence.min(self.live_from)),
+            Begin::OfTransaction => {
+                let id = attributes.transaction_id.as_deref().unwrap_or_default();
+                let beginning = self.log.beginning_of(id).await?;
+                return Ok(beginning.max(self.first_sequence).min(self.live_from));
+            }
             Begin::StoredFrom(moment) => moment,
         };
         if let Some(sequence) = self.known.get(&moment) {
@@ -110,15 +117,16 @@ fn first_moment_of(oldest: &Event) -> Stamp {
     if oldest.time >= early { oldest.time.min(oldest.stored_at) } else { oldest.stored_at }
 }
 
-/// A transaction without a start is looked for from its own beginning where its id is a receiver's stamp, and otherwise
+/// A transaction without a start is looked for from its own beginning where its id may be a receiver's stamp, and otherwise
 /// in the whole log.
 fn begin(attributes: &Attributes, now: Stamp) -> Begin {
     if !attributes.is_retroactive(now) {
         return Begin::Live;
     }
-    let transaction_began = || attributes.transaction_id.as_deref().and_then(Stamp::of_transaction);
-    match attributes.datetime_start.or_else(transaction_began) {
+    let is_stamp = attributes.transaction_id.as_deref().and_then(Stamp::of_transaction).is_some();
+    match attributes.datetime_start {
         Some(start) => Begin::StoredFrom(start.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)),
+        None if is_stamp => Begin::OfTransaction,
         None => Begin::Oldest,
     }
 }
@@ -139,6 +147,6 @@ mod tests {
         assert_eq!(begin(&with_start(past), NOW), Begin::StoredFrom(past.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)));
         assert_eq!(begin(&of("my order"), NOW), Begin::Oldest);
         assert_eq!(begin(&of("20260131093000"), NOW), Begin::Oldest);
-        assert_eq!(begin(&of(&past.to_string()), NOW), Begin::StoredFrom(past.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)));
+        assert_eq!(begin(&of(&past.to_string()), NOW), Begin::OfTransaction);
     }
 }

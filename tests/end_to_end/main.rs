@@ -43,6 +43,7 @@ mod secret_leaks;
 mod signatures;
 mod spans;
 mod tail;
+mod transactions;
 mod transcript;
 mod unreadable_messages;
 mod upgrade;

@@ -1,10 +1,12 @@
 //! The stream `EVENTS`: reading it, and finding a place in it. `store` and `batch` add to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
 use domain::{Event, Stamp, TypePattern};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub use crate::connection::direct_get::End;
 use crate::connection::direct_get::{self, DirectMessage, PAGE_BYTES, PageError, PageRequest};
@@ -16,6 +18,14 @@ use crate::names::EVENTS;
 
 /// How many atomic batches of senders one process has under way at a time, beside that of group commit.
 const OPEN_BATCHES: usize = 15;
+
+/// The log's first event, or before it.
+const WHOLE_LOG: u64 = 1;
+/// How much of the log is read, at most, for where a transaction begins: pages, and events in each.
+const PAGES_FOR_A_BEGINNING: usize = 20;
+const EVENTS_FOR_A_BEGINNING: usize = 1000;
+/// How long that may take. After that it is quicker to begin with the log's first event.
+const BEGINNING_DEADLINE: Duration = Duration::from_secs(4);
 
 /// The log. Clones share its connection and its limit of open batches.
 #[derive(Clone)]
@@ -62,6 +72,32 @@ impl EventLog {
     /// The first event that was stored at or after a moment, if there is one. Asked of the stream's leader.
     pub async fn first_sequence_from(&self, moment: Stamp) -> Result<Option<u64>, Unavailable> {
         Ok(lookup::stored_from(&self.broker, moment).await?.map(|message| message.sequence))
+    }
+
+    /// Where to begin to read for the events of a transaction: at or before its first one. Where its id is a stamp that a
+    /// receiver made, that is where the log shows so; otherwise the log's beginning.
+    pub async fn beginning_of(&self, transaction_id: &str) -> Result<u64, Unavailable> {
+        timeout(BEGINNING_DEADLINE, self.find_beginning_of(transaction_id)).await.unwrap_or(Ok(WHOLE_LOG))
+    }
+
+    async fn find_beginning_of(&self, transaction_id: &str) -> Result<u64, Unavailable> {
+        let Some(began) = Stamp::of_transaction(transaction_id) else { return Ok(WHOLE_LOG) };
+        let mut next = self.first_sequence_from(began.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)).await?;
+        let until = began.plus_micros(CLOCK_SKEW_MARGIN_MICROS);
+        for _ in 0..PAGES_FOR_A_BEGINNING {
+            let Some(from) = next else { break };
+            let page = self.read(from, None, EVENTS_FOR_A_BEGINNING).await?;
+            if let Some(first) = page.events.iter().find(|event| event.transaction_id == transaction_id) {
+                let is_the_first = first.began_its_transaction(CLOCK_SKEW_MARGIN_MICROS);
+                return Ok(if is_the_first { first.sequence } else { WHOLE_LOG });
+            }
+            let is_beyond = page.events.last().is_some_and(|last| last.stored_at > until);
+            next = match page.end {
+                End::Before(next) if !is_beyond => Some(next),
+                End::Before(_) | End::OfLog => None,
+            };
+        }
+        Ok(WHOLE_LOG)
     }
 
     /// The sequence of the first readable event from `from` on that any of the filters lets through, if there is one. Asked

@@ -2,7 +2,8 @@
 //!
 //! The log is the truth. A bounded number of transactions is remembered, each read up to some sequence; what came after
 //! is read when it is asked for. The first question about a transaction costs reading the log from where it began:
-//! from its stamp, where the id is one as receivers make them, and otherwise from the log's first event.
+//! from its first event, where the id is a stamp and the log shows that a receiver made it, and otherwise from the log's
+//! first event.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -80,7 +81,7 @@ impl Transactions {
     /// Reads on to the event, which is in the log.
     async fn read(&self, transaction: &mut Transaction, event: &Event) -> Result<(), Unavailable> {
         if transaction.read_to == 0 {
-            transaction.read_to = self.beginning(&event.transaction_id).await?;
+            transaction.read_to = self.beginning_of(event).await?;
         }
         while transaction.read_to < event.sequence {
             let page = self.log.read(transaction.read_to, None, PAGE).await?;
@@ -100,10 +101,13 @@ impl Transactions {
         Ok(())
     }
 
-    async fn beginning(&self, id: &str) -> Result<u64, Unavailable> {
-        let Some(began) = Stamp::of_transaction(id) else { return Ok(1) };
-        let moment = began.plus_micros(-CLOCK_SKEW_MARGIN_MICROS);
-        Ok(self.log.first_sequence_from(moment).await?.unwrap_or(1))
+    /// Where to begin to read for the events of the transaction that are before this one.
+    async fn beginning_of(&self, event: &Event) -> Result<u64, Unavailable> {
+        let began = Stamp::of_transaction(&event.transaction_id);
+        if began == Some(event.time) && event.began_its_transaction(CLOCK_SKEW_MARGIN_MICROS) {
+            return Ok(event.sequence);
+        }
+        self.log.beginning_of(&event.transaction_id).await
     }
 }
 
