@@ -133,7 +133,7 @@ async fn cloud_events(receiver: &Receiver, request: Request) -> Result<Response,
         return Err(Refusal::Body(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)));
     }
     let limit = if is_batch { receiver.max_body_bytes.saturating_mul(BATCH_BODIES) } else { receiver.max_body_bytes };
-    let body = web::body::read(body, limit).await.map_err(Refusal::Body)?;
+    let body = web::body::read(headers, body, limit).await.map_err(Refusal::Body)?;
     let events = match media_type.as_str() {
         STRUCTURED => structured(&[raw_of(&body)?], |_| String::new())?,
         BATCH => structured(&list_of(&body)?, |i| field_error::push("", i))?,

@@ -45,11 +45,11 @@ impl Admission {
     /// Answers a request, if it may be made, as long as there is room. A request that may not be made takes no room.
     pub(crate) async fn answer(self: Arc<Self>, request: Request) -> Response {
         if let Err(refusal) = self.access.check(&request) {
-            return turn_away(request, refusal).await;
+            return refusal.into_response();
         }
         let _place = match self.room.enter(request.uri().path()) {
             Ok(place) => place,
-            Err(full) => return turn_away(request, full).await,
+            Err(full) => return full.into_response(),
         };
         let router = self.started.get().unwrap_or(&self.while_starting).clone();
         match router.oneshot(request).await {
@@ -57,10 +57,4 @@ impl Admission {
             Err(never) => match never {},
         }
     }
-}
-
-async fn turn_away(request: Request, why: impl IntoResponse) -> Response {
-    let (head, body) = request.into_parts();
-    web::body::discard(&head.headers, body).await;
-    why.into_response()
 }

@@ -14,6 +14,7 @@ mod check;
 mod cluster;
 mod commands;
 mod conditional_writes;
+mod connections;
 mod crashes;
 mod dead_letters;
 mod dispatchers;

@@ -1,10 +1,11 @@
 //! A request's body: its content type checked, its size and the time it may take bounded.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, EXPECT};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
@@ -13,19 +14,19 @@ use crate::problem::Problem;
 
 /// How long a body may take to come in.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How long, and how much, of a body that is too large is read to be thrown away.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
-const MAX_DRAINED_BYTES: usize = 64 * 1024 * 1024;
+/// The only content coding that is read.
+const IDENTITY: &str = "identity";
 
 /// Reads a JSON body of at most `limit` bytes. 415, 413, 408 or 400 where that cannot be; whether it *is* JSON is the
 /// caller's to see.
 pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
     check_is_json(headers)?;
-    read(body, limit).await
+    read(headers, body, limit).await
 }
 
-/// Reads a body of at most `limit` bytes. 413, 408 or 400 where that cannot be.
-pub async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+/// Reads a body of at most `limit` bytes. 415, 413, 408 or 400 where that cannot be.
+pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+    check_is_not_encoded(headers)?;
     match timeout(DEADLINE, read_up_to(body, limit)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
@@ -40,15 +41,12 @@ pub async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
     }
 }
 
-/// The whole body, or `None` where it is over the limit. Then the rest of it is taken in and thrown away, within bounds:
-/// a connection that is closed with something unread is reset, and the sender would not see the answer.
+/// The whole body, or `None` where it is over the limit.
 async fn read_up_to(mut body: Body, limit: usize) -> Result<Option<Bytes>, axum::Error> {
     let mut bytes = BytesMut::with_capacity(body.size_hint().lower().min(limit as u64) as usize);
     while let Some(frame) = body.frame().await.transpose()? {
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
-            drop(bytes);
-            let _ = timeout(DRAIN_DEADLINE, drain(body)).await;
             return Ok(None);
         }
         bytes.extend_from_slice(&data);
@@ -56,22 +54,19 @@ async fn read_up_to(mut body: Body, limit: usize) -> Result<Option<Bytes>, axum:
     Ok(Some(bytes.freeze()))
 }
 
-/// Takes in a body that nobody wants and throws it away, within bounds, so that its sender sees the answer. One who asked
-/// first whether to send it (`Expect`) is not told to.
-pub async fn discard(headers: &HeaderMap, body: Body) {
-    if !headers.contains_key(EXPECT) {
-        let _ = timeout(DRAIN_DEADLINE, drain(body)).await;
+/// A body in a content coding would be stored and delivered as those bytes, labelled as what they decode to. 415 with the
+/// codings that are read: RFC 9110, section 15.5.16.
+fn check_is_not_encoded(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut values = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let is_identity = |value: Cow<'_, str>| {
+        value.split(',').map(str::trim).all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(IDENTITY))
+    };
+    if values.all(is_identity) {
+        return Ok(());
     }
-}
-
-async fn drain(mut body: Body) {
-    let mut bytes = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        bytes += frame.data_ref().map_or(0, Bytes::len);
-        if bytes > MAX_DRAINED_BYTES {
-            return;
-        }
-    }
+    let detail = "the body is in a content coding, and none is read here; send it without `Content-Encoding`";
+    let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+    Err(problem.with_header(ACCEPT_ENCODING, HeaderValue::from_static(IDENTITY)))
 }
 
 /// No content type is taken for JSON: it is all that is spoken here. Another one, or another character set, is not.
@@ -82,9 +77,11 @@ fn check_is_json(headers: &HeaderMap) -> Result<(), Problem> {
     let media_type = parts.next().unwrap_or_default();
     let is_json =
         media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"));
+    // US-ASCII is a part of UTF-8.
     let is_utf8 = parts
-        .filter_map(|parameter| parameter.strip_prefix("charset="))
-        .all(|charset| charset.trim_matches('"') == "utf-8");
+        .filter_map(|parameter| parameter.split_once('='))
+        .filter(|(name, _)| name.trim_end() == "charset")
+        .all(|(_, charset)| matches!(charset.trim_start().trim_matches('"'), "utf-8" | "utf8" | "us-ascii"));
     if is_json && is_utf8 {
         return Ok(());
     }
@@ -96,6 +93,7 @@ fn check_is_json(headers: &HeaderMap) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::response::IntoResponse;
 
     fn headers(content_type: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_TYPE, http::HeaderValue::from_static(content_type))])
@@ -108,6 +106,9 @@ mod tests {
             "Application/JSON; charset=UTF-8",
             "application/ld+json",
             "application/json; charset=\"utf-8\"",
+            "application/json;charset=utf8",
+            "application/json; charset=US-ASCII",
+            "application/json; charset = utf-8",
         ] {
             assert!(read_json(&headers(good), Body::from("{}"), 10).await.is_ok(), "{good}");
         }
@@ -117,6 +118,30 @@ mod tests {
         {
             let problem = read_json(&headers(bad), Body::from("{}"), 10).await.unwrap_err();
             assert_eq!(problem.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_a_content_coding_is_not_read() {
+        for (codings, is_read) in [
+            (&["identity"] as &[_], true),
+            (&[""], true),
+            (&["Identity, identity"], true),
+            (&["gzip"], false),
+            (&["identity, br"], false),
+            (&["identity", "gzip"], false),
+        ] {
+            let mut headers = headers("application/json");
+            for coding in codings {
+                headers.append(CONTENT_ENCODING, http::HeaderValue::from_static(coding));
+            }
+            let read = read_json(&headers, Body::from("{}"), 10).await;
+            assert_eq!(read.is_ok(), is_read, "{codings:?}");
+            if let Err(problem) = read {
+                let response = problem.into_response();
+                assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+                assert_eq!(response.headers()[ACCEPT_ENCODING], IDENTITY);
+            }
         }
     }
 

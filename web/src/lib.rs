@@ -7,12 +7,13 @@
 //! - [`openapi`]: what the descriptions of all operations share.
 //! - [`query`]: a request's query string, read with every fault named.
 //! - [`mod@serve`]: the accept loop, with a header deadline and a graceful end; `polled_again`: what keeps a connection that
-//!   wakes itself from waking others.
+//!   wakes itself from waking others; `leftover`: what an answer leaves unread.
 //!
 //! Nothing here knows registrations or NATS; of events only how one is shown.
 
 pub mod body;
 pub mod event_view;
+mod leftover;
 pub mod metrics;
 pub mod openapi;
 mod polled_again;

@@ -25,8 +25,8 @@ pub enum BodyProblems {
     /// The body, or what would become of it, is too large
     #[response(status = 413, content_type = "application/problem+json", example = json!({"title": "Payload Too Large", "status": 413, "detail": "the body is over the limit of 1048576 bytes"}))]
     TooLarge(ProblemDetails),
-    /// The operation does not take this content type
-    #[response(status = 415, content_type = "application/problem+json", example = json!({"title": "Unsupported Media Type", "status": 415, "detail": "the content type is `text/plain`; send JSON in UTF-8 with `Content-Type: application/json`"}))]
+    /// The operation does not take this content type, or the body is in a content coding
+    #[response(status = 415, content_type = "application/problem+json", headers(("Accept-Encoding" = String, description = "Where it is a content coding: the one that is read, `identity`")), example = json!({"title": "Unsupported Media Type", "status": 415, "detail": "the content type is `text/plain`; send JSON in UTF-8 with `Content-Type: application/json`"}))]
     UnsupportedMediaType(ProblemDetails),
 }
 

@@ -4,7 +4,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use domain::FieldError;
 use domain::field_error::Place;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -21,7 +21,7 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     errors: Vec<FieldError>,
-    retry_after_secs: Option<u32>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// An error, as RFC 9457 describes it
@@ -76,7 +76,7 @@ impl From<FieldError> for Fault {
 impl Problem {
     /// A problem with a status and a sentence on what is wrong and what to do.
     pub fn new(status: StatusCode, detail: impl ToString) -> Self {
-        Self { status, detail: detail.to_string(), errors: Vec::new(), retry_after_secs: None }
+        Self { status, detail: detail.to_string(), errors: Vec::new(), headers: Vec::new() }
     }
 
     /// 422: the request can be read, but what it says cannot be accepted. Names every fault, up to [`MAX_NAMED`].
@@ -100,17 +100,23 @@ impl Problem {
 
     /// 503, to be tried again after so many seconds.
     pub fn unavailable(detail: impl ToString, retry_after_secs: u32) -> Self {
-        Self { retry_after_secs: Some(retry_after_secs), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(RETRY_AFTER, retry_after_secs)
     }
 
     /// 429, to be tried again after so many seconds.
     pub fn too_many(detail: impl ToString, retry_after_secs: u32) -> Self {
-        Self { retry_after_secs: Some(retry_after_secs), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail).with_header(RETRY_AFTER, retry_after_secs)
     }
 
     /// The same, with one more sentence.
     pub fn with_note(mut self, note: &str) -> Self {
         self.detail = format!("{}. {note}", self.detail);
+        self
+    }
+
+    /// The same, with a header.
+    pub fn with_header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        self.headers.push((name, value.into()));
         self
     }
 
@@ -127,7 +133,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { status, detail, errors, retry_after_secs } = self;
+        let Self { status, detail, errors, headers } = self;
         let errors: Vec<Fault> = errors.into_iter().map(Fault::from).collect();
         let details = ProblemDetails {
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
@@ -136,10 +142,7 @@ impl IntoResponse for Problem {
             errors: (!errors.is_empty()).then_some(errors),
         };
         let body = serde_json::to_vec(&details).unwrap_or_default();
-        let mut headers = HeaderMap::new();
-        if let Some(seconds) = retry_after_secs {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        let mut headers = HeaderMap::from_iter(headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         (status, headers, body).into_response()
     }

@@ -7,9 +7,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONNECTION, HOST, HeaderValue};
+use http::{StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -20,7 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::leftover::Leftover;
 use crate::polled_again::PolledAgain;
+use crate::problem::Problem;
 
 /// How long the head of a request may take to come in, and how long a connection may idle before it.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
@@ -28,6 +31,7 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The most connections at a time; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 8192;
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// How long to wait before accepting again when the system gives no connection (no file descriptors left, say).
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
@@ -53,8 +57,21 @@ where
         };
         let answer = answer.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let answer = answer(request.map(Body::new));
-            async { Ok::<_, Infallible>(answer.await) }
+            let leftover = Leftover::new(request.headers());
+            let answer = match host_fault(&request) {
+                None => Ok(answer(request.map(|body| leftover.lend(body)))),
+                Some(fault) => Err(fault.with_header(CONNECTION, CLOSE)),
+            };
+            async move {
+                let mut response = match answer {
+                    Ok(answer) => answer.await,
+                    Err(fault) => return Ok::<_, Infallible>(fault.into_response()),
+                };
+                if !leftover.take_in().await {
+                    response.headers_mut().insert(CONNECTION, CLOSE);
+                }
+                Ok(response)
+            }
         });
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         connections.spawn(async move {
@@ -68,6 +85,16 @@ where
     if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "http.connections_cut_off");
     }
+}
+
+/// What is wrong with the header `Host`: HTTP/1.1 has every request name one host (RFC 9112, section 3.2).
+fn host_fault<B>(request: &hyper::Request<B>) -> Option<Problem> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    let is_missing = hosts == 0 && request.version() == Version::HTTP_11;
+    (is_missing || hosts > 1).then(|| {
+        let detail = format!("the request has {hosts} headers `Host`; it must have one");
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })
 }
 
 /// The next connection, once there is room for it.
