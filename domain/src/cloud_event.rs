@@ -78,7 +78,9 @@ impl CloudEvent {
         }
         let mut members: BTreeMap<String, &RawValue> =
             serde_json::from_str(json.get()).map_err(|error| whole(error.to_string()))?;
-        let (data, data_base64) = (members.remove("data"), members.remove("data_base64"));
+        // One of the two that is null beside the other one is not there.
+        let (data, data_base64) = (members.remove("data"), members.remove("data_base64").filter(is_not_null));
+        let data = data.filter(|data| data_base64.is_none() || is_not_null(data));
         let mut builder = Builder { fault_at: &fault_at, attributes: BTreeMap::new(), faults: Vec::new() };
         for (name, value) in members {
             match serde_json::from_str::<Value>(value.get()) {
@@ -192,7 +194,13 @@ impl Builder<'_> {
         let source = self.required("source", MAX_IDENTITY_BYTES);
         let type_text = self.required("type", usize::MAX);
         let time = self.optional("time").and_then(|text| match chrono::DateTime::parse_from_rfc3339(&text) {
-            Ok(_) => Stamp::parse(&text).ok(),
+            Ok(_) => match Stamp::parse(&text) {
+                Ok(time) => Some(time),
+                Err(_) => {
+                    self.fault("time", "in UTC it must be in one of the years 1 to 9999");
+                    None
+                }
+            },
             Err(_) => {
                 self.fault("time", "it must be RFC 3339, like `2026-01-31T09:30:00Z`");
                 None
@@ -241,6 +249,10 @@ impl Builder<'_> {
         let of_name = (self.fault_at)(name, "").place;
         self.faults.iter().any(|fault| fault.place == of_name)
     }
+}
+
+fn is_not_null(value: &&RawValue) -> bool {
+    value.get() != "null"
 }
 
 /// The data of the JSON format: JSON stays as it is written; a string that is said to be of another media type is that
@@ -295,6 +307,9 @@ mod tests {
         assert_eq!(&data(r#""datacontenttype":"text/xml","data":"<much wow=\"xml\"/>""#)[..], br#"<much wow="xml"/>"#);
         assert_eq!(&data(r#""datacontenttype":"application/ld+json","data":"text""#)[..], br#""text""#);
         assert!(data(r#""subject":"x""#).is_empty());
+        assert_eq!(&data(r#""data":1,"data_base64":null"#)[..], b"1");
+        assert_eq!(&data(r#""data":null,"data_base64":"AAEC""#)[..], [0, 1, 2]);
+        assert_eq!(&data(r#""data":null,"data_base64":null"#)[..], b"null");
     }
 
     #[test]
@@ -305,6 +320,9 @@ mod tests {
         for (rest, pointer) in [
             (r#""time":"yesterday""#, "/0/time"),
             (r#""time":"20260131093000.0""#, "/0/time"),
+            (r#""time":"0000-01-01T00:00:00Z""#, "/0/time"),
+            (r#""time":"9999-12-31T23:59:59-01:00""#, "/0/time"),
+            (r#""time":"0001-01-01T00:00:00+01:00""#, "/0/time"),
             (r#""Upper":"x""#, "/0/Upper"),
             (r#""with_underscore":"x""#, "/0/with_underscore"),
             (r#""list":[1]"#, "/0/list"),

@@ -1,15 +1,19 @@
 //! The payload of an event posted to the receiver: a JSON object, kept byte for byte but for white space.
 
+use std::fmt;
+
 use bytes::Bytes;
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use url::Url;
 
 use crate::field_error::FieldError;
+use crate::json_object::Key;
 
 /// The key by which events belong together.
 pub const TRANSACTION_ID: &str = "transaction_id";
+const REDIRECT_URL: &str = "redirect_url";
 /// The longest transaction id, in bytes.
 pub const MAX_TRANSACTION_ID_BYTES: usize = 256;
 
@@ -37,16 +41,43 @@ pub enum NotEventData {
 }
 
 /// The keys that mean something to the receiver. An absent key is `None`, a `null` is `Some`.
-#[derive(Deserialize)]
+#[derive(Default)]
 struct KnownKeys<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
     transaction_id: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
     redirect_url: Option<&'a RawValue>,
 }
 
-fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+/// Not derived: a derived one reads every key as text, which not every key is.
+impl<'de: 'a, 'a> Deserialize<'de> for KnownKeys<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = KnownKeys<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<KnownKeys<'de>, A::Error> {
+                let mut known = KnownKeys::default();
+                while let Some(key) = members.next_key::<Key<'de>>()? {
+                    let (place, name) = match key.as_bytes() {
+                        b"transaction_id" => (&mut known.transaction_id, TRANSACTION_ID),
+                        b"redirect_url" => (&mut known.redirect_url, REDIRECT_URL),
+                        _ => {
+                            members.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    if place.replace(members.next_value()?).is_some() {
+                        return Err(A::Error::duplicate_field(name));
+                    }
+                }
+                Ok(known)
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
 }
 
 impl EventData {
@@ -193,6 +224,13 @@ mod tests {
         assert_eq!(stored(" { } "), r#"{"transaction_id":"T"}"#);
         assert_eq!(stored(r#"{"transaction_id": "X", "a": 1}"#), r#"{"transaction_id":"X","a":1}"#);
         assert_eq!(stored(r#"{"in": {"transaction_id": 5}}"#), r#"{"in":{"transaction_id":5},"transaction_id":"T"}"#);
+    }
+
+    #[test]
+    fn a_key_that_is_no_text_hides_no_other() {
+        let body = r#"{"\ud83d":1,"transaction_id":"T","\udc00":2}"#;
+        assert_eq!(stored(body), body);
+        assert_eq!(transaction_id_of(body.as_bytes()).as_deref(), Some("T"));
     }
 
     #[test]

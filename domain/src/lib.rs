@@ -5,6 +5,7 @@
 //! - [`cloud_event`]: an event as other systems send it.
 //! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event
 //!   as it stands in the log.
+//! - `json_object`: the members of data, whatever their keys are.
 //! - [`trace_parent`]: which trace an event belongs to.
 //! - [`target_url`], [`attributes`]: where events go, and what a registration says beside; [`field_error`]: what is wrong
 //!   with a request, and where.
@@ -29,6 +30,7 @@ pub mod event_data;
 pub mod event_type;
 pub mod field_error;
 pub mod header_value;
+mod json_object;
 pub mod lane;
 pub mod required_data;
 pub mod sealed;

@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
+
+use crate::json_object::{Key, members};
 
 /// Values for keys that an event lacks, as JSON text.
 pub type Found = BTreeMap<String, String>;
 
 /// Which of `required` the data lacks. Data that is no JSON object lacks them all.
 pub fn missing<'a>(data: &[u8], required: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
-    let present = top_level(data).unwrap_or_default();
-    required.into_iter().filter(|key| !present.contains_key(*key)).collect()
+    let present = members(data).unwrap_or_default();
+    required.into_iter().filter(|key| !present.contains_key(&Key::from(*key))).collect()
 }
 
 /// The value that data has under a key, as JSON text.
 pub fn value_of(data: &[u8], key: &str) -> Option<String> {
-    top_level(data)?.remove(key).map(|value| value.get().to_owned())
+    members(data)?.remove(&Key::from(key)).map(|value| value.get().to_owned())
 }
 
 /// The data with more keys, after its own. Data that is no JSON object stays as it is.
@@ -37,10 +38,6 @@ pub fn fill<'a>(data: &Bytes, values: impl IntoIterator<Item = (&'a str, &'a str
     filled.into()
 }
 
-fn top_level(data: &[u8]) -> Option<BTreeMap<String, &RawValue>> {
-    serde_json::from_slice(data).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +49,7 @@ mod tests {
         assert_eq!(missing(b"[1]", ["a"]), BTreeSet::from(["a"]));
         assert_eq!(value_of(data, "b").as_deref(), Some(r#"{"c": 1}"#));
         assert_eq!(value_of(data, "c"), None);
+        assert_eq!(value_of(br#"{"\ud83d": 1, "b": 2}"#, "b").as_deref(), Some("2"));
     }
 
     #[test]

@@ -39,3 +39,29 @@ async fn attributes_that_do_not_decode_to_utf_8_are_refused_so_that_two_events_s
         events["events"].as_array().unwrap().iter().map(|event| &event["transaction_id"]).collect();
     assert_eq!(transactions, [&json!("caf%E9"), &json!("caf%E8")], "{events}");
 }
+
+#[tokio::test]
+async fn odd_and_legal_json_is_stored_with_what_it_says() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let half_an_emoji = r#"{"\ud83d":1,"transaction_id":"T"}"#;
+    for path in ["/v1/events/t", "/receive_event/t"] {
+        let response = api.send(Method::POST, path, &[], half_an_emoji).await.unwrap();
+        assert!(response.status().is_success(), "{path}: {}", response.text().await.unwrap());
+    }
+    let events = api.get("/v1/events?transaction_id=T").await;
+    assert_eq!(events["events"].as_array().unwrap().len(), 2, "{events}");
+
+    for (rest, status) in [
+        (r#""id":"1","data":1,"data_base64":null"#, 201),
+        (r#""id":"2","time":"0000-01-01T00:00:00Z""#, 400),
+        (r#""id":"3","time":"9999-12-31T23:59:59-01:00""#, 400),
+        (r#""id":"4","time":"9999-12-31T23:59:59Z""#, 201),
+    ] {
+        let event = format!(r#"{{"specversion":"1.0","source":"/s","type":"t",{rest}}}"#);
+        let headers = [("content-type", "application/cloudevents+json")];
+        let response = api.send(Method::POST, "/v1/events", &headers, event).await.unwrap();
+        assert_eq!(response.status(), status, "{rest}");
+    }
+}
