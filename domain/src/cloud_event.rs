@@ -41,8 +41,8 @@ pub struct CloudEvent {
     pub time: Option<Stamp>,
     /// The transaction that the attribute `transactionid`, or else the data, names.
     pub transaction_id: Option<String>,
-    /// The data's media type.
-    pub content_type: String,
+    /// The data's media type, if the sender says it; JSON where the JSON format says it.
+    pub content_type: Option<String>,
     /// `traceparent`, if given.
     pub traceparent: Option<String>,
     /// Every other attribute, in header form: name with `ce-`, and percent-encoded value.
@@ -95,13 +95,15 @@ impl CloudEvent {
                 _ => builder.fault(&name, "an attribute is a string, a boolean or a 32-bit integer"),
             }
         }
-        let content_type = builder.attributes.get("datacontenttype").cloned().unwrap_or_else(|| event::JSON.to_owned());
+        // The JSON format (3.1.1) has `data` without a media type be JSON, and says so of nothing else.
+        let content_type = builder.attributes.get("datacontenttype").cloned();
+        let content_type = content_type.or_else(|| data.map(|_| event::JSON.to_owned()));
         let data = match (data, data_base64) {
             (Some(_), Some(_)) => {
                 builder.fault("data_base64", "`data` and `data_base64` cannot both be there");
                 Bytes::new()
             }
-            (Some(data), None) => data_of(data, &content_type),
+            (Some(data), None) => data_of(data, content_type.as_deref().unwrap_or(event::JSON)),
             (None, Some(text)) => {
                 let text = serde_json::from_str::<String>(text.get()).ok();
                 match text.and_then(|text| STANDARD.decode(text).ok()) {
@@ -139,8 +141,7 @@ impl CloudEvent {
         if builder.attributes.contains_key("datacontenttype") {
             builder.fault("datacontenttype", "in binary mode it is the header `content-type`");
         }
-        let content_type = content_type.map_or_else(|| event::JSON.to_owned(), str::to_owned);
-        builder.build(content_type, body)
+        builder.build(content_type.map(str::to_owned), body)
     }
 
     /// The key by which JetStream recognises the same event: two events with the same source and id are one.
@@ -186,7 +187,7 @@ impl Builder<'_> {
         Some(text)
     }
 
-    fn build(mut self, content_type: String, data: Bytes) -> Result<CloudEvent, NotACloudEvent> {
+    fn build(mut self, content_type: Option<String>, data: Bytes) -> Result<CloudEvent, NotACloudEvent> {
         if self.required("specversion", 16) != event::SPEC_VERSION && !self.has_fault_of("specversion") {
             self.fault("specversion", "only 1.0 is spoken here");
         }
@@ -217,10 +218,9 @@ impl Builder<'_> {
                 self.fault(name, "it is empty; leave it out instead");
             }
         }
-        if !(1..=MAX_SHORT_BYTES).contains(&content_type.len())
-            || !content_type.is_ascii()
-            || !content_type.contains('/')
-        {
+        let is_media_type =
+            |text: &String| (1..=MAX_SHORT_BYTES).contains(&text.len()) && text.is_ascii() && text.contains('/');
+        if !content_type.as_ref().is_none_or(is_media_type) {
             self.fault("datacontenttype", "it must be a media type, like `application/json`, of at most 256 bytes");
         }
         if traceparent.as_ref().is_some_and(|text| text.len() > MAX_SHORT_BYTES) {
@@ -352,11 +352,29 @@ mod tests {
             ("authorization", "secret"),
         ];
         let event = CloudEvent::from_binary(headers, Some("text/plain"), "hello".into()).unwrap();
-        assert_eq!((event.id.as_str(), event.content_type.as_str()), ("Euro €", "text/plain"));
+        assert_eq!((event.id.as_str(), event.content_type.as_deref()), ("Euro €", Some("text/plain")));
         assert_eq!(event.transaction_id.as_deref(), Some("T"));
         assert_eq!(event.extensions, [("ce-shop".to_owned(), "%C3%BC".to_owned())]);
         assert_eq!(event.identity(), "ce /s Euro%20%E2%82%AC");
         assert!(CloudEvent::from_binary([("ce-id", "1")], None, Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn no_media_type_is_made_up() {
+        let core = r#""specversion":"1.0","type":"t","source":"/s","id":"1""#;
+        for (rest, content_type) in [
+            ("", None),
+            (r#","data_base64":"AA==""#, None),
+            (r#","data":{"a":1}"#, Some("application/json")),
+            (r#","data":null"#, Some("application/json")),
+            (r#","data":"x","datacontenttype":"text/plain""#, Some("text/plain")),
+            (r#","datacontenttype":"image/png""#, Some("image/png")),
+        ] {
+            let event = structured(&format!("{{{core}{rest}}}")).unwrap();
+            assert_eq!(event.content_type.as_deref(), content_type, "{rest}");
+        }
+        let headers = [("ce-specversion", "1.0"), ("ce-type", "t"), ("ce-source", "/s"), ("ce-id", "1")];
+        assert_eq!(CloudEvent::from_binary(headers, None, "{}".into()).unwrap().content_type, None);
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub struct Event {
 impl Event {
     /// An event from a stream's message, or `None` where the subject is not that of a legal type.
     ///
-    /// A message without CloudEvents headers is an event too: its id is `<stream>-<sequence>`, its time the stream's,
+    /// What says that it is a CloudEvent has the media type that it names, or none. A message without CloudEvents headers is an event too: its id is `<stream>-<sequence>`, its time the stream's,
     /// its transaction the data's `transaction_id` or else the stamp of that time.
     pub fn from_message<'a>(
         stream: &str,
@@ -118,6 +118,7 @@ impl Event {
             }
         }
 
+        let is_plain = !own.contains_key(header::SPEC_VERSION);
         let time = text_of(&own, header::TIME).and_then(|text| Stamp::parse(&header_value::decode(text)).ok());
         if time.is_none() {
             own.remove(header::TIME);
@@ -141,7 +142,9 @@ impl Event {
         fill(header::TYPE, &|| header_value::encode(event_type.as_str()).into_owned());
         fill(header::TIME, &|| time.to_rfc3339());
         fill(header::TRANSACTION_ID, &|| header_value::encode(&transaction_id).into_owned());
-        fill(header::CONTENT_TYPE, &|| media_type_of(&data).to_owned());
+        if is_plain {
+            fill(header::CONTENT_TYPE, &|| media_type_of(&data).to_owned());
+        }
         Some(Self { sequence, stored_at, event_type, time, transaction_id, headers: own, data })
     }
 
@@ -223,6 +226,7 @@ mod tests {
         assert_eq!(event(&[], "not json").header(header::CONTENT_TYPE), Some(OCTET_STREAM));
         assert_eq!(event(&[], "[1]").transaction_id, "20260131093000.000007");
         assert_eq!(event(&[], "").header(header::CONTENT_TYPE), Some(OCTET_STREAM));
+        assert_eq!(event(&[("ce-specversion", "1.0")], "{}").header(header::CONTENT_TYPE), None);
     }
 
     #[test]

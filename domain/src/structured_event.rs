@@ -45,22 +45,23 @@ pub fn write(out: &mut Vec<u8>, event: &Event, due: &Due, previous: u64) {
         write_name(out, "listenerdata");
         write_text(out, &listener_data.to_string());
     }
-    write_data(out, event.header(header::CONTENT_TYPE).unwrap_or_default(), &due.data);
+    write_data(out, event.header(header::CONTENT_TYPE), &due.data);
     out.push(b'}');
 }
 
-fn write_data(out: &mut Vec<u8>, content_type: &str, data: &[u8]) {
+/// Data of no media type is written in base64: as `data` it would be taken for JSON.
+fn write_data(out: &mut Vec<u8>, content_type: Option<&str>, data: &[u8]) {
     if data.is_empty() {
         return;
     }
     out.push(b',');
-    let is_json = event::is_json(content_type);
+    let is_json = content_type.is_some_and(event::is_json);
     match std::str::from_utf8(data) {
         Ok(text) if is_json && serde_json::from_str::<IgnoredAny>(text).is_ok() => {
             write_name(out, "data");
             out.extend_from_slice(data);
         }
-        Ok(text) if !is_json => {
+        Ok(text) if content_type.is_some() && !is_json => {
             write_name(out, "data");
             write_text(out, text);
         }
@@ -149,6 +150,15 @@ mod tests {
         assert_eq!(data("application/json", b"no json"), (None, Some(json!("bm8ganNvbg=="))));
         assert_eq!(data("image/png", b"\xff"), (None, Some(json!("/w=="))));
         assert_eq!(data("application/json", b""), (None, None));
+    }
+
+    #[test]
+    fn data_of_no_media_type_gets_none() {
+        let json = written(&[("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s")], b"{}", None);
+        let event: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((event.get("datacontenttype"), event.get("data")), (None, None), "{json}");
+        let read = CloudEvent::from_structured(&RawValue::from_string(json).unwrap(), "").unwrap();
+        assert_eq!((read.content_type, &read.data[..]), (None, &b"{}"[..]));
     }
 
     proptest! {

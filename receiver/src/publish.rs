@@ -81,7 +81,7 @@ async fn json_event(
         source: event::JSON_SOURCE.to_owned(),
         time,
         transaction_id: event_data::transaction_id_of(&data).unwrap_or_else(|| time.to_string()),
-        content_type: event::JSON.to_owned(),
+        content_type: Some(event::JSON.to_owned()),
         traceparent: traceparent_of(headers),
         extensions: Vec::new(),
         expected_last,

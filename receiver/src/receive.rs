@@ -93,7 +93,7 @@ async fn receive(
         source: event::ORIGINAL_SOURCE.to_owned(),
         time,
         transaction_id,
-        content_type: event::JSON.to_owned(),
+        content_type: Some(event::JSON.to_owned()),
         traceparent: traceparent_of(&headers),
         extensions: Vec::new(),
         expected_last,

@@ -2,9 +2,9 @@
 
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use tests::{Api, Nats};
+use tests::{Api, Nats, Target, eventually};
 
-use crate::mer_on;
+use crate::{SOON, mer_on};
 
 /// What an event in binary mode has to have, but for its id.
 const BINARY: [(&str, &str); 3] = [("ce-specversion", "1.0"), ("ce-source", "/s"), ("ce-type", "t")];
@@ -64,4 +64,47 @@ async fn odd_and_legal_json_is_stored_with_what_it_says() {
         let response = api.send(Method::POST, "/v1/events", &headers, event).await.unwrap();
         assert_eq!(response.status(), status, "{rest}");
     }
+}
+
+#[tokio::test]
+async fn a_media_type_that_nobody_gave_is_delivered_by_nobody() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let (single, batched) = (Target::start().await, Target::start().await);
+    api.register(&single.url("/"), &["t"], &json!({})).await;
+    let body = json!({"url": batched.url("/"), "events": [{"type": "t"}], "delivery": {"mode": "batched"}});
+    assert_eq!(api.send(Method::PUT, "/v1/subscriptions", &[], body.to_string()).await.unwrap().status(), 201);
+
+    // `Api` says a content type wherever a test does not.
+    let mut request = reqwest::Client::new().post(format!("{}/v1/events", mer.url())).header("ce-id", "1");
+    for (name, value) in BINARY {
+        request = request.header(name, value);
+    }
+    assert_eq!(request.body("{}").send().await.unwrap().status(), 201);
+    for rest in [r#""id":"2","data_base64":"e30=""#, r#""id":"3""#, r#""id":"4","data":{}"#] {
+        let event = format!(r#"{{"specversion":"1.0","source":"/s","type":"t",{rest}}}"#);
+        let headers = [("content-type", "application/cloudevents+json")];
+        assert_eq!(api.send(Method::POST, "/v1/events", &headers, event).await.unwrap().status(), 201, "{rest}");
+    }
+    nats.client().await.publish("events.t", "{}".into()).await.unwrap();
+
+    eventually("all arrive", SOON, || single.taken_count() == 5 && batched.taken().len() == 5).await;
+    let types: Vec<Option<String>> =
+        single.received().iter().map(|request| request.headers.get("content-type").cloned()).collect();
+    let is_json = Some("application/json".to_owned());
+    assert_eq!(types, [None, None, None, is_json.clone(), is_json]);
+    let events: Vec<Value> =
+        batched.bodies().iter().flat_map(|batch| batch.as_array().unwrap().clone()).collect();
+    for (event, (has_type, data, base64)) in events.iter().zip([
+        (false, None, Some("e30=")),
+        (false, None, Some("e30=")),
+        (false, None, None),
+        (true, Some(json!({})), None),
+        (true, Some(json!({})), None),
+    ]) {
+        assert_eq!(event.get("datacontenttype").is_some(), has_type, "{event}");
+        assert_eq!((event.get("data").cloned(), event["data_base64"].as_str()), (data, base64), "{event}");
+    }
+    assert_eq!(api.get("/v1/events/3").await.get("data"), None, "there is none");
 }

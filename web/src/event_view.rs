@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-/// An event in the log. Data that is not JSON is a string, and `data_base64` where it is not text either
+/// An event in the log. Data that is not said to be JSON is a string, and `data_base64` where it is not text either
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Event)]
 #[schema(example = json!({"sequence": 17, "id": "4711", "type": "order.created", "source": "/shop", "time": "2026-01-31T09:30:00.000000Z", "transaction_id": "20260131093000.000000", "data": {"n": 1}}))]
@@ -29,7 +29,7 @@ pub struct EventView<'a> {
     /// The transaction that the event belongs to
     transaction_id: &'a str,
     /// The data: any JSON, byte for byte as it was stored (line breaks between tokens are left out); data of another content
-    /// type is a string. Absent where there is `data_base64`
+    /// type, or of none, is a string. Absent where there is `data_base64`, and where there is no data
     #[schema(required = false, value_type = serde_json::Value)]
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Box<RawValue>>,
@@ -62,8 +62,11 @@ impl<'a> EventView<'a> {
     }
 }
 
-/// `data`, or else `data_base64`.
+/// `data`, or else `data_base64`; neither where there is none.
 fn data_of(event: &Event) -> (Option<Box<RawValue>>, Option<String>) {
+    if event.data.is_empty() {
+        return (None, None);
+    }
     let Ok(text) = std::str::from_utf8(&event.data) else {
         return (None, Some(STANDARD.encode(&event.data)));
     };
@@ -103,5 +106,6 @@ mod tests {
         assert_eq!(shown("text/plain", b"1"), format!("{start}\"data\":\"1\"}}"));
         assert_eq!(shown("application/json", b"no json"), format!("{start}\"data\":\"no json\"}}"));
         assert_eq!(shown("image/png", b"\xff"), format!("{start}\"data_base64\":\"/w==\"}}"));
+        assert_eq!(shown("application/json", b""), format!("{}}}", start.trim_end_matches(',')));
     }
 }

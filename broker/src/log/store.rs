@@ -47,8 +47,8 @@ pub struct NewEvent {
     pub time: Stamp,
     /// The transaction it belongs to.
     pub transaction_id: String,
-    /// The data's media type.
-    pub content_type: String,
+    /// The data's media type, where it is known.
+    pub content_type: Option<String>,
     /// W3C trace context of the sender, as it was given.
     pub traceparent: Option<String>,
     /// Further CloudEvents attributes, in header form.
@@ -263,7 +263,9 @@ fn headers_of(event: &NewEvent) -> HeaderMap {
     insert(header::TYPE, &header_value::encode(event.event_type.as_str()));
     insert(header::TIME, &event.time.to_rfc3339());
     insert(header::TRANSACTION_ID, &header_value::encode(&event.transaction_id));
-    insert(header::CONTENT_TYPE, &event.content_type);
+    if let Some(content_type) = &event.content_type {
+        insert(header::CONTENT_TYPE, content_type);
+    }
     if let Some(traceparent) = &event.traceparent {
         insert(header::TRACEPARENT, &header_value::encode(traceparent));
     }
