@@ -45,6 +45,8 @@ pub struct CloudEvent {
     pub content_type: Option<String>,
     /// `traceparent`, if given.
     pub traceparent: Option<String>,
+    /// `tracestate`, if given; it means nothing without a `traceparent`.
+    pub tracestate: Option<String>,
     /// Every other attribute, in header form: name with `ce-`, and percent-encoded value.
     pub extensions: Vec<(String, String)>,
     /// The data.
@@ -134,8 +136,6 @@ impl CloudEvent {
                     Some(text) => builder.add(name.to_owned(), text.into_owned()),
                     None => builder.fault(name, "it is not UTF-8 once its percent-encoding is decoded"),
                 }
-            } else if name.eq_ignore_ascii_case(event::header::TRACEPARENT) {
-                builder.add(event::header::TRACEPARENT.to_owned(), value.to_owned());
             }
         }
         if builder.attributes.contains_key("datacontenttype") {
@@ -208,6 +208,7 @@ impl Builder<'_> {
             }
         });
         let traceparent = self.optional(event::header::TRACEPARENT);
+        let tracestate = self.optional(event::header::TRACESTATE);
         let transaction_id = self.optional("transactionid");
         if transaction_id.as_ref().is_some_and(|id| id.len() > event_data::MAX_TRANSACTION_ID_BYTES) {
             self.fault("transactionid", "it is too long: 256 bytes at most");
@@ -242,7 +243,18 @@ impl Builder<'_> {
         let event_type = EventType::parse(&type_text)
             .map_err(|error| NotACloudEvent::Unacceptable(vec![(self.fault_at)("type", &error.to_string())]))?;
         let transaction_id = transaction_id.or_else(|| event_data::transaction_id_of(&data));
-        Ok(CloudEvent { id, source, event_type, time, transaction_id, content_type, traceparent, extensions, data })
+        Ok(CloudEvent {
+            id,
+            source,
+            event_type,
+            time,
+            transaction_id,
+            content_type,
+            traceparent,
+            tracestate,
+            extensions,
+            data,
+        })
     }
 
     fn has_fault_of(&self, name: &str) -> bool {

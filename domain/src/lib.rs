@@ -6,7 +6,7 @@
 //! - [`event_data`], [`header_value`], [`event`]: the payload, how an attribute travels in a header, and an event
 //!   as it stands in the log.
 //! - `json_object`: the members of data, whatever their keys are.
-//! - [`trace_parent`]: which trace an event belongs to.
+//! - [`trace_parent`], [`trace_state`]: which trace an event belongs to, and what its systems add.
 //! - [`target_url`], [`attributes`]: where events go, and what a registration says beside; [`field_error`]: what is wrong
 //!   with a request, and where.
 //! - [`delivery_settings`]: how events are delivered to one URL.
@@ -41,6 +41,7 @@ pub mod structured_event;
 pub mod subscription;
 pub mod target_url;
 pub mod trace_parent;
+pub mod trace_state;
 pub mod type_pattern;
 pub mod webhook_secret;
 pub mod webhook_signature;

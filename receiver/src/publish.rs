@@ -28,7 +28,7 @@ use crate::error::Refusal;
 use crate::requests::CloudEventBody;
 use crate::span;
 use crate::storing::{
-    EXPECTED_LAST, event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event, traceparent_of,
+    EXPECTED_LAST, TraceContext, event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event,
 };
 
 const STRUCTURED: &str = "application/cloudevents+json";
@@ -74,6 +74,7 @@ async fn json_event(
     let expected_last = expected_last_of(headers)?;
     let body = web::body::read_json(headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
     let data = json_of(&body)?;
+    let TraceContext { traceparent, tracestate } = TraceContext::of_request(headers);
     let time = receiver.clock.next(Stamp::now());
     let event = NewEvent {
         event_type,
@@ -82,7 +83,8 @@ async fn json_event(
         time,
         transaction_id: event_data::transaction_id_of(&data).unwrap_or_else(|| time.to_string()),
         content_type: Some(event::JSON.to_owned()),
-        traceparent: traceparent_of(headers),
+        traceparent,
+        tracestate,
         extensions: Vec::new(),
         expected_last,
         idempotency_key,
@@ -144,15 +146,16 @@ async fn cloud_events(receiver: &Receiver, request: Request) -> Result<Response,
         let fault = FieldError::header(EXPECTED_LAST, "it is for single events, not for batches");
         return Err(Refusal::Request(vec![fault]));
     }
-    let traceparent = traceparent_of(headers);
+    let request = TraceContext::of_request(headers);
     let new = events.into_iter().map(|event| {
+        let TraceContext { traceparent, tracestate } = TraceContext::of_event(&event, &request);
         let event = new_event(event, receiver.clock.next(Stamp::now()));
-        NewEvent { expected_last, traceparent: event.traceparent.or_else(|| traceparent.clone()), ..event }
+        NewEvent { expected_last, traceparent, tracestate, ..event }
     });
     store(receiver, new.collect()).await
 }
 
-/// A CloudEvent that is to be stored, received at this moment.
+/// A CloudEvent that is to be stored, received at this moment; its trace context is not looked at.
 fn new_event(event: CloudEvent, now: Stamp) -> NewEvent {
     NewEvent {
         idempotency_key: Some(event.identity()),
@@ -162,7 +165,8 @@ fn new_event(event: CloudEvent, now: Stamp) -> NewEvent {
         time: event.time.unwrap_or(now),
         transaction_id: event.transaction_id.unwrap_or_else(|| now.to_string()),
         content_type: event.content_type,
-        traceparent: event.traceparent,
+        traceparent: None,
+        tracestate: None,
         extensions: event.extensions,
         expected_last: None,
         data: event.data,

@@ -24,7 +24,7 @@ use crate::error::Refusal;
 use crate::requests::EventBody;
 use crate::span;
 use crate::storing::{
-    event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event, traceparent_of,
+    TraceContext, event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event,
 };
 
 const EVENT_ID: HeaderName = HeaderName::from_static("event-id");
@@ -85,6 +85,7 @@ async fn receive(
     let EventBody(data) = EventBody::parse(&body).map_err(Refusal::Data)?;
     let redirect_url = data.redirect_url().cloned();
 
+    let TraceContext { traceparent, tracestate } = TraceContext::of_request(&headers);
     let time = receiver.clock.next(Stamp::now());
     let (transaction_id, data) = data.into_transaction(&time.to_string());
     let mut event = NewEvent {
@@ -94,7 +95,8 @@ async fn receive(
         time,
         transaction_id,
         content_type: Some(event::JSON.to_owned()),
-        traceparent: traceparent_of(&headers),
+        traceparent,
+        tracestate,
         extensions: Vec::new(),
         expected_last,
         idempotency_key,

@@ -4,7 +4,7 @@ use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use broker::store::{NewEvent, StoreError, Stored};
 use domain::event::{self, header};
-use domain::{Event, EventType, FieldError, TraceParent, header_value};
+use domain::{CloudEvent, Event, EventType, FieldError, TraceParent, header_value, trace_state};
 use http::HeaderMap;
 use web::query;
 
@@ -15,8 +15,39 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub(crate) const EXPECTED_LAST: &str = "expected-last-sequence";
 /// The longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 256;
-/// The longest `traceparent` that is kept, in bytes. Version 00 has 55.
-const MAX_TRACEPARENT_BYTES: usize = 128;
+/// The longest `traceparent` that is kept, in bytes. Version 00 has 55; later ones may say more.
+const MAX_TRACEPARENT_BYTES: usize = 256;
+
+/// The sender's trace context: which span it names, and what the systems on the way there add.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TraceContext {
+    pub(crate) traceparent: Option<String>,
+    pub(crate) tracestate: Option<String>,
+}
+
+impl TraceContext {
+    /// That of a request. One that cannot be read is none, as the W3C recommendation says, and so are two: which of them is
+    /// right cannot be known.
+    pub(crate) fn of_request(headers: &HeaderMap) -> Self {
+        let mut parents = headers.get_all(header::TRACEPARENT).iter();
+        let (Some(parent), None) = (parents.next(), parents.next()) else { return Self::default() };
+        let states = headers.get_all(header::TRACESTATE).iter();
+        // What is no text becomes something that is no member, and then there is no list.
+        let states = states.map(|value| value.to_str().unwrap_or("?"));
+        parent.to_str().ok().and_then(|parent| Self::of(parent, states)).unwrap_or_default()
+    }
+
+    /// That of a CloudEvent, which names it in attributes; otherwise that of the request it came in.
+    pub(crate) fn of_event(event: &CloudEvent, request: &Self) -> Self {
+        let own = event.traceparent.as_deref().and_then(|parent| Self::of(parent, event.tracestate.as_deref()));
+        own.unwrap_or_else(|| request.clone())
+    }
+
+    fn of<'a>(parent: &str, states: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let is_kept = parent.len() <= MAX_TRACEPARENT_BYTES && TraceParent::parse(parent).is_some();
+        is_kept.then(|| Self { traceparent: Some(parent.to_owned()), tracestate: trace_state::parse(states) })
+    }
+}
 
 /// An event that is in the log already, as far as it still is.
 pub(crate) async fn stored_event(receiver: &Receiver, sequence: u64) -> Result<Option<Event>, Refusal> {
@@ -64,9 +95,37 @@ pub(crate) fn expected_last_of(headers: &HeaderMap) -> Result<Option<u64>, Refus
     }
 }
 
-/// The sender's trace context, where it can be one. One that cannot is left out, as the W3C recommendation says.
-pub(crate) fn traceparent_of(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::TRACEPARENT)?.to_str().ok()?;
-    let legal = value.len() <= MAX_TRACEPARENT_BYTES && value.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    legal.then(|| value.to_owned())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    const KNOWN: &str = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn context(headers: &[(&'static str, &str)]) -> (Option<String>, Option<String>) {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        let TraceContext { traceparent, tracestate } = TraceContext::of_request(&map);
+        (traceparent, tracestate)
+    }
+
+    #[test]
+    fn a_trace_context_is_taken_whole_or_not_at_all() {
+        let (parent, later) = (format!("00-{KNOWN}"), format!("cc-{KNOWN}-what-the-future-will-be-like"));
+        for (headers, traceparent, tracestate) in [
+            (vec![("traceparent", &*parent)], Some(&parent), None),
+            (vec![("traceparent", &*parent), ("tracestate", "a=1")], Some(&parent), Some("a=1")),
+            (vec![("tracestate", "a=1"), ("traceparent", &*parent), ("tracestate", "b=2")], Some(&parent), Some("a=1,b=2")),
+            (vec![("traceparent", &*parent), ("tracestate", "a=1,?")], Some(&parent), None),
+            (vec![("traceparent", &*later), ("tracestate", "a=1")], Some(&later), Some("a=1")),
+            (vec![("traceparent", &*parent), ("traceparent", &*parent), ("tracestate", "a=1")], None, None),
+            (vec![("traceparent", "00-0-0-0"), ("tracestate", "a=1")], None, None),
+            (vec![("tracestate", "a=1")], None, None),
+        ] {
+            let expected = (traceparent.cloned(), tracestate.map(str::to_owned));
+            assert_eq!(context(&headers), expected, "{headers:?}");
+        }
+    }
 }

@@ -51,6 +51,8 @@ pub struct NewEvent {
     pub content_type: Option<String>,
     /// W3C trace context of the sender, as it was given.
     pub traceparent: Option<String>,
+    /// What belongs to `traceparent`; kept only with one.
+    pub tracestate: Option<String>,
     /// Further CloudEvents attributes, in header form.
     pub extensions: Vec<(String, String)>,
     /// Store it only if the last event of its type has this sequence (0: there is none yet).
@@ -268,6 +270,9 @@ fn headers_of(event: &NewEvent) -> HeaderMap {
     }
     if let Some(traceparent) = &event.traceparent {
         insert(header::TRACEPARENT, &header_value::encode(traceparent));
+        if let Some(tracestate) = &event.tracestate {
+            insert(header::TRACESTATE, tracestate);
+        }
     }
     for (name, value) in &event.extensions {
         headers.insert(name.as_str(), value.as_str());
