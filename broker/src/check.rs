@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::settings::{BadConfig, Config, addresses_of};
 use crate::topology::{Kind, OBJECTS};
-pub use clock::of_clock;
+pub use clock::{of_clock, of_last_event};
 pub use finding::{Finding, Level};
 use server::{Server, reach};
 
@@ -77,6 +77,7 @@ async fn of_jetstream(server: &Server, config: &Config, max_body_bytes: usize) -
         Some(clock) => of_clock(clock, began, Stamp::now()),
         None => Finding::note("clock", "NATS shows its clock with a stream only, and there is none yet", ""),
     });
+    all.extend(server.last_event().await.as_ref().and_then(of_last_event));
     all
 }
 

@@ -165,9 +165,13 @@ impl Event {
     /// the id says. `margin_micros`: how far clocks may differ.
     pub fn began_its_transaction(&self, margin_micros: i64) -> bool {
         let Some(began) = Stamp::of_transaction(&self.transaction_id) else { return false };
-        let has_its_own_time = !OWN_SOURCES.contains(&self.header(header::SOURCE).unwrap_or_default());
         let skew = self.stored_at.as_micros().abs_diff(began.as_micros());
-        self.time == began || has_its_own_time && skew <= margin_micros.unsigned_abs()
+        self.time == began || !self.is_of_receivers_time() && skew <= margin_micros.unsigned_abs()
+    }
+
+    /// Whether its time is when a receiver took it, by the receiver's clock. A CloudEvent's may be its sender's.
+    pub fn is_of_receivers_time(&self) -> bool {
+        OWN_SOURCES.contains(&self.header(header::SOURCE).unwrap_or_default())
     }
 
     /// The trace that it belongs to, if it names one.

@@ -138,18 +138,33 @@ fn in_range(micros: i64) -> Option<Stamp> {
     (MIN_MICROS..=MAX_MICROS).contains(&micros).then_some(Stamp(micros))
 }
 
-/// Hands out strictly increasing stamps, whatever the system's clock does.
+/// By how much the system's clock may go back before stamps follow it, in microseconds. Clocks are set by less than that all
+/// the time.
+const SMALL_STEP_MICROS: i64 = 1_000_000;
+
+/// Hands out strictly increasing stamps, unless the system's clock goes back by more than a second. Then it was wrong, and
+/// stamps that went on increasing would be wrong for as long as it was ahead.
 #[derive(Debug, Default)]
 pub struct StampClock {
     last: AtomicI64,
 }
 
+/// A stamp that was handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamped {
+    /// The stamp.
+    pub stamp: Stamp,
+    /// By how much it is before the one that was handed out last, in microseconds, where the clock has gone back.
+    pub stepped_back_micros: Option<i64>,
+}
+
 impl StampClock {
-    /// `now`, or one microsecond after the last one handed out where the clock stands still or goes back.
-    pub fn next(&self, now: Stamp) -> Stamp {
-        let step = |last: i64| now.0.max(last + 1);
+    /// `now`, or one microsecond after the last one handed out where the clock stands still or goes back a little.
+    pub fn next(&self, now: Stamp) -> Stamped {
+        let step = |last: i64| if last - now.0 > SMALL_STEP_MICROS { now.0 } else { now.0.max(last + 1) };
         let last = self.last.update(Ordering::Relaxed, Ordering::Relaxed, step);
-        Stamp::from_micros(step(last))
+        let stamp = Stamp::from_micros(step(last));
+        Stamped { stamp, stepped_back_micros: Some(last - stamp.0).filter(|back| *back > 0) }
     }
 }
 
@@ -197,8 +212,19 @@ mod tests {
     #[test]
     fn a_clock_that_stands_still_or_goes_back_still_gives_increasing_stamps() {
         let clock = StampClock::default();
-        let given: Vec<i64> = [100, 100, 50, 101, 300].map(|now| clock.next(Stamp(now)).0).to_vec();
-        assert_eq!(given, [100, 101, 102, 103, 300]);
+        let given = [100, 100, 50, 101, 300].map(|now| clock.next(Stamp(now)));
+        assert_eq!(given.map(|given| given.stamp.0), [100, 101, 102, 103, 300]);
+        assert!(given.iter().all(|given| given.stepped_back_micros.is_none()));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_is_followed_back() {
+        const HOURS: i64 = 8 * 3_600_000_000;
+        let clock = StampClock::default();
+        let given = [100, HOURS, 200, 201, HOURS, HOURS - SMALL_STEP_MICROS].map(|now| clock.next(Stamp(now)));
+        assert_eq!(given.map(|given| given.stamp.0), [100, HOURS, 200, 201, HOURS, HOURS + 1]);
+        let stepped_back = given.map(|given| given.stepped_back_micros);
+        assert_eq!(stepped_back, [None, None, Some(HOURS - 200), None, None, None]);
     }
 
     proptest! {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use axum::routing::post;
 use broker::event_log::EventLog;
 use broker::group_commit::GroupCommit;
-use domain::StampClock;
+use domain::stamp::{Stamp, StampClock, Stamped};
 use spans::Tracer;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
@@ -51,6 +51,18 @@ pub struct Receiver {
     pub tracer: Tracer,
     /// Ends the tails when mer stops.
     pub shutdown: CancellationToken,
+}
+
+impl Receiver {
+    /// The stamp of an event that is received now.
+    pub(crate) fn stamp(&self) -> Stamp {
+        let Stamped { stamp, stepped_back_micros } = self.clock.next(Stamp::now());
+        if let Some(micros) = stepped_back_micros {
+            self.metrics.clock_stepped_back();
+            tracing::warn!(stepped_back_ms = micros / 1000, %stamp, "clock.stepped_back");
+        }
+        stamp
+    }
 }
 
 /// What the parameters of operations name without showing the type.

@@ -19,6 +19,7 @@ pub struct Metrics {
     duplicates: Counter,
     rejected: [Counter; Reason::ALL.len()],
     publish: Histogram,
+    clock_steps_back: Counter,
 }
 
 impl Metrics {
@@ -37,7 +38,11 @@ impl Metrics {
         registry.register_with_unit("publish_duration", help, Unit::Seconds, publish.clone());
         let (name, help) = ("posts_rejected", "Posts of events that were answered with a problem, by the reason");
         let rejected = web::metrics::counters(registry, name, help, "reason", Reason::ALL.map(Reason::name));
-        Self { accepted, duplicates, rejected, publish }
+        let clock_steps_back = Counter::default();
+        let help =
+            "How often the clock went back by more than a second: stamps given before are later than those after";
+        registry.register("clock_steps_back", help, clock_steps_back.clone());
+        Self { accepted, duplicates, rejected, publish, clock_steps_back }
     }
 
     /// Takes the time that storing has taken, where it has succeeded, and counts what is stored.
@@ -47,6 +52,11 @@ impl Metrics {
         for Stored { is_duplicate, .. } in stored.as_ref() {
             if *is_duplicate { &self.duplicates } else { &self.accepted }.inc();
         }
+    }
+
+    /// Counts that the clock has gone back.
+    pub(crate) fn clock_stepped_back(&self) {
+        self.clock_steps_back.inc();
     }
 
     /// Counts a post that is refused, and passes on what is answered.

@@ -75,7 +75,7 @@ async fn json_event(
     let body = web::body::read_json(headers, body, receiver.max_body_bytes).await.map_err(Refusal::Body)?;
     let data = json_of(&body)?;
     let TraceContext { traceparent, tracestate } = TraceContext::of_request(headers);
-    let time = receiver.clock.next(Stamp::now());
+    let time = receiver.stamp();
     let event = NewEvent {
         event_type,
         id: Uuid::now_v7().to_string(),
@@ -149,7 +149,7 @@ async fn cloud_events(receiver: &Receiver, request: Request) -> Result<Response,
     let request = TraceContext::of_request(headers);
     let new = events.into_iter().map(|event| {
         let TraceContext { traceparent, tracestate } = TraceContext::of_event(&event, &request);
-        let event = new_event(event, receiver.clock.next(Stamp::now()));
+        let event = new_event(event, receiver.stamp());
         NewEvent { expected_last, traceparent, tracestate, ..event }
     });
     store(receiver, new.collect()).await

@@ -86,7 +86,7 @@ async fn receive(
     let redirect_url = data.redirect_url().cloned();
 
     let TraceContext { traceparent, tracestate } = TraceContext::of_request(&headers);
-    let time = receiver.clock.next(Stamp::now());
+    let time = receiver.stamp();
     let (transaction_id, data) = data.into_transaction(&time.to_string());
     let mut event = NewEvent {
         event_type,

@@ -87,6 +87,7 @@ async fn what_is_accepted_rejected_and_delivered_is_counted() {
         ("mer_events_accepted_total", &[][..], 6.0),
         ("mer_events_duplicate_total", &[], 2.0),
         ("mer_publish_duration_seconds_count", &[], 6.0),
+        ("mer_clock_steps_back_total", &[], 0.0),
         ("mer_posts_rejected_total", &[], 5.0),
         ("mer_posts_rejected_total", &[("reason", "malformed")], 2.0),
         ("mer_posts_rejected_total", &[("reason", "unacceptable")], 1.0),

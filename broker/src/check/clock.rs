@@ -1,7 +1,7 @@
 //! Whether NATS' clock and the one here agree.
 
-use domain::Stamp;
 use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
+use domain::{Event, Stamp};
 
 use super::finding::Finding;
 
@@ -32,10 +32,41 @@ pub fn of_clock(theirs: Stamp, before: Stamp, after: Stamp) -> Finding {
     }
 }
 
+/// Whether the last event shows that the clock of a receiver is ahead, or was when it came in: its time is later than when
+/// NATS stored it. What a sender says of its own clock is not judged.
+pub fn of_last_event(event: &Event) -> Option<Finding> {
+    let ahead = event.time.as_micros() - event.stored_at.as_micros();
+    if !event.is_of_receivers_time() || ahead <= CLOCK_SKEW_MARGIN_MICROS {
+        return None;
+    }
+    let found = format!(
+        "the last event ({}) says that it happened {:.1} s after NATS stored it: the clock of a receiver is or was ahead",
+        event.sequence,
+        ahead as f64 / 1e6
+    );
+    let mend = "have its clock set by NTP; by then `expire_after` and replays by time miss events of this time";
+    Some(Finding::warn("clock", found, mend))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::finding::Level;
     use super::*;
+
+    #[test]
+    fn an_event_from_later_than_it_was_stored_shows_a_clock_that_was_ahead() {
+        let told = |source: &'static str, time: &'static str| {
+            let headers = [("ce-specversion", "1.0"), ("ce-source", source), ("ce-time", time)];
+            let stored_at = Stamp::parse("2026-01-31T09:30:00Z").unwrap();
+            let event = Event::from_message("EVENTS", "events.a", 17, stored_at, headers, "{}".into()).unwrap();
+            of_last_event(&event).map(|finding| finding.found)
+        };
+        let (later, soon) = ("2026-01-31T17:30:00Z", "2026-01-31T09:30:04Z");
+        assert!(
+            told("/receive_event", later).is_some_and(|found| found.contains("(17)") && found.contains("28800.0 s"))
+        );
+        assert_eq!((told("/receive_event", soon), told("/shop", later)), (None, None));
+    }
 
     #[test]
     fn clocks_that_differ_are_told_by_how_much() {

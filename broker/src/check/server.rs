@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use super::finding::Finding;
 use crate::connection::OLDEST_SERVER;
+use crate::log::lookup;
+use crate::names::EVENTS;
 use crate::settings::{BadConfig, Config, options_of, redacted};
 
 /// How long a server may take to let somebody in.
@@ -120,7 +122,7 @@ impl Server {
     /// A stream's information; `None` where there is no such stream.
     pub(super) async fn ask_about(&self, stream: &str) -> Result<Option<Value>, Finding> {
         let subject = format!("$JS.API.STREAM.INFO.{stream}");
-        let answer = self.answer(&subject, stream).await?;
+        let answer = self.answer(&subject, "", stream).await?;
         match error_of(&answer) {
             None => Ok(Some(answer)),
             Some((Some(ErrorCode::STREAM_NOT_FOUND), _)) => Ok(None),
@@ -130,7 +132,7 @@ impl Server {
 
     /// What JetStream answers to a request.
     pub(super) async fn ask(&self, subject: &str) -> Result<Value, Finding> {
-        let answer = self.answer(subject, "jetstream").await?;
+        let answer = self.answer(subject, "", "jetstream").await?;
         match error_of(&answer) {
             None => Ok(answer),
             Some((Some(ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT), _)) => {
@@ -140,8 +142,14 @@ impl Server {
         }
     }
 
-    async fn answer(&self, subject: &str, what: &str) -> Result<Value, Finding> {
-        match self.client.request(subject.to_owned(), "".into()).await {
+    /// The last event of the log, as far as this user may see it.
+    pub(super) async fn last_event(&self) -> Option<domain::Event> {
+        let subject = format!("$JS.API.STREAM.MSG.GET.{EVENTS}");
+        lookup::event_in(self.answer(&subject, r#"{"last_by_subj":"events.>"}"#, EVENTS).await.ok()?)
+    }
+
+    async fn answer(&self, subject: &str, question: &'static str, what: &str) -> Result<Value, Finding> {
+        match self.client.request(subject.to_owned(), question.into()).await {
             Ok(message) => serde_json::from_slice(&message.payload)
                 .map_err(|error| Finding::wrong(what, format!("{subject} is not answered in JSON: {error}"), "")),
             Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(jetstream_is_off("on this server")),

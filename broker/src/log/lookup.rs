@@ -88,6 +88,12 @@ async fn get(broker: &Broker, request: &Value, what: &'static str) -> Result<Opt
     }
 }
 
+/// The event in an answer of `STREAM.MSG.GET`, if there is one.
+pub(crate) fn event_in(answer: Value) -> Option<Event> {
+    let GetAnswer { message } = serde_json::from_value(answer).ok()?;
+    StoredMessage::from(message).event()
+}
+
 impl GetMessage {
     fn headers(&self) -> Option<HeaderMap> {
         // The server has put U+FFFD in place of bytes that are not UTF-8. A subject with that, or with white space of any
