@@ -2,7 +2,7 @@
 //!
 //! - [`receive`]: the original call, `POST /receive_event/{type}`.
 //! - [`publish`]: `POST /v1/events`: JSON, and CloudEvents in every mode.
-//! - [`query`]: `GET /v1/events`: pages, NDJSON, and live.
+//! - [`query`]: `GET /v1/events`: pages, NDJSON, and live; `tail`: how the latter begins and goes on.
 //! - `storing`: what the calls that store events do alike.
 //! - [`requests`], [`answers`]: what they read and answer, each described for OpenAPI where it is made.
 //! - [`metrics`]: what is counted; `span`: what a collector of traces is told.
@@ -19,6 +19,7 @@ pub mod receive;
 pub mod requests;
 mod span;
 mod storing;
+mod tail;
 
 use std::sync::Arc;
 

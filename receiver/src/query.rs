@@ -1,14 +1,11 @@
 //! `GET /v1/events` and `GET /v1/events/{sequence}`: reading the log, in pages, as a stream, or live.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::response::sse::{KeepAlive, Sse};
-use axum::response::{IntoResponse, Response, sse};
+use axum::response::{IntoResponse, Response};
 use broker::Unavailable;
 use broker::event_log::{End, EventLog};
 use bytes::{Bytes, BytesMut};
@@ -24,6 +21,7 @@ use web::{EventView, Problem, query};
 
 use crate::Receiver;
 use crate::answers::EventPage;
+use crate::tail::{self, Opening};
 
 const NDJSON: &str = "application/x-ndjson";
 const EVENT_STREAM: &str = "text/event-stream";
@@ -36,14 +34,10 @@ const READ_AT_A_TIME: usize = 1000;
 const LOOKED_AT_PER_PAGE: usize = 100_000;
 /// How much data a page holds before it ends early, in bytes.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;
-/// How often a tail looks for more.
-const TAIL_INTERVAL: Duration = Duration::from_millis(100);
-/// How often an idle tail says that it is alive.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Which events a request wants.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Query {
+pub(crate) struct Query {
     pattern: Option<TypePattern>,
     from: Option<Stamp>,
     to: Option<Stamp>,
@@ -53,11 +47,11 @@ struct Query {
 }
 
 /// Reads on from a place in the log.
-struct Scan {
+pub(crate) struct Scan {
     log: EventLog,
     query: Query,
     next: u64,
-    is_over: bool,
+    pub(crate) is_over: bool,
 }
 
 /// Read the log
@@ -75,7 +69,7 @@ struct Scan {
         ("to" = Option<Moment>, Query, description = "Only events of this moment or earlier"),
         ("transaction_id" = Option<String>, Query, description = "Only events of this transaction"),
         ("after_sequence" = Option<u64>, Query, description = "Only events behind this sequence; left out: from the log's first event"),
-        ("Last-Event-ID" = Option<String>, Header, nullable = false, description = "For server-sent events, in place of `after_sequence`: only events behind this sequence. With neither, and no `from`: only events that come from now on"),
+        ("Last-Event-ID" = Option<String>, Header, nullable = false, description = "For server-sent events, in place of `after_sequence`: only events behind this sequence. With neither, and no `from`: only events that come from now on. The first frame says where the tail begins, as an id without data; or, where events behind the id have been removed, as an event `gap`; or, where the id is beyond the log's end, as an event `reset`. Both have the data `{\"after\",\"first_sequence\",\"last_sequence\"}`"),
         ("limit" = Option<u64>, Query, description = "How many events a page of JSON has at most; 100 where it is left out", minimum = 1, maximum = 1000),
     ),
     responses(
@@ -92,19 +86,18 @@ pub async fn list(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut query = Query::parse(query.as_deref())?;
+    let query = Query::parse(query.as_deref())?;
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains(EVENT_STREAM) {
-        if let Some(id) = headers.get(LAST_EVENT_ID) {
-            let id = id.to_str().ok().and_then(|id| id.parse().ok());
-            let fault = || Problem::unacceptable(vec![FieldError::header(LAST_EVENT_ID, "it must be a sequence")]);
-            query.after_sequence = Some(id.ok_or_else(fault)?);
-        } else if query.after_sequence.is_none() && query.from.is_none() {
-            query.after_sequence = Some(receiver.log.last_sequence().await.map_err(unavailable)?);
-        }
-        let scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
-        let tail = Sse::new(tail(scan, receiver.shutdown.clone()));
-        return Ok(tail.keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response());
+        let id = match headers.get(LAST_EVENT_ID) {
+            Some(id) => {
+                let id = id.to_str().ok().and_then(|id| id.parse().ok());
+                let fault = || Problem::unacceptable(vec![FieldError::header(LAST_EVENT_ID, "it must be a sequence")]);
+                Some(id.ok_or_else(fault)?)
+            }
+            None => None,
+        };
+        return tail_of(&receiver, query, id).await.map_err(unavailable);
     }
     let scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
     if accept.contains(NDJSON) {
@@ -112,6 +105,21 @@ pub async fn list(
         return Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response());
     }
     page(scan).await.map_err(unavailable)
+}
+
+/// The tail of the log: behind the id that a client was told last, or the place that it asks for; else from now on.
+async fn tail_of(receiver: &Receiver, mut query: Query, id: Option<u64>) -> Result<Response, Unavailable> {
+    let bounds = receiver.log.bounds().await?;
+    let mut told = None;
+    if let Some(after) = id.or(query.after_sequence) {
+        let (opening, after) = tail::opening(after, id.is_none(), bounds);
+        (told, query.after_sequence) = (Some(opening), Some(after));
+    } else if query.from.is_none() {
+        query.after_sequence = Some(bounds.last_sequence);
+    }
+    let scan = Scan::start(receiver.log.clone(), query).await?;
+    let opening = told.unwrap_or(Opening::Behind(scan.next - 1));
+    Ok(tail::answer(opening, scan, receiver.shutdown.clone()))
 }
 
 /// Read one event
@@ -178,33 +186,6 @@ fn lines(scan: Scan, shutdown: CancellationToken) -> impl Stream<Item = Result<B
     })
 }
 
-/// All events, and then every new one, until mer stops. A failure to read is bridged: the client's place is kept.
-fn tail(scan: Scan, shutdown: CancellationToken) -> impl Stream<Item = Result<sse::Event, Infallible>> {
-    let state = (scan, Vec::new().into_iter(), shutdown);
-    stream::unfold(state, async |(mut scan, mut events, shutdown)| {
-        loop {
-            if let Some(event) = events.next() {
-                let event: Event = event;
-                let json = String::from_utf8(EventView::of(&event).to_json()).unwrap_or_default();
-                let message = sse::Event::default().id(event.sequence.to_string()).data(json);
-                return Some((Ok(message), (scan, events, shutdown)));
-            }
-            if shutdown.is_cancelled() {
-                return None;
-            }
-            // A failure is bridged like an end that may be no end any more in a moment.
-            scan.is_over = true;
-            events = scan.read().await.unwrap_or_default().into_iter();
-            if scan.is_over && events.len() == 0 {
-                tokio::select! {
-                    () = shutdown.cancelled() => return None,
-                    () = tokio::time::sleep(TAIL_INTERVAL) => {}
-                }
-            }
-        }
-    })
-}
-
 impl Scan {
     async fn start(log: EventLog, query: Query) -> Result<Self, Unavailable> {
         let after = query.after_sequence.unwrap_or(0);
@@ -213,16 +194,22 @@ impl Scan {
             scan.next = scan.next.max(scan.log.beginning_of(id).await?);
         }
         if let Some(from) = scan.query.from {
-            match scan.log.first_sequence_from(from.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)).await? {
-                Some(first) => scan.next = scan.next.max(first),
-                None => scan.is_over = true,
+            let moment = from.plus_micros(-CLOCK_SKEW_MARGIN_MICROS);
+            let mut first = scan.log.first_sequence_from(moment).await?;
+            let mut behind_the_end = 0;
+            if first.is_none() {
+                // A tail goes on behind the end. What came in before the end was looked up is found by looking again.
+                behind_the_end = scan.log.last_sequence().await? + 1;
+                first = scan.log.first_sequence_from(moment).await?;
+                scan.is_over = first.is_none();
             }
+            scan.next = scan.next.max(first.unwrap_or(behind_the_end));
         }
         Ok(scan)
     }
 
     /// The next events that the request wants; none does not mean that it is over.
-    async fn read(&mut self) -> Result<Vec<Event>, Unavailable> {
+    pub(crate) async fn read(&mut self) -> Result<Vec<Event>, Unavailable> {
         let page = self.log.read(self.next, self.query.pattern.as_ref(), READ_AT_A_TIME).await?;
         self.is_over = page.end == End::OfLog;
         self.next = match (page.end, page.events.last()) {

@@ -27,6 +27,7 @@ mod gaps;
 mod idempotency;
 mod large_events;
 mod limits;
+mod live_tails;
 mod logs;
 mod lost_requests;
 mod metrics;

@@ -116,9 +116,18 @@ async fn tail(api: &Api, access: &ApiAccess, event_type: Option<String>, after: 
         request = request.header("last-event-id", after);
     }
     let mut lines = api.lines(request).await?;
+    let mut notice: Option<String> = None;
     while let Some(line) = lines.next_line().await? {
-        if let Some(event) = line.strip_prefix("data:") {
-            show(&mut stdout(), access, event.trim_start())?;
+        if let Some(name) = line.strip_prefix("event:") {
+            notice = Some(name.trim().to_owned());
+        } else if let Some(data) = line.strip_prefix("data:") {
+            match &notice {
+                // What mer says of the log: no event of it.
+                Some(name) => eprintln!("{name}: {}", data.trim_start()),
+                None => show(&mut stdout(), access, data.trim_start())?,
+            }
+        } else if line.is_empty() {
+            notice = None;
         }
     }
     anyhow::bail!("mer has ended the tail")
