@@ -56,12 +56,26 @@ pub struct Receipt {
     /// When the event happened, or was received: RFC 3339 in UTC, with microseconds
     #[schema(format = DateTime)]
     time: String,
+    /// True where the event was there already, under the same key, or source and id: nothing was stored. Absent otherwise
+    #[schema(required = false)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
 }
 
 impl Receipt {
     /// The place of an event of this id, type and time.
     pub fn new(id: String, event_type: String, sequence: u64, time: Stamp) -> Self {
-        Self { id, event_type, sequence, time: time.to_rfc3339() }
+        Self { id, event_type, sequence, time: time.to_rfc3339(), duplicate: false }
+    }
+
+    /// The same of one that was there already.
+    pub fn of_duplicate(self) -> Self {
+        Self { duplicate: true, ..self }
+    }
+
+    /// Whether it was there already.
+    pub fn is_duplicate(&self) -> bool {
+        self.duplicate
     }
 }
 
@@ -96,6 +110,12 @@ mod tests {
             serde_json::to_string(&Receipts { events: vec![receipt] }).unwrap(),
             r#"{"events":[{"id":"4711","type":"a.b","sequence":17,"time":"1970-01-01T00:00:00.000005Z"}]}"#
         );
+    }
+
+    #[test]
+    fn a_receipt_of_a_duplicate_says_so() {
+        let receipt = Receipt::new("4711".to_owned(), "a.b".to_owned(), 17, Stamp::from_micros(5)).of_duplicate();
+        assert!(serde_json::to_string(&receipt).unwrap().ends_with(r#","duplicate":true}"#));
     }
 
     #[test]

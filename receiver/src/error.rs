@@ -4,11 +4,13 @@ use axum::response::{IntoResponse, Response};
 use broker::store::StoreError;
 use domain::FieldError;
 use domain::event_data::NotEventData;
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use web::Problem;
 
 /// How long a sender should wait before it tries again, in seconds.
 pub(crate) const RETRY_AFTER_SECS: u32 = 1;
+
+const EVENT_LAST_SEQUENCE: HeaderName = HeaderName::from_static("event-last-sequence");
 
 /// Why an event was not accepted. What it becomes for the sender is [`Refusal::into_response`].
 #[derive(Debug)]
@@ -111,8 +113,11 @@ impl Refusal {
             Self::Store { error: error @ StoreError::TooLarge { .. }, .. } => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error)
             }
-            Self::Store { error: error @ StoreError::WrongLast { .. }, .. } => {
+            Self::Store { error: StoreError::WrongLast { actual }, .. } => {
+                let error = StoreError::WrongLast { actual };
                 Problem::new(StatusCode::PRECONDITION_FAILED, format!("nothing was stored: {error}"))
+                    .with_header(EVENT_LAST_SEQUENCE, actual)
+                    .with_last_sequence(actual)
             }
             Self::Store { error: error @ StoreError::NotStored(_), .. } => {
                 Problem::unavailable(format!("{error}. It is safe to send it again"), RETRY_AFTER_SECS)

@@ -1,26 +1,29 @@
 //! `POST /v1/events/{type}` and `POST /v1/events`: JSON, and CloudEvents in every mode.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
+use broker::Unavailable;
 use broker::batch::MAX_BATCH;
-use broker::store::{NewEvent, Stored};
+use broker::store::{NewEvent, StoreError, Stored};
 use bytes::Bytes;
 use domain::cloud_event::NotACloudEvent;
 use domain::event::{self, header};
 use domain::structured_event::BATCH;
 use domain::{CloudEvent, FieldError, Stamp, event_data, field_error, header_value};
+use futures_util::future::try_join_all;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 use uuid::Uuid;
-use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ProblemDetails, ValueProblems};
 use web::Problem;
+use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ProblemDetails, ValueProblems};
 
 use crate::Receiver;
 use crate::answers::{Receipt, Receipts};
@@ -28,11 +31,15 @@ use crate::error::Refusal;
 use crate::requests::CloudEventBody;
 use crate::span;
 use crate::storing::{
-    EXPECTED_LAST, TraceContext, event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event,
+    EVENT_DUPLICATE, EXPECTED_LAST, TRUE, TraceContext, event_type_of, expected_last_of, idempotency_key_of,
+    note_stored, stored_event,
 };
 
 const STRUCTURED: &str = "application/cloudevents+json";
 const NDJSON: &str = "application/x-ndjson";
+/// How long looking up the events of an answer may take that were there already, and how many are looked up at a time.
+const RECEIPTS_DEADLINE: Duration = Duration::from_secs(4);
+const RECEIPTS_AT_A_TIME: usize = 64;
 /// How many times the limit of one event a batch may have.
 const BATCH_BODIES: usize = 16;
 
@@ -49,8 +56,8 @@ const BATCH_BODIES: usize = 16;
     ),
     request_body(content = serde_json::Value, description = "The event's data: any JSON", example = json!({"n": 1})),
     responses(
-        (status = 201, description = "The event is stored; where it stands", body = Receipts),
-        (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
+        (status = 201, description = "The event is stored; where it stands", body = Receipts, headers(("Event-Duplicate" = String, description = "`true` where the event was there already"))),
+        (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", headers(("Event-Last-Sequence" = u64, description = "That sequence; 0: there is no event of the type yet")), example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of this type has sequence 17 (0: there is none)", "last_sequence": 17})),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -113,8 +120,8 @@ async fn json_event(
         ),
     ),
     responses(
-        (status = 201, description = "All events are stored; where they stand", body = Receipts),
-        (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
+        (status = 201, description = "All events are stored; where they stand", body = Receipts, headers(("Event-Duplicate" = String, description = "`true` where all of them were there already"))),
+        (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", headers(("Event-Last-Sequence" = u64, description = "That sequence; 0: there is no event of the type yet")), example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of this type has sequence 17 (0: there is none)", "last_sequence": 17})),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -184,16 +191,31 @@ async fn store(receiver: &Receiver, mut events: Vec<NewEvent>) -> Result<Respons
     receiver.metrics.stored(began, &stored);
     span::end(spans, &stored);
     let stored = stored.map_err(|error| Refusal::Store { error, is_idempotent })?;
-    let mut receipts = Vec::with_capacity(events.len());
-    for (event, stored) in events.iter().zip(stored) {
-        note_stored(event, stored);
-        receipts.push(receipt(receiver, event, stored).await?);
+    let receipts = timeout(RECEIPTS_DEADLINE, receipts(receiver, &events, &stored)).await.map_err(|_| {
+        let error = Unavailable::new("the events are stored", "where they are could not be looked up in time");
+        Refusal::Store { error: StoreError::Unknown(error), is_idempotent }
+    })??;
+    let is_duplicate = !receipts.is_empty() && receipts.iter().all(Receipt::is_duplicate);
+    let mut response = (StatusCode::CREATED, axum::Json(Receipts { events: receipts })).into_response();
+    if is_duplicate {
+        response.headers_mut().insert(EVENT_DUPLICATE, TRUE);
     }
-    Ok((StatusCode::CREATED, axum::Json(Receipts { events: receipts })).into_response())
+    Ok(response)
+}
+
+async fn receipts(receiver: &Receiver, events: &[NewEvent], stored: &[Stored]) -> Result<Vec<Receipt>, Refusal> {
+    let mut receipts = Vec::with_capacity(events.len());
+    for (events, stored) in events.chunks(RECEIPTS_AT_A_TIME).zip(stored.chunks(RECEIPTS_AT_A_TIME)) {
+        let pairs = events.iter().zip(stored);
+        let some = try_join_all(pairs.map(|(event, stored)| receipt(receiver, event, *stored))).await?;
+        receipts.extend(some);
+    }
+    Ok(receipts)
 }
 
 /// What is answered of one event: of one that was there already, as it was stored.
 async fn receipt(receiver: &Receiver, event: &NewEvent, stored: Stored) -> Result<Receipt, Refusal> {
+    note_stored(event, stored);
     let first = if stored.is_duplicate { stored_event(receiver, stored.sequence).await? } else { None };
     let (id, event_type, time) = match &first {
         Some(first) => {
@@ -202,7 +224,10 @@ async fn receipt(receiver: &Receiver, event: &NewEvent, stored: Stored) -> Resul
         }
         None => (event.id.clone(), event.event_type.to_string(), event.time),
     };
-    Ok(Receipt::new(id, event_type, stored.sequence, time))
+    // An id that mer makes is found again only where mer itself has sent the event twice.
+    let is_our_own = event.source == event::JSON_SOURCE && event.id == id;
+    let receipt = Receipt::new(id, event_type, stored.sequence, time);
+    Ok(if stored.is_duplicate && !is_our_own { receipt.of_duplicate() } else { receipt })
 }
 
 fn unreadable(detail: impl std::fmt::Display) -> Refusal {

@@ -24,7 +24,7 @@ use crate::error::Refusal;
 use crate::requests::EventBody;
 use crate::span;
 use crate::storing::{
-    TraceContext, event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event,
+    EVENT_DUPLICATE, TRUE, TraceContext, event_type_of, expected_last_of, idempotency_key_of, note_stored, stored_event,
 };
 
 const EVENT_ID: HeaderName = HeaderName::from_static("event-id");
@@ -38,6 +38,7 @@ struct Acknowledgement {
     time: Stamp,
     sequence: u64,
     data: Bytes,
+    is_duplicate: bool,
 }
 
 /// Store an event
@@ -58,9 +59,10 @@ struct Acknowledgement {
             ("Event-Id" = String, description = "The event's id, percent-encoded"),
             ("Event-Sequence" = u64, description = "The event's place in the log, from 1"),
             ("Event-Time" = String, description = "When the event was received: RFC 3339 in UTC, with microseconds"),
+            ("Event-Duplicate" = String, description = "`true` where the event was there already: nothing was stored"),
         )),
         (status = 302, description = "The event is stored, and its data names a `redirect_url`", body = Received, headers(("Location" = String, description = "The `redirect_url` of the data"))),
-        (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of the type has sequence 17, not 4"})),
+        (status = 412, description = "The last event of the type has another sequence: nothing was stored", body = ProblemDetails, content_type = "application/problem+json", headers(("Event-Last-Sequence" = u64, description = "That sequence; 0: there is no event of the type yet")), example = json!({"title": "Precondition Failed", "status": 412, "detail": "nothing was stored: the last event of this type has sequence 17 (0: there is none)", "last_sequence": 17})),
         BodyProblems, ValueProblems, NatsProblems, AccessProblems,
     ),
 )]
@@ -103,13 +105,15 @@ async fn receive(
         data,
     };
     let stored = store(receiver, &mut event).await?;
-    let first = if stored.is_duplicate { first_acknowledgement(receiver, stored.sequence).await? } else { None };
+    let first =
+        if stored.is_duplicate { first_acknowledgement(receiver, &event, stored.sequence).await? } else { None };
     let acknowledgement = first.unwrap_or_else(|| Acknowledgement {
         event_type: event.event_type.to_string(),
         id: event.id,
         time: event.time,
         sequence: stored.sequence,
         data: event.data,
+        is_duplicate: stored.is_duplicate,
     });
     Ok(answer(acknowledgement, redirect_url.as_ref()))
 }
@@ -128,24 +132,36 @@ async fn store(receiver: &Receiver, event: &mut NewEvent) -> Result<Stored, Refu
 }
 
 /// What was answered when the key was first used, as far as it is still in the log.
-async fn first_acknowledgement(receiver: &Receiver, sequence: u64) -> Result<Option<Acknowledgement>, Refusal> {
+async fn first_acknowledgement(
+    receiver: &Receiver,
+    sent: &NewEvent,
+    sequence: u64,
+) -> Result<Option<Acknowledgement>, Refusal> {
     let found = stored_event(receiver, sequence).await?;
-    Ok(found.map(|event| Acknowledgement {
-        event_type: event.event_type.to_string(),
-        id: header_value::decode(event.header(header::ID).unwrap_or_default()).into_owned(),
-        time: event.time,
-        sequence: event.sequence,
-        data: event.data,
+    Ok(found.map(|event| {
+        let id = header_value::decode(event.header(header::ID).unwrap_or_default()).into_owned();
+        Acknowledgement {
+            event_type: event.event_type.to_string(),
+            // An id that mer makes is found again only where mer itself has sent the event twice.
+            is_duplicate: id != sent.id,
+            id,
+            time: event.time,
+            sequence: event.sequence,
+            data: event.data,
+        }
     }))
 }
 
 fn answer(acknowledgement: Acknowledgement, redirect_url: Option<&Url>) -> Response {
-    let Acknowledgement { event_type, id, time, sequence, data } = acknowledgement;
+    let Acknowledgement { event_type, id, time, sequence, data, is_duplicate } = acknowledgement;
     let event = [event_type.as_str(), ":", &time.to_string()].concat();
     let received = Received { event_received: ReceivedEvent { data, event } };
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(event::JSON));
     headers.insert(EVENT_SEQUENCE, HeaderValue::from(sequence));
+    if is_duplicate {
+        headers.insert(EVENT_DUPLICATE, TRUE);
+    }
     let facts = [(EVENT_ID, header_value::encode(&id).into_owned()), (EVENT_TIME, time.to_rfc3339())];
     let location = redirect_url.map(|url| (LOCATION, url.to_string()));
     for (name, value) in facts.into_iter().chain(location) {

@@ -5,7 +5,7 @@ use axum::extract::rejection::PathRejection;
 use broker::store::{NewEvent, StoreError, Stored};
 use domain::event::{self, header};
 use domain::{CloudEvent, Event, EventType, FieldError, TraceParent, header_value, trace_state};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use web::query;
 
 use crate::Receiver;
@@ -13,6 +13,9 @@ use crate::error::Refusal;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub(crate) const EXPECTED_LAST: &str = "expected-last-sequence";
+/// Says of all that an answer is about that it was there already.
+pub(crate) const EVENT_DUPLICATE: HeaderName = HeaderName::from_static("event-duplicate");
+pub(crate) const TRUE: HeaderValue = HeaderValue::from_static("true");
 /// The longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 256;
 /// The longest `traceparent` that is kept, in bytes. Version 00 has 55; later ones may say more.
@@ -98,7 +101,6 @@ pub(crate) fn expected_last_of(headers: &HeaderMap) -> Result<Option<u64>, Refus
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
 
     const KNOWN: &str = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -117,7 +119,11 @@ mod tests {
         for (headers, traceparent, tracestate) in [
             (vec![("traceparent", &*parent)], Some(&parent), None),
             (vec![("traceparent", &*parent), ("tracestate", "a=1")], Some(&parent), Some("a=1")),
-            (vec![("tracestate", "a=1"), ("traceparent", &*parent), ("tracestate", "b=2")], Some(&parent), Some("a=1,b=2")),
+            (
+                vec![("tracestate", "a=1"), ("traceparent", &*parent), ("tracestate", "b=2")],
+                Some(&parent),
+                Some("a=1,b=2"),
+            ),
             (vec![("traceparent", &*parent), ("tracestate", "a=1,?")], Some(&parent), None),
             (vec![("traceparent", &*later), ("tracestate", "a=1")], Some(&later), Some("a=1")),
             (vec![("traceparent", &*parent), ("traceparent", &*parent), ("tracestate", "a=1")], None, None),

@@ -54,6 +54,10 @@ async fn an_event_that_is_stored_is_answered_again_though_its_condition_does_not
     assert_eq!(again.body["events"][0]["id"], first.body["events"][0]["id"]);
     let other = with_key(&api, "c", "k8", "0").await;
     assert_eq!(other.status, 412, "another event: {}", other.body);
+    assert_eq!(other.body["last_sequence"], 1);
+    let headers = [("expected-last-sequence", "7")];
+    let refused = api.send(Method::POST, "/receive_event/c", &headers, "{}").await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["event-last-sequence"]), (412, &"1".parse().unwrap()));
     assert_eq!(with_key(&api, "c", "k8", "1").await.sequence(), 2);
     assert_eq!(with_key(&api, "c", "k7", "0").await.sequence(), 1, "others have come since");
 

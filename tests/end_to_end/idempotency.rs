@@ -27,6 +27,37 @@ async fn the_same_key_gives_the_first_answer_again_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_there_already_is_marked() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let event = |id: &str| json!({"specversion": "1.0", "id": id, "source": "/s", "type": "a"});
+    let (structured, batch) = ("application/cloudevents+json", "application/cloudevents-batch+json");
+    let send = async |path: &str, content_type: &str, body: &Value| {
+        let headers = [("content-type", content_type), ("idempotency-key", "k")];
+        let headers = if path == "/v1/events" { &headers[..1] } else { &headers };
+        let response = api.send(Method::POST, path, headers, body.to_string()).await.unwrap();
+        let is_marked = response.headers().get("event-duplicate").is_some_and(|value| value == "true");
+        (is_marked, response.json::<Value>().await.unwrap())
+    };
+    for (path, content_type, body) in [
+        ("/receive_event/b", "application/json", json!({"n": 1})),
+        ("/v1/events/c", "application/json", json!(1)),
+        ("/v1/events", structured, event("1")),
+        ("/v1/events", batch, json!([event("2"), event("3")])),
+    ] {
+        let (first, again) = (send(path, content_type, &body).await, send(path, content_type, &body).await);
+        assert_eq!((first.0, again.0), (false, true), "{path} {content_type}");
+        let Some(events) = again.1["events"].as_array() else { continue };
+        assert!(events.iter().all(|event| event["duplicate"] == true), "{events:?}");
+        assert!(first.1["events"].as_array().unwrap().iter().all(|event| event.get("duplicate").is_none()));
+    }
+    let (is_marked, mixed) = send("/v1/events", batch, &json!([event("3"), event("4"), event("4")])).await;
+    let marks: Vec<bool> = mixed["events"].as_array().unwrap().iter().map(|event| event["duplicate"] == true).collect();
+    assert_eq!((is_marked, marks), (false, vec![true, false, true]));
+}
+
+#[tokio::test]
 async fn a_redirect_url_sends_the_sender_on_once_the_event_is_stored() {
     let nats = Nats::start();
     let mer = mer_on(&nats).await;

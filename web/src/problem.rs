@@ -22,6 +22,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    last_sequence: Option<u64>,
 }
 
 /// An error, as RFC 9457 describes it
@@ -41,6 +42,10 @@ pub struct ProblemDetails {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<Fault>>,
+    /// Of 412: the sequence of the last event of the type, 0 where there is none; absent of other errors
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_sequence: Option<u64>,
 }
 
 /// One thing that is wrong: in the body (`pointer`), in the path or query (`parameter`), or in a header (`header`)
@@ -76,7 +81,7 @@ impl From<FieldError> for Fault {
 impl Problem {
     /// A problem with a status and a sentence on what is wrong and what to do.
     pub fn new(status: StatusCode, detail: impl ToString) -> Self {
-        Self { status, detail: detail.to_string(), errors: Vec::new(), headers: Vec::new() }
+        Self { status, detail: detail.to_string(), errors: Vec::new(), headers: Vec::new(), last_sequence: None }
     }
 
     /// 422: the request can be read, but what it says cannot be accepted. Names every fault, up to [`MAX_NAMED`].
@@ -120,6 +125,11 @@ impl Problem {
         self
     }
 
+    /// The same, with the sequence of the last event of a type.
+    pub fn with_last_sequence(self, last_sequence: u64) -> Self {
+        Self { last_sequence: Some(last_sequence), ..self }
+    }
+
     /// What is wrong, place by place.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
@@ -133,13 +143,14 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { status, detail, errors, headers } = self;
+        let Self { status, detail, errors, headers, last_sequence } = self;
         let errors: Vec<Fault> = errors.into_iter().map(Fault::from).collect();
         let details = ProblemDetails {
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
             detail,
             errors: (!errors.is_empty()).then_some(errors),
+            last_sequence,
         };
         let body = serde_json::to_vec(&details).unwrap_or_default();
         let mut headers = HeaderMap::from_iter(headers);
