@@ -190,14 +190,12 @@ async fn launch(binary: &Path, folder: &Path, lock: &File, port: Option<u16>) ->
     command.process_group(0).kill_on_drop(true);
     die_with_parent(&mut command);
     let mut child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
-    let id = child.id().context("nats-server ended at once")?;
-    let ports = folder.join(format!("{}_{id}.ports", name_of(binary)));
     let mut next_note = Instant::now() + PATIENCE_NOTE;
     loop {
         if let Some(status) = child.try_wait()? {
             bail!("nats-server ended with {status} before it listened: see {}", log_of(folder).display());
         }
-        if let Some(port) = read_port(&ports) {
+        if let Some(port) = port_in(folder)? {
             return Ok((child, port));
         }
         if Instant::now() > next_note {
@@ -208,19 +206,22 @@ async fn launch(binary: &Path, folder: &Path, lock: &File, port: Option<u16>) ->
     }
 }
 
-/// One that an earlier server left, which was killed, may name the same process id and another port.
+/// One that an earlier server left, which was killed, may name another port.
 fn remove_ports_files(folder: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "ports") {
-            std::fs::remove_file(path)?;
-        }
-    }
-    Ok(())
+    ports_files(folder)?.into_iter().try_for_each(std::fs::remove_file)
 }
 
-fn name_of(binary: &Path) -> String {
-    binary.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// Where nats-server writes on which ports it listens. The file is named after its program and its process id, which are not
+/// those that were started where that is a script, as version managers make it.
+fn ports_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let is_ports = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "ports");
+    paths.filter(|path| path.as_ref().map_or(true, is_ports)).collect()
+}
+
+/// The port on which the server of this folder listens, once it does.
+fn port_in(folder: &Path) -> io::Result<Option<u16>> {
+    Ok(ports_files(folder)?.iter().find_map(|file| read_port(file)))
 }
 
 fn read_port(file: &Path) -> Option<u16> {

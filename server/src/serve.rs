@@ -33,6 +33,7 @@ const EXPORT_DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let secret_keys = settings.secret_keys().context("reading MER_SECRET_KEY")?;
     settings.events.check(settings.duplicate_window_secs)?;
+    settings.nats.check(settings.nats_url.is_some())?;
     let tokens = settings.tokens_file.as_deref().map(Tokens::read).transpose()?.map(Arc::new);
     let exporter = settings.collector.exporter()?;
     let tracer = exporter.as_ref().map(Exporter::tracer).unwrap_or_default();
@@ -165,6 +166,8 @@ async fn run_roles(
     let ended_early = tokio::select! {
         () = stop.cancelled() => None,
         ended = roles.join_next() => ended,
+        // It ends before it is told to only where it dies: then nothing would be made anew after a lost connection.
+        Some(ended) = keeper.join_next() => Some(ended),
     };
     roles_end.cancel();
     while roles.join_next().await.is_some() {}

@@ -147,9 +147,9 @@ impl From<Egress> for EgressPolicy {
     }
 }
 
-/// What was given as keys. Read in any case: clap would repeat what it refuses, and so show a secret.
+/// What was given as keys; `None`: an empty text. Read in any case: clap would repeat what it refuses, and so show a secret.
 #[derive(Debug, Clone)]
-pub(crate) struct SecretKey(Result<SealingKeys, NotAKey>);
+pub(crate) struct SecretKey(Option<Result<SealingKeys, NotAKey>>);
 
 impl Settings {
     pub(crate) fn has(&self, role: Role) -> bool {
@@ -168,7 +168,7 @@ impl Settings {
 
     /// What seals and opens the secrets of subscriptions, if anything does.
     pub(crate) fn secret_keys(&self) -> Result<Option<SealingKeys>, NotAKey> {
-        self.secret_key.clone().map(|SecretKey(keys)| keys).transpose()
+        self.secret_key.clone().and_then(|SecretKey(keys)| keys).transpose()
     }
 
     /// How NATS is reached, and what is made there.
@@ -202,7 +202,7 @@ fn non_empty(text: &str) -> Result<String, String> {
 }
 
 fn secret_key(text: &str) -> Result<SecretKey, Infallible> {
-    Ok(SecretKey(SealingKeys::parse(text)))
+    Ok(SecretKey((!text.trim().is_empty()).then(|| SealingKeys::parse(text))))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -268,6 +268,13 @@ mod tests {
             assert!(!error.contains("a-secret-word"), "{error}");
         }
         assert!(Settings::of_arguments(&["--nats-token", "a-secret-word"]).is_err());
+    }
+
+    #[test]
+    fn a_setting_that_says_nothing_is_as_one_that_is_left_out() {
+        assert!(Settings::of_arguments(&["--secret-key", ""]).unwrap().secret_keys().unwrap().is_none());
+        let settings = Settings::of_arguments(&["--nats-tls"]).unwrap();
+        assert!(settings.nats.check(false).is_err() && settings.nats.check(true).is_ok());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The nats-server that mer starts itself.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::json;
@@ -52,6 +53,18 @@ async fn a_server_that_dies_is_reported_and_started_again() {
     .await;
     assert!(mer.log().contains("nats_server.died"), "its death is told");
     assert!(api.post_event("a", &json!({})).await.sequence >= 3, "with what it had");
+}
+
+#[tokio::test]
+async fn a_script_that_becomes_nats_server_does_for_it() {
+    let mer = Mer::new(MER);
+    let script = mer.data_dir().with_file_name("any-server");
+    // As version managers make it.
+    std::fs::write(&script, format!("#!/bin/sh\nexec {} \"$@\"\n", tests::nats::binary().display())).unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    let mut mer = mer.set("MER_NATS_SERVER", script.display()).start().await;
+    assert_eq!(mer.api().post_event("a", &json!({})).await.sequence, 1);
+    assert!(mer.stop().await);
 }
 
 #[tokio::test]

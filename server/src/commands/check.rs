@@ -105,6 +105,9 @@ fn of_settings(settings: &Settings) -> Vec<Finding> {
     if let Err(error) = settings.events.check(settings.duplicate_window_secs) {
         findings.push(Finding::wrong("MER_EVENTS_MAX_AGE_SECS", error.to_string(), "change one of the two"));
     }
+    if let Err(error) = settings.nats.check(settings.nats_url.is_some()) {
+        findings.push(Finding::wrong("MER_NATS_TLS", error.to_string(), "change one of the two"));
+    }
     if let Some(Err(error)) = settings.tokens_file.as_deref().map(Tokens::read) {
         findings.push(Finding::wrong("MER_TOKENS_FILE", format!("{error:#}"), "correct the file"));
     }

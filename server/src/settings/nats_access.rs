@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::ensure;
 use broker::{Credentials, Tls};
 use clap::Args;
 
@@ -35,11 +36,21 @@ pub(crate) struct NatsAccess {
     nats_ca: Option<PathBuf>,
 
     /// Refuse a NATS server that does not speak TLS
-    #[arg(long, env = "MER_NATS_TLS", requires = "nats_url")]
+    #[arg(long, env = "MER_NATS_TLS")]
     nats_tls: bool,
 }
 
 impl NatsAccess {
+    /// Whether what is said fits an installation whose servers are named, or that has an embedded one.
+    pub(crate) fn check(&self, is_server_named: bool) -> anyhow::Result<()> {
+        // Not clap's `requires`: a variable that says `false` asks for nothing.
+        ensure!(
+            is_server_named || !self.nats_tls,
+            "MER_NATS_TLS asks for TLS, and the embedded nats-server does not speak it: name a server with MER_NATS_URL"
+        );
+        Ok(())
+    }
+
     /// Who this is. Of the ways to say so there is one at most: clap sees to that.
     pub(crate) fn credentials(&self) -> Credentials {
         match self.clone() {
