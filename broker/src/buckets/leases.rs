@@ -1,12 +1,14 @@
 //! The bucket `LEASES`: which dispatchers live, and which of them works on which shard. Only dispatchers write it, and
 //! every write names the revision that it replaces.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
-use tokio::time::{Instant, timeout};
+use futures_util::TryStreamExt;
+use futures_util::future::{Either, select, try_join_all};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::buckets::entry;
 use crate::connection::Broker;
@@ -21,6 +23,8 @@ const TTL: &str = "Nats-TTL";
 const OPERATION: &str = "KV-Operation";
 /// How long writing or reading a key may take. A lease must not end while a server that has died is waited for.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// How long any replica may take to give all keys before the leader is asked, too.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How many keys are read at a time.
 const PAGE: usize = 1000;
 
@@ -60,28 +64,35 @@ impl Leases {
 
     /// Every key that has a value. Any replica may answer, with the values of a moment ago; where none does, the leader.
     pub async fn all(&self) -> Result<Vec<Record>, Unavailable> {
-        match timeout(DEADLINE, self.all_from_any()).await {
-            Ok(Ok(records)) => Ok(records),
+        let any = async { timeout(DEADLINE, self.all_from_any()).await.during("reading the leases")? };
+        let leader = async {
+            sleep(PATIENCE).await;
+            self.all_from_leader().await
+        };
+        match select(pin!(any), pin!(leader)).await {
+            Either::Left((Ok(records), _)) | Either::Right((Ok(records), _)) => Ok(records),
             // A replica that hangs is asked again and again, until the others have noticed.
-            Ok(Err(_)) | Err(_) => self.all_from_leader().await,
+            Either::Left((Err(_), leader)) => leader.await,
+            Either::Right((Err(_), any)) => any.await,
         }
     }
 
+    /// Asks the leader which keys there are, and then for all of them at once: it refuses to give several in one answer.
     async fn all_from_leader(&self) -> Result<Vec<Record>, Unavailable> {
         const WHAT: &str = "reading the leases from the leader";
         let objects = self.broker.objects()?;
-        let (bucket, mut records, mut from) = (&objects.leases, Vec::new(), 1);
-        let subjects = format!("{}>", bucket.prefix);
-        loop {
-            let next = bucket.stream.get_first_raw_message_by_subject(&subjects, from);
-            let message = match timeout(DEADLINE, next).await.during(WHAT)? {
-                Ok(message) => message,
-                Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => return Ok(records),
-                Err(error) => return Err(error).during(WHAT),
-            };
-            from = message.sequence + 1;
-            records.extend(record(&message.subject, message.sequence, Some(&message.headers), message.payload));
-        }
+        let bucket = &objects.leases;
+        let subjects = bucket.stream.info_with_subjects(format!("{}>", bucket.prefix));
+        let subjects = timeout(DEADLINE, async { subjects.await.during(WHAT)?.try_collect().await.during(WHAT) });
+        let subjects: Vec<(String, usize)> = subjects.await.during(WHAT)??;
+        let keys = subjects.iter().filter_map(|(subject, _)| subject.strip_prefix(bucket.prefix.as_str()));
+        let reads = keys.map(async |key| {
+            let (revision, value) = entry::read(bucket, key, WHAT).await?;
+            Ok(value.map(|value| Record { key: key.to_owned(), revision, value }))
+        });
+        let read: Result<Vec<Option<Record>>, Unavailable> =
+            timeout(DEADLINE, try_join_all(reads)).await.during(WHAT)?;
+        Ok(read?.into_iter().flatten().collect())
     }
 
     async fn all_from_any(&self) -> Result<Vec<Record>, Unavailable> {
