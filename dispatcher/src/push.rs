@@ -14,7 +14,7 @@ pub(crate) mod delivery_request;
 pub(crate) mod egress;
 pub(crate) mod permits;
 mod resolver;
-mod retry_after;
+pub(crate) mod retry_after;
 pub(crate) mod signer;
 pub(crate) mod span;
 pub(crate) mod target_client;

@@ -194,7 +194,7 @@ impl<D> Session<D> {
             Input::Given { to, is_at_end } => self.is_given(to, is_at_end),
             Input::Joined => self.has_joined(now),
             Input::NotJoined => self.is_joining = false,
-            Input::ReadToEnd(is_read) => self.is_read_to_end(is_read, now),
+            Input::ReadToEnd(to) => self.is_read_to_end(to),
             Input::Buried => self.is_buried(now),
             Input::NotBuried { jitter } => self.is_not_buried(jitter, now),
             Input::Leave(leave) => self.leave(leave),
@@ -379,10 +379,14 @@ impl<D> Session<D> {
         }
     }
 
-    fn is_read_to_end(&mut self, is_read: bool, now: Now) {
+    /// What is stored from a moment on is all that is not read yet. That moment decides, and not this process's clock: what is
+    /// completed stays so.
+    fn is_read_to_end(&mut self, to: Option<Stamp>) {
         // Where a message came meanwhile, it looks again later.
-        let is_read = std::mem::take(&mut self.looks_for_end) && is_read && self.window.is_empty();
-        if is_read && self.lane.complete_over(&self.spec, u64::MAX, now.utc) {
+        let is_read = std::mem::take(&mut self.looks_for_end) && self.window.is_empty();
+        if let Some(to) = to.filter(|_| is_read)
+            && self.lane.complete_over(&self.spec, u64::MAX, to)
+        {
             self.changed();
             self.leave(Leave::SetUp);
         }

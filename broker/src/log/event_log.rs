@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::response::Response;
 use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
 use domain::{Event, Stamp, TypePattern};
+use serde::Deserialize;
+use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -55,6 +58,28 @@ pub struct LogBounds {
     pub last_sequence: u64,
 }
 
+/// The end of the log, at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The newest event's sequence, 0 where there has never been one.
+    pub last_sequence: u64,
+    /// The moment, by the clock by which events are stored: what comes behind the end is stored later.
+    pub as_of: Stamp,
+}
+
+/// What the server says of the stream, as far as it is looked at.
+#[derive(Deserialize)]
+struct StreamInfo {
+    ts: String,
+    state: StreamState,
+}
+
+#[derive(Deserialize)]
+struct StreamState {
+    #[serde(rename = "last_seq")]
+    last_sequence: u64,
+}
+
 impl EventLog {
     /// The log behind a connection.
     pub fn new(broker: Broker) -> Self {
@@ -67,6 +92,20 @@ impl EventLog {
         let objects = self.broker.objects()?;
         let info = objects.events.get_info().await.during("looking up the end of the log")?;
         Ok(info.state.last_sequence)
+    }
+
+    /// Where the log ends, and when it does. Asked of the stream's leader, whose clock says when events are stored.
+    pub async fn end(&self) -> Result<LogEnd, Unavailable> {
+        const WHAT: &str = "looking up the end of the log";
+        let context = &self.broker.handles().context;
+        let answer: Response<StreamInfo> =
+            context.request(format!("STREAM.INFO.{EVENTS}"), &json!({})).await.during(WHAT)?;
+        match answer {
+            Response::Ok(StreamInfo { ts, state: StreamState { last_sequence } }) => {
+                Ok(LogEnd { last_sequence, as_of: Stamp::parse(&ts).during(WHAT)? })
+            }
+            Response::Err { error } => Err(error).during(WHAT),
+        }
     }
 
     /// The first event that was stored at or after a moment, if there is one. Asked of the stream's leader.

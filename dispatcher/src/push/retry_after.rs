@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::Stamp;
 
 /// The longest that a target can have us wait.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// How long a target asks to be left alone from `now` on, at most an hour. `None` where it says nothing that can be read.
 pub(crate) fn parse(text: &str, now: Stamp) -> Option<Duration> {

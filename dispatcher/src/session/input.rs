@@ -31,8 +31,8 @@ pub(crate) enum Input<D> {
     Joined,
     /// It is not: too much lies before it.
     NotJoined,
-    /// Whether the source has been read to its end.
-    ReadToEnd(bool),
+    /// The moment, by the clock by which events are stored, up to which all that was stored has been read; `None`: not all of it.
+    ReadToEnd(Option<Stamp>),
     /// The dead letter is written.
     Buried,
     /// It is not, or nobody could tell. A number from 0 to 1 for the wait.

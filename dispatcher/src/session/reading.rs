@@ -1,12 +1,14 @@
 //! A message comes in, is decided about, and is put into the window.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use domain::Event;
 use domain::required_data::Found;
+use domain::{Event, Stamp};
 
 use super::window::{Load, Slot, Stage};
 use super::{Action, Leave, Message, Now, Session, Unread};
+use crate::push::retry_after::LONGEST;
 
 /// A message that is not decided about yet.
 pub(super) enum Incoming<D> {
@@ -112,11 +114,19 @@ impl<D> Session<D> {
             slot.stage = match self.spec.delivery.max_attempts {
                 _ if is_decided => Stage::Exhausted,
                 Some(most) if slot.attempts >= most => Stage::Exhausted,
-                _ => Stage::Waiting(failure.next_attempt.map(|at| now.instant_of(at))),
+                _ => Stage::Waiting(failure.next_attempt.map(|at| self.not_long_before(at, now))),
             };
         }
         slot.load = Some(Load { event, found, due });
         self.window.add(slot, now.at);
         self.settle(now);
+    }
+
+    /// When a stored moment is, that something waits for; but no later than in the time that it was to wait when the lane was
+    /// written, and an hour. The clock may have been ahead then, or another process's.
+    fn not_long_before(&self, moment: Stamp, now: Now) -> Instant {
+        let micros = moment.as_micros().saturating_sub(self.lane.updated.as_micros());
+        let waits = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+        now.instant_of(moment).min(now.at + waits.min(LONGEST))
     }
 }

@@ -51,16 +51,15 @@ impl Worker {
             Action::JoinTail { read_to } => self.join_tail(run, read_to),
             Action::Show => run.showing.push(self.show(run.session.lane())),
             Action::LookForEnd => {
+                // First, so that whatever comes behind what was read is stored later.
+                let end = self.shared.log.end().await?;
                 let is_read = match &run.source {
                     Source::Consumer(own) => self.shared.feeds.is_read_to_the_end(&self.id, &own.feed).await?,
                     // It goes over to the tail first.
                     Source::Past(_) => false,
-                    Source::Tail(follower) => {
-                        let end = self.shared.log.last_sequence().await?;
-                        follower.has_all_to().is_some_and(|to| to >= end)
-                    }
+                    Source::Tail(follower) => follower.has_all_to().is_some_and(|to| to >= end.last_sequence),
                 };
-                run.session.handle(Input::ReadToEnd(is_read), super::run::now());
+                run.session.handle(Input::ReadToEnd(is_read.then_some(end.as_of)), super::run::now());
             }
             Action::Bury(letter) => self.bury(run, letter),
             Action::End(leave) => return Ok(Some(leave)),

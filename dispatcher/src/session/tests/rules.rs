@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use domain::lane::{Epoch, Lane, Word};
+use domain::lane::{Epoch, Failure, Lane, Word};
 use domain::{Attributes, Event, Stamp};
 use serde_json::json;
 
@@ -322,9 +322,13 @@ fn an_end_that_is_over_completes_its_entry_when_everything_was_read() {
     let over = Attributes { datetime_end: Some(Stamp::from_micros(1_000_000)), ..Attributes::default() };
     let mut bench = Bench::of(json!({}), over, Reads::Tail);
     assert_eq!(bench.wait(0).last(), Some(&Did::LookedForEnd));
-    assert_eq!(bench.tell(Input::ReadToEnd(false)), []);
+    assert_eq!(bench.tell(Input::ReadToEnd(None)), []);
     assert!(bench.wait(1_000).contains(&Did::LookedForEnd));
-    assert_eq!(bench.tell(Input::ReadToEnd(true)), [Did::Ended(Leave::SetUp)]);
+    // This process's clock is ahead of the one by which events are stored.
+    assert_eq!(bench.tell(Input::ReadToEnd(Some(Stamp::from_micros(1_000_000)))), []);
+    assert_eq!(bench.session.lane().active_entries(), 1, "what is stored in between is still owed");
+    assert!(bench.wait(1_000).contains(&Did::LookedForEnd));
+    assert_eq!(bench.tell(Input::ReadToEnd(Some(bench.now.utc))), [Did::Ended(Leave::SetUp)]);
     assert_eq!(bench.session.into_parts().0.active_entries(), 0);
 }
 
@@ -367,4 +371,17 @@ fn that_nothing_was_missed_is_written_when_the_source_has_said_so() {
     bench.session.handle_timeout(Now { at: bench.now.at + NOTE_INTERVAL, utc: bench.now.utc });
     assert!(bench.did().contains(&Did::AskedSource));
     assert_eq!(bench.tell(Input::Given { to: Some(7), is_at_end: true }), [Did::Wrote(0, Word::Active)]);
+}
+
+#[test]
+fn a_wait_that_is_written_is_no_longer_than_it_was_to_be_though_a_clock_was_ahead() {
+    let subscription = spec(json!({}), Attributes::default());
+    let mut lane = Lane::reconcile(None, &subscription, Epoch::WithoutConsumer("e".into()));
+    // Eight hours ahead of the bench's clock.
+    lane.updated = Stamp::from_micros(1_000_000_000_000 + 8 * 3600 * 1_000_000);
+    let next_attempt = Some(lane.updated.plus_micros(2_000_000));
+    lane.failed(Failure { sequence: 1, attempts: 3, error: String::new(), next_attempt, letter: None });
+    let mut bench = Bench::with(subscription, lane, Reads::Tail, TargetState::default());
+    assert!(!bench.read(1).contains(&Did::Sent(vec![1])));
+    assert!(bench.wait(2_000).contains(&Did::Sent(vec![1])));
 }

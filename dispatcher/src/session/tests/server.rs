@@ -91,7 +91,7 @@ impl World {
         } else if std::mem::take(&mut self.looks_for_end) {
             let is_read =
                 self.session.as_ref().is_some_and(|session| self.backlog(session.lane(), self.reads_from) == 0);
-            self.tell(Input::ReadToEnd(is_read));
+            self.tell(Input::ReadToEnd(is_read.then_some(self.now.utc)));
         } else if let Some(sequence) = self.letter.take() {
             if self.is_calm || self.dice.one_in(2) {
                 self.buried.insert(sequence);
