@@ -16,8 +16,9 @@ use broker::positions::Positions;
 use domain::{SealingKeys, Shard};
 use spans::Tracer;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::attempts::Attempts;
 use crate::failpoints;
@@ -38,7 +39,7 @@ use crate::source::tail::Tail;
 use crate::source::transactions::Transactions;
 use crate::supervisor::Supervisor;
 
-/// How long giving up everything at the end may take.
+/// How long each thing that is done at the end may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(3);
 /// How long to wait before questions are listened for again after a failure.
 const LISTEN_RETRY: Duration = Duration::from_millis(250);
@@ -71,12 +72,14 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let (lease, running) = (Lease::new(), RunningLanes::default());
     let leases = Leases::new(dispatcher.broker.clone());
     let listing = Listing::default();
+    let name = Uuid::now_v7().to_string();
+    let positions = PositionLog::new(Positions::new(dispatcher.broker.clone()), name.clone());
     let (ownership, owned) =
-        ShardOwnership::new(leases, dispatcher.lease, lease.clone(), running.clone(), listing.clone());
+        ShardOwnership::new(leases, (name, dispatcher.lease), lease.clone(), running.clone(), listing.clone());
     dispatcher.metrics.shows(owned.clone(), lease.clone());
     let (log_bounds_sender, log_bounds) = watch::channel(KnownBounds::default());
     let grace = dispatcher.grace;
-    let shared = shared(dispatcher, lease, log_bounds.clone());
+    let shared = shared(dispatcher, positions, lease, log_bounds.clone());
     let Shared { broker, log, tail, attempts, position_log, .. } = shared.clone();
     let standings = Standings { tail: tail.clone(), shared_catch_up: shared.shared_catch_up.clone() };
     let surveying = survey::survey(shared.metrics.clone(), shared.feeds.clone(), standings.clone());
@@ -97,21 +100,28 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         never = pusher.close_unused() => match never {},
         never = surveying => match never {},
     }
-    // While requests under way come to their end, the lease must not.
+    // While requests under way come to their end, the lease must not; and shards that are done with are handed over.
     let ended = CancellationToken::new();
-    tokio::join!(
-        async {
-            supervisor.end(grace).await;
-            ended.cancel();
-        },
-        ownership.keep_alive(&ended),
-    );
+    let ending = async {
+        supervisor.end(grace).await;
+        ended.cancel();
+    };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(ending, ownership.hand_over(&ended)) } => {}
+        never = position_log.keep_writing() => match never {},
+    }
+    // Of lanes that were cut off, others read it. What a connection that hangs does not take is lost, as where there is none.
+    let _ = timeout(LEAVE_DEADLINE, position_log.write()).await;
     ownership.leave(LEAVE_DEADLINE).await;
-    attempts.write().await;
-    position_log.write().await;
+    let _ = timeout(LEAVE_DEADLINE, attempts.write()).await;
 }
 
-fn shared(dispatcher: Dispatcher, lease: Lease, log_bounds: watch::Receiver<KnownBounds>) -> Shared {
+fn shared(
+    dispatcher: Dispatcher,
+    position_log: PositionLog,
+    lease: Lease,
+    log_bounds: watch::Receiver<KnownBounds>,
+) -> Shared {
     let Dispatcher { broker, pusher, secret_keys, max_deliveries, metrics, tracer, .. } = dispatcher;
     let log = EventLog::new(broker.clone());
     Shared {
@@ -130,7 +140,7 @@ fn shared(dispatcher: Dispatcher, lease: Lease, log_bounds: watch::Receiver<Know
         lease,
         tail: Tail::new(),
         shared_catch_up: SharedCatchUp::new(broker.clone()),
-        position_log: Arc::new(PositionLog::new(Positions::new(broker.clone()))),
+        position_log: Arc::new(position_log),
         metrics,
         tracer,
         broker,

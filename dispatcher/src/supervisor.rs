@@ -1,28 +1,36 @@
 //! Which lanes there are: one per subscription, started, told of changes, and ended.
+//!
+//! `registry` reads the bucket, and says what stands there. However long that takes, shards that are won or lost, and workers that
+//! end, are heard of at once.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::Unavailable;
-use broker::subscriptions::{Change, Changes, Current, Snapshot, Subscriptions};
+use broker::subscriptions::{Change, Current, Snapshot, Subscriptions};
 use domain::{Shard, SubscriptionId};
-use tokio::sync::watch;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::ownership::listing::Listing;
 use crate::ownership::owned::{Owned, RunningLanes, Takeover};
 use crate::shared::{Shared, Spec};
-use crate::worker::Worker;
+use crate::worker::{Begins, Worker};
 
-/// How often everything is listed, whatever the watch has told: so that a change that it missed is found.
-const LISTING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long the listing may take.
-const LISTING_DEADLINE: Duration = Duration::from_secs(20);
-/// How long to wait before the bucket is watched again after a failure.
-const WATCH_RETRY: Duration = Duration::from_millis(250);
+mod registry;
+
+use registry::{Listed, News, Registry};
+
+/// How much that was read from the bucket may wait.
+const NEWS: usize = 64;
+/// How many subscriptions that a listing lacks are looked up at a time.
+const LOOK_UPS: usize = 16;
 /// How long to wait before a lane whose worker died is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
@@ -31,6 +39,8 @@ pub(crate) struct Supervisor {
     shared: Shared,
     subscriptions: Subscriptions,
     lanes: HashMap<SubscriptionId, LaneHandle>,
+    /// The revisions of what has changed since the last listing: that may hold what was there before.
+    changed: HashMap<SubscriptionId, u64>,
     workers: JoinSet<SubscriptionId>,
     names: HashMap<Id, SubscriptionId>,
     owned: watch::Receiver<Owned>,
@@ -48,6 +58,14 @@ struct LaneHandle {
     worker: AbortHandle,
 }
 
+/// What the leader says of a subscription that a listing lacked.
+struct LookedUp {
+    id: SubscriptionId,
+    /// Of the listing.
+    as_of: u64,
+    current: Result<Current, Unavailable>,
+}
+
 impl Supervisor {
     pub(crate) fn new(
         shared: Shared,
@@ -60,6 +78,7 @@ impl Supervisor {
             subscriptions: Subscriptions::new(shared.broker.clone()),
             shared,
             lanes: HashMap::new(),
+            changed: HashMap::new(),
             workers: JoinSet::new(),
             names: HashMap::new(),
             owned,
@@ -71,59 +90,53 @@ impl Supervisor {
 
     /// Runs a lane for every subscription of the shards that are owned, until shutdown.
     pub(crate) async fn run(&mut self) {
-        let shutdown = self.shutdown.clone();
-        while !shutdown.is_cancelled() {
-            if let Err(error) = self.follow().await {
-                tracing::warn!(%error, "supervisor.watch_ended");
-                tokio::select! {
-                    () = shutdown.cancelled() => {}
-                    () = sleep(WATCH_RETRY) => {}
+        let registry = Registry {
+            broker: self.shared.broker.clone(),
+            subscriptions: self.subscriptions.clone(),
+            lanes: self.shared.lanes.clone(),
+            listing: self.listing.clone(),
+        };
+        let (asked, (sender, mut news)) = (Notify::new(), mpsc::channel(NEWS));
+        let mut telling = pin!(registry.tell(sender, &asked));
+        let (shutdown, mut owned) = (self.shutdown.clone(), self.owned.clone());
+        let mut looking_up: BoxStream<'static, LookedUp> = stream::empty().boxed();
+        loop {
+            tokio::select! {
+                // What is lost ends before anything begins.
+                biased;
+                () = shutdown.cancelled() => return,
+                Ok(()) = owned.changed() => {
+                    owned.borrow_and_update();
+                    self.end_what_is_others();
+                    asked.notify_one();
                 }
+                Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
+                Some(heard) = news.recv() => {
+                    if let Some(missing) = self.take_in(heard) {
+                        looking_up = missing;
+                    }
+                }
+                Some(looked_up) = looking_up.next() => self.looked_up(looked_up),
+                // It does not end while it is listened to.
+                () = &mut telling => return,
             }
         }
     }
 
-    /// Follows the bucket over one connection to NATS. Returns when it is lost, or at shutdown.
-    async fn follow(&mut self) -> Result<(), Unavailable> {
-        let broker = self.shared.broker.clone();
-        tokio::select! {
-            () = self.shutdown.cancelled() => return Ok(()),
-            () = broker.until_ready() => {}
-        }
-        let mut link = broker.link();
-        let generation = link.borrow_and_update().generation;
-        // The bucket may be another one than before: what was known is compared by value, not by revision.
-        for known in self.lanes.values_mut() {
-            known.revision = 0;
-        }
-        let mut owned = self.owned.clone();
-        owned.mark_changed();
-        let began = Instant::now();
-        let mut changes = self.subscriptions.changes().await.inspect_err(|_| self.listing.failed(began))?;
-        let mut listing = interval_at(Instant::now(), LISTING_INTERVAL);
-        loop {
-            tokio::select! {
-                () = self.shutdown.cancelled() => return Ok(()),
-                changed = link.changed() => {
-                    if changed.is_err() || link.borrow().generation != generation {
-                        return Ok(());
-                    }
-                }
-                change = next(&mut changes) => self.apply(change?),
-                Ok(()) = owned.changed() => {
-                    owned.borrow_and_update();
-                    self.end_what_is_others();
-                    listing.reset_immediately();
-                }
-                _ = listing.tick() => {
-                    let shutdown = self.shutdown.clone();
-                    tokio::select! {
-                        () = shutdown.cancelled() => return Ok(()),
-                        listed = self.list() => listed?,
-                    }
-                }
-                Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
+    /// Takes in what stands in the bucket. Answers what is to be looked up, where all of it was listed.
+    fn take_in(&mut self, news: News) -> Option<BoxStream<'static, LookedUp>> {
+        match news {
+            News::Anew => {
+                self.changed.clear();
+                self.lanes.values_mut().for_each(|known| known.revision = 0);
+                None
             }
+            News::Change(change) => {
+                self.changed.insert(change.id.clone(), change.revision);
+                self.apply(*change);
+                None
+            }
+            News::Listed(listed) => Some(self.compare(listed)),
         }
     }
 
@@ -149,7 +162,7 @@ impl Supervisor {
     /// Takes in the subscription of one URL, unless something newer is known.
     fn apply(&mut self, change: Change) {
         let Change { id, revision, subscription } = change;
-        if !self.is_mine(&id) {
+        if !self.is_mine(&id) || self.changed.get(&id).is_some_and(|changed| *changed > revision) {
             return;
         }
         let spec: Spec = subscription.map(Arc::new);
@@ -164,77 +177,71 @@ impl Supervisor {
         }
     }
 
-    /// Lists the subscriptions, and takes note of whether that can be done.
-    async fn list(&mut self) -> Result<(), Unavailable> {
-        let began = Instant::now();
-        let listed = match timeout(LISTING_DEADLINE, self.reconcile()).await {
-            Ok(listed) => listed,
-            Err(_) => Err(Unavailable::new("listing the subscriptions", "it took too long")),
-        };
-        match listed {
-            Ok(()) => self.listing.succeeded(began),
-            Err(_) => self.listing.failed(began),
-        }
-        listed
-    }
-
-    /// Compares all subscriptions with all lanes that run, and with what was left behind.
-    async fn reconcile(&mut self) -> Result<(), Unavailable> {
-        let Snapshot { as_of, subscriptions } = self.subscriptions.snapshot().await?;
-        let left_behind = self.shared.lanes.ids().await?;
+    /// Compares all subscriptions with all lanes that run, and with what was left behind. Answers what the list lacks: it is
+    /// looked up.
+    fn compare(&mut self, listed: Listed) -> BoxStream<'static, LookedUp> {
+        let Listed { began, snapshot: Snapshot { as_of, subscriptions }, with_state } = listed;
         let subscribed: HashSet<SubscriptionId> = subscriptions.iter().map(|change| change.id.clone()).collect();
         for change in subscriptions {
             self.apply(change);
         }
+        self.changed.retain(|_, revision| *revision > as_of);
         let is_running = |known: &LaneHandle| known.revision <= as_of && known.spec.borrow().is_some();
         let running = self.lanes.iter().filter(|(_, known)| is_running(known)).map(|(id, _)| id.clone());
-        let idle = left_behind.into_iter().filter(|id| !self.lanes.contains_key(id) && self.is_mine(id));
+        let idle = with_state.into_iter().filter(|id| !self.lanes.contains_key(id) && self.is_mine(id));
         let missing: HashSet<SubscriptionId> = running.chain(idle).filter(|id| !subscribed.contains(id)).collect();
-        for id in missing {
-            // A list may lack what is there: unreadable, or not yet on the replica that was asked. Only what the
-            // leader says is gone is cleared away.
-            match self.subscriptions.get(&id).await {
-                Ok(Current { subscription: None, .. }) => {}
-                Ok(Current { revision, subscription }) => {
-                    self.apply(Change { id, revision, subscription });
-                    continue;
-                }
-                Err(error) => {
-                    tracing::warn!(%id, %error, "supervisor.subscription_unreadable");
-                    continue;
-                }
-            }
-            match self.lanes.get_mut(&id) {
-                Some(known) => {
-                    known.revision = as_of;
-                    known.spec.send_replace(None);
-                }
-                None => self.start(id, as_of, None),
-            }
+        self.listing.succeeded(began);
+        let subscriptions = self.subscriptions.clone();
+        let look_up = move |id: SubscriptionId| {
+            let subscriptions = subscriptions.clone();
+            async move { LookedUp { current: subscriptions.get(&id).await, id, as_of } }
+        };
+        stream::iter(missing).map(look_up).buffer_unordered(LOOK_UPS).boxed()
+    }
+
+    /// Takes in what the leader says of a subscription that a list lacked: it may be unreadable, or not yet on the replica
+    /// that was asked. Only what the leader says is gone is cleared away.
+    fn looked_up(&mut self, looked_up: LookedUp) {
+        let LookedUp { id, as_of, current } = looked_up;
+        match current {
+            Ok(Current { subscription: None, .. }) => {}
+            Ok(Current { revision, subscription }) => return self.apply(Change { id, revision, subscription }),
+            Err(error) => return tracing::warn!(%id, %error, "supervisor.subscription_unreadable"),
         }
-        Ok(())
+        let is_mine = self.is_mine(&id);
+        match self.lanes.get_mut(&id) {
+            // It may have been registered again since.
+            Some(known) if known.revision > as_of => {}
+            Some(known) => {
+                known.revision = as_of;
+                known.spec.send_replace(None);
+            }
+            None if is_mine => self.start(id, as_of, None),
+            None => {}
+        }
     }
 
     /// Starts a lane's worker. One without a subscription removes what an earlier one has left, and ends.
     fn start(&mut self, id: SubscriptionId, revision: u64, spec: Spec) {
         let (sender, receiver) = watch::channel(spec);
         let end = self.shutdown.child_token();
-        let worker = self.spawn(id.clone(), receiver, end.clone(), Duration::ZERO);
+        let takeover = self.owned.borrow().get(&Shard::of(&id)).cloned();
+        let begins = Begins::First(takeover.unwrap_or(Takeover::Fenced { from: None }));
+        let worker = self.spawn(id.clone(), (receiver, begins), end.clone(), Duration::ZERO);
         self.lanes.insert(id, LaneHandle { revision, spec: sender, end, worker });
     }
 
     fn spawn(
         &mut self,
         id: SubscriptionId,
-        spec: watch::Receiver<Spec>,
+        (spec, begins): (watch::Receiver<Spec>, Begins),
         end: CancellationToken,
         pause: Duration,
     ) -> AbortHandle {
         let shard = Shard::of(&id);
-        let takeover = self.owned.borrow().get(&shard).copied().unwrap_or(Takeover::Fenced);
         self.running.began(shard);
         let shared = Shared { lease: self.shared.lease.of(shard), ..self.shared.clone() };
-        let mut worker = Worker::new(id.clone(), shared, spec, end.clone(), takeover);
+        let mut worker = Worker::new(id.clone(), shared, spec, end.clone(), begins);
         let name = id.clone();
         let handle = self.workers.spawn(async move {
             tokio::select! {
@@ -267,36 +274,40 @@ impl Supervisor {
                 RESTART_PAUSE
             }
         };
-        let is_mine = self.is_mine(&id);
+        let takeover = self.owned.borrow().get(&Shard::of(&id)).cloned();
         let Some(known) = self.lanes.get_mut(&id) else { return };
-        if known.spec.borrow().is_none() || !is_mine {
-            self.lanes.remove(&id);
+        let Some(takeover) = takeover.filter(|_| known.spec.borrow().is_some()) else {
+            if let Some(known) = self.lanes.remove(&id) {
+                // A listing that is under way may still hold it.
+                let changed = self.changed.entry(id).or_insert(known.revision);
+                *changed = known.revision.max(*changed);
+            }
             return;
-        }
+        };
         // It was to end, and is wanted again.
         if known.end.is_cancelled() {
             known.end = self.shutdown.child_token();
         }
         let (spec, end) = (known.spec.subscribe(), known.end.clone());
-        let worker = self.spawn(id.clone(), spec, end, pause);
+        let worker = self.spawn(id.clone(), (spec, Begins::Again(takeover)), end, pause);
         if let Some(known) = self.lanes.get_mut(&id) {
             known.worker = worker;
         }
     }
 
-    /// Lets requests under way come to their end, for so long at most.
+    /// Lets requests under way come to their end, for so long at most. Shards in which no lane runs any more are told of.
     pub(crate) async fn end(mut self, grace: Duration) {
-        let all_ended = async { while self.workers.join_next().await.is_some() {} };
+        let all_ended = async {
+            while let Some(ended) = self.workers.join_next_with_id().await {
+                let task = ended.map_or_else(|error| error.id(), |(task, _)| task);
+                if let Some(id) = self.names.remove(&task) {
+                    self.running.ended(Shard::of(&id));
+                }
+            }
+        };
         if timeout(grace, all_ended).await.is_err() {
             tracing::warn!(lanes = self.workers.len(), "supervisor.requests_cut_off");
             self.workers.shutdown().await;
         }
-    }
-}
-
-async fn next(changes: &mut Changes) -> Result<Change, Unavailable> {
-    match changes.next().await {
-        Some(change) => change,
-        None => Err(Unavailable::new("watching the subscriptions", "the watch ended")),
     }
 }

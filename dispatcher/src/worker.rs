@@ -38,6 +38,26 @@ use run::Run;
 /// How long to wait before setting up again after a failure.
 const SET_UP_RETRY: Duration = Duration::from_millis(250);
 
+/// How often what is not written yet is tried to be written at the end.
+const LAST_WRITES: u32 = 3;
+
+/// How a worker comes to its lane.
+#[derive(Debug, Clone)]
+pub(crate) enum Begins {
+    /// As the first one of this dispatcher, since the shard was taken.
+    First(Takeover),
+    /// After another worker of this dispatcher, which may have died.
+    Again(Takeover),
+}
+
+impl Begins {
+    fn takeover(&self) -> &Takeover {
+        match self {
+            Self::First(takeover) | Self::Again(takeover) => takeover,
+        }
+    }
+}
+
 pub(crate) struct Worker {
     id: SubscriptionId,
     shared: Shared,
@@ -51,7 +71,7 @@ pub(crate) struct Worker {
     revision: u64,
     /// Whether somebody else has written there: it is to be read again.
     is_stale: bool,
-    takeover: Takeover,
+    begins: Begins,
     /// When it began: what others have done of this lane was done before.
     began: Instant,
     target: TargetState,
@@ -65,7 +85,7 @@ impl Worker {
         shared: Shared,
         spec: watch::Receiver<Spec>,
         shutdown: CancellationToken,
-        takeover: Takeover,
+        begins: Begins,
     ) -> Self {
         let (attempts, meter) = (Collected::of(id.clone()), shared.metrics.meter(&id));
         Self {
@@ -77,7 +97,7 @@ impl Worker {
             is_written: false,
             revision: 0,
             is_stale: false,
-            takeover,
+            begins,
             began: Instant::now(),
             target: TargetState::default(),
             attempts,
@@ -87,6 +107,18 @@ impl Worker {
 
     /// Works until the dispatcher stops or nothing is wanted of this lane.
     pub(crate) async fn run(&mut self) {
+        self.work().await;
+        for _ in 0..LAST_WRITES {
+            // Whoever takes the shard over in good order goes by what is written alone.
+            let Some(mut lane) = self.lane.clone().filter(|_| !self.is_written && !self.is_stale) else { return };
+            if !self.shared.lease.is_valid() || self.write(&mut lane).await.is_ok() {
+                return;
+            }
+            sleep(SET_UP_RETRY).await;
+        }
+    }
+
+    async fn work(&mut self) {
         loop {
             match self.session().await {
                 Ok(Leave::End) => return,
@@ -94,6 +126,7 @@ impl Worker {
                 Err(error) => {
                     tracing::warn!(id = %self.id, %error, "lane.interrupted");
                     tokio::select! {
+                        biased;
                         () = self.shutdown.cancelled() => return,
                         () = sleep(SET_UP_RETRY) => {}
                     }
@@ -106,17 +139,23 @@ impl Worker {
     async fn session(&mut self) -> Result<Leave, Unavailable> {
         let mut link = self.shared.broker.link();
         let generation = tokio::select! {
+            biased;
             () = self.shutdown.cancelled() => return Ok(Leave::End),
             up = link.wait_for(|link| link.is_up) => match up {
                 Ok(link) => link.generation,
                 Err(_) => return Ok(Leave::End),
             },
         };
+        let setting_up = self.shared.setting_up.clone();
+        let permit = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => return Ok(Leave::End),
+            permit = setting_up.acquire() => permit,
+        };
+        let Ok(permit) = permit else { return Ok(Leave::End) };
         if !self.shared.lease.is_valid() {
             return Ok(Leave::End);
         }
-        let setting_up = self.shared.setting_up.clone();
-        let Ok(permit) = setting_up.acquire().await else { return Ok(Leave::End) };
         let Some(spec) = self.spec.borrow_and_update().clone() else {
             Box::pin(self.clear_away()).await?;
             return Ok(Leave::End);
@@ -164,6 +203,7 @@ impl Worker {
     /// Nothing is to be delivered for now: waits for another spec.
     async fn rest(&mut self) -> Leave {
         tokio::select! {
+            biased;
             () = self.shutdown.cancelled() => Leave::End,
             changed = self.spec.changed() => if changed.is_ok() { Leave::SetUp } else { Leave::End },
         }
@@ -172,7 +212,17 @@ impl Worker {
     /// Nothing is registered any more: leaves nothing behind.
     async fn clear_away(&mut self) -> Result<(), Unavailable> {
         self.shared.feeds.remove(&self.id).await?;
-        self.shared.lanes.remove(&self.id).await?;
+        // By its revision, so that what comes late does not remove what a dispatcher after this one has written.
+        let revision = self.shared.lanes.revision(&self.id).await?;
+        if !self.shared.lease.is_valid() {
+            return Ok(());
+        }
+        if let Some(revision) = revision
+            && !self.shared.lanes.remove(&self.id, revision).await?
+        {
+            return Err(Unavailable::new("removing a lane's state", "somebody else has written it"));
+        }
+        self.lane = None;
         if let Err(error) = self.shared.attempts.remove(&self.attempts).await {
             tracing::warn!(id = %self.id, %error, "attempts.left_behind");
         }

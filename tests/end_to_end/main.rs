@@ -24,6 +24,7 @@ mod failing_targets;
 mod failpoints;
 mod faults;
 mod gaps;
+mod hand_over;
 mod idempotency;
 mod large_events;
 mod limits;

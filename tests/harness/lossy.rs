@@ -1,4 +1,4 @@
-//! A way to a nats-server on which requests for a consumer's messages get lost.
+//! A way to a nats-server on which requests get lost.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,9 +16,18 @@ pub struct Lossy {
     task: JoinHandle<()>,
 }
 
-/// Which request gets lost.
+/// Which requests get lost, and which have come.
 #[derive(Default)]
-struct Plan(Mutex<Option<Loss>>);
+struct Plan(Mutex<Passage>);
+
+#[derive(Default)]
+struct Passage {
+    loss: Option<Loss>,
+    /// Whatever has this in its subject gets lost.
+    closed_to: Option<String>,
+    /// The subjects of all that have come.
+    subjects: Vec<String>,
+}
 
 struct Loss {
     /// How the subject of such requests begins.
@@ -47,12 +56,22 @@ impl Lossy {
     /// Has one request get lost for messages of a consumer of the log whose name begins like this, after so many that do not.
     pub fn lose_request(&self, consumer: &str, after: u32) {
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.EVENTS.{consumer}");
-        *self.plan.loss() = Some(Loss { subject, after, is_done: false });
+        self.plan.passage().loss = Some(Loss { subject, after, is_done: false });
+    }
+
+    /// Has all requests get lost from now on that have this in their subject.
+    pub fn lose_all(&self, part: &str) {
+        self.plan.passage().closed_to = Some(part.to_owned());
+    }
+
+    /// How many requests have come, lost or not, that have this in their subject.
+    pub fn came(&self, part: &str) -> usize {
+        self.plan.passage().subjects.iter().filter(|subject| subject.contains(part)).count()
     }
 
     /// Whether it has got lost.
     pub fn has_lost(&self) -> bool {
-        self.plan.loss().as_ref().is_some_and(|loss| loss.is_done)
+        self.plan.passage().loss.as_ref().is_some_and(|loss| loss.is_done)
     }
 }
 
@@ -63,16 +82,19 @@ impl Drop for Lossy {
 }
 
 impl Plan {
-    fn loss(&self) -> MutexGuard<'_, Option<Loss>> {
+    fn passage(&self) -> MutexGuard<'_, Passage> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a message on this subject is the one that gets lost.
+    /// Whether a message on this subject is one that gets lost.
     fn loses(&self, subject: &str) -> bool {
-        let mut loss = self.loss();
-        let Some(loss) = loss.as_mut().filter(|loss| !loss.is_done && subject.starts_with(&loss.subject)) else {
-            return false;
-        };
+        let mut passage = self.passage();
+        passage.subjects.push(subject.to_owned());
+        if passage.closed_to.as_ref().is_some_and(|part| subject.contains(part)) {
+            return true;
+        }
+        let loss = passage.loss.as_mut().filter(|loss| !loss.is_done && subject.starts_with(&loss.subject));
+        let Some(loss) = loss else { return false };
         loss.is_done = loss.after == 0;
         loss.after = loss.after.saturating_sub(1);
         loss.is_done

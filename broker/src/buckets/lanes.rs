@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::kv::UpdateErrorKind;
+use async_nats::jetstream::kv::{PurgeErrorKind, UpdateErrorKind};
 use domain::{Lane, SubscriptionId};
 use futures_util::TryStreamExt;
 use tokio::time::timeout;
@@ -47,10 +47,21 @@ impl Lanes {
         }
     }
 
-    /// Removes a lane's state.
-    pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
+    /// The revision of a lane's state, if there is one, readable or not. Asked of the leader.
+    pub async fn revision(&self, id: &SubscriptionId) -> Result<Option<u64>, Unavailable> {
         let objects = self.broker.objects()?;
-        objects.lanes.purge(id.as_str()).await.during("removing a lane's state")
+        let (revision, value) = entry::read(&objects.lanes, id.as_str(), "reading a lane's state").await?;
+        Ok(value.map(|_| revision))
+    }
+
+    /// Removes a lane's state, if it is still at the revision that was read. Answers whether it was.
+    pub async fn remove(&self, id: &SubscriptionId, revision: u64) -> Result<bool, Unavailable> {
+        let objects = self.broker.objects()?;
+        match objects.lanes.purge_expect_revision(id.as_str(), Some(revision)).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == PurgeErrorKind::WrongLastRevision => Ok(false),
+            Err(error) => Err(error).during("removing a lane's state"),
+        }
     }
 
     /// The ids of all lanes that have a state.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::HeaderValue;
 use domain::Stamp;
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::connection::Broker;
@@ -75,17 +75,55 @@ pub(crate) async fn read(
     broker: &Broker,
     request: &PageRequest<'_>,
     what: &'static str,
+    each: impl FnMut(DirectMessage),
+) -> Result<End, PageError> {
+    let from = request.from.max(1);
+    let mut body = json!({"seq": from, "batch": request.limit, "max_bytes": PAGE_BYTES});
+    if let Some(subject) = request.subject {
+        body["next_by_subj"] = subject.into();
+    }
+    answers(broker, request.stream, &body, from, what, each).await
+}
+
+/// Reads a page of the messages on a subject that were stored at a moment or later.
+pub(crate) async fn read_since(
+    broker: &Broker,
+    request: &PageRequest<'_>,
+    since: Stamp,
+    what: &'static str,
+    each: impl FnMut(DirectMessage),
+) -> Result<End, PageError> {
+    let subject = request.subject.unwrap_or(">");
+    let since = since.to_rfc3339();
+    let body = json!({"start_time": since, "batch": request.limit, "max_bytes": PAGE_BYTES, "next_by_subj": subject});
+    answers(broker, request.stream, &body, request.from.max(1), what, each).await
+}
+
+/// The last message on a subject, which holds no wildcards.
+pub(crate) async fn last(
+    broker: &Broker,
+    stream: &str,
+    subject: &str,
+    what: &'static str,
+) -> Result<Option<DirectMessage>, PageError> {
+    let mut last = None;
+    answers(broker, stream, &json!({"multi_last": [subject], "batch": 1}), 1, what, |found| last = Some(found)).await?;
+    Ok(last)
+}
+
+/// Makes a request that is answered by messages in order, none of them before `next`, and calls `each` with every one.
+async fn answers(
+    broker: &Broker,
+    stream: &str,
+    body: &Value,
+    mut next: u64,
+    what: &'static str,
     mut each: impl FnMut(DirectMessage),
 ) -> Result<End, PageError> {
     let client = &broker.handles().client;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.during(what)?;
-    let mut next = request.from.max(1);
-    let mut body = json!({"seq": next, "batch": request.limit, "max_bytes": PAGE_BYTES});
-    if let Some(subject) = request.subject {
-        body["next_by_subj"] = subject.into();
-    }
-    let subject = format!("$JS.API.DIRECT.GET.{}", request.stream);
+    let subject = format!("$JS.API.DIRECT.GET.{stream}");
     client.publish_with_reply(subject, inbox, body.to_string().into()).await.during(what)?;
     loop {
         let answer = timeout(ANSWER_DEADLINE, answers.next()).await.during(what)?;

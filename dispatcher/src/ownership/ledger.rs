@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::owned::Owned;
 use super::plan::{Dispatchers, Held, Me, Readiness, Stage, Step, plan};
-use super::record::Records;
+use super::record::{OwnerRecord, Records};
 
 /// By how much a dispatcher's own clock ends its lease before the server does.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -27,6 +27,8 @@ pub(super) struct Ledger {
     /// Owners whose keys are not there, as the leader has said, and from when on their shards may be taken: counted once
     /// for each, when it is first missed.
     gone: BTreeMap<String, Instant>,
+    /// Shards whose records cannot be read.
+    unreadable: BTreeMap<Shard, Seen>,
     preferences: Preferences,
 }
 
@@ -46,9 +48,12 @@ struct OwnKey {
     /// By what the writes that went unanswered can be told, since the last one that was answered.
     unanswered: Vec<Stamp>,
     must_look_up: bool,
+    /// Whether the last write of it said that this dispatcher takes nothing; and whether what stands there does.
+    has_said_so: bool,
+    says_so: bool,
 }
 
-/// Another dispatcher's key, as it is listed.
+/// A key that somebody else has written, as it is listed.
 struct Seen {
     revision: u64,
     since: Instant,
@@ -100,9 +105,10 @@ impl Ledger {
             ttl,
             own: OwnKey::default(),
             held: BTreeMap::new(),
-            readiness: Readiness::Withdrawn,
+            readiness: Readiness::Withdrawn { listed_at: None },
             others: BTreeMap::new(),
             gone: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             preferences: Preferences::default(),
         }
     }
@@ -130,7 +136,7 @@ impl Ledger {
     /// The shards whose lanes are to run.
     pub(super) fn owned(&self) -> Owned {
         let held = self.held.iter().filter(|(_, held)| held.stage != Stage::Ending);
-        held.map(|(shard, held)| (*shard, held.takeover)).collect()
+        held.map(|(shard, held)| (*shard, held.takeover.clone())).collect()
     }
 
     /// Whether shards are being given back.
@@ -147,18 +153,35 @@ impl Ledger {
     /// Takes in how listing the subscriptions has gone: the last success, and since when it has failed.
     pub(super) fn subscriptions(&mut self, listed_at: Option<Instant>, failing_since: Option<Instant>) {
         self.readiness = match (self.readiness, listed_at, failing_since) {
+            (Readiness::Leaving, ..) => Readiness::Leaving,
             (_, Some(listed_at), None) => Readiness::Ready { listed_at },
-            (Readiness::Withdrawn, ..) | (_, None, _) => Readiness::Withdrawn,
+            (Readiness::Withdrawn { .. }, ..) | (_, None, _) => Readiness::Withdrawn { listed_at },
             (_, Some(listed_at), Some(since)) => Readiness::Failing { listed_at, since },
         };
+    }
+
+    /// This dispatcher stops: from now on it gives up what it has, and takes nothing.
+    pub(super) fn leaves(&mut self) {
+        self.readiness = Readiness::Leaving;
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_at_work(&self) -> bool {
+        self.readiness.is_at_work()
+    }
+
+    /// Whether the own key is to say that this dispatcher takes no shard.
+    pub(super) fn takes_nothing(&self) -> bool {
+        !self.readiness.is_at_work()
     }
 
     /// What is to be done about the own key now.
     pub(super) fn renewal(&self, now: Instant) -> Renewal {
         let revision = self.own.revision;
         match self.own.renewed_at.filter(|_| self.own.is_alive).map(|at| at + self.ttl / 3) {
-            _ if self.readiness == Readiness::Withdrawn && self.held.is_empty() => Renewal::None,
+            _ if !self.readiness.is_at_work() && self.held.is_empty() => Renewal::None,
             _ if self.own.must_look_up => Renewal::LookUp,
+            _ if self.takes_nothing() && !self.own.says_so => Renewal::Put { revision },
             Some(due_at) if now < due_at => Renewal::At(due_at),
             _ => Renewal::Put { revision },
         }
@@ -168,6 +191,7 @@ impl Ledger {
     pub(super) fn renewal_sent(&mut self, stamp: Stamp) {
         self.own.unanswered.push(stamp);
         self.own.must_look_up = true;
+        self.own.has_said_so = self.takes_nothing();
     }
 
     /// The own key was written, by a request that was sent at a moment. Answers whether it was not there before.
@@ -176,6 +200,7 @@ impl Ledger {
         self.own.renewed_at = Some(sent_at);
         self.own.unanswered.clear();
         self.own.must_look_up = false;
+        self.own.says_so = self.own.has_said_so;
         !std::mem::replace(&mut self.own.is_alive, true)
     }
 
@@ -212,12 +237,21 @@ impl Ledger {
         records.owners.retain(|name, _| *name != self.name && !dead.contains(name));
         self.others.retain(|name, _| records.owners.contains_key(name));
         for (name, record) in &records.owners {
-            let revision = record.revision;
-            let seen = self.others.entry(name.clone()).or_insert(Seen { revision, since: now });
-            if seen.revision != revision {
-                *seen = Seen { revision, since: now };
-            }
+            self.others
+                .entry(name.clone())
+                .or_insert_with(|| Seen::at(record.revision, now))
+                .at_revision(record.revision, now);
         }
+        let mut unreadable: BTreeMap<Shard, Seen> = BTreeMap::new();
+        for (shard, revision) in records.unreadable() {
+            let seen = self.unreadable.remove(&shard).filter(|seen| seen.revision == revision);
+            if seen.is_none() {
+                let advice = "it counts as held: look at it with nats kv get LEASES, and remove it";
+                tracing::error!(%shard, revision, advice, "ownership.shard_unreadable");
+            }
+            unreadable.insert(shard, seen.unwrap_or_else(|| Seen::at(revision, now)));
+        }
+        self.unreadable = unreadable;
         let named: BTreeSet<&str> = records.named().collect();
         self.gone.retain(|name, _| named.contains(name.as_str()));
         let missing = named.into_iter().filter(|name| *name != self.name && !records.owners.contains_key(*name));
@@ -242,33 +276,55 @@ impl Ledger {
 
     /// What is to be done.
     pub(super) fn plan(&mut self, turn: &Turn, busy: &BTreeSet<Shard>, now: Instant) -> Vec<Step> {
-        let living = turn.records.owners.iter().filter(|(name, record)| {
-            // One that cannot be read and is not renewed is no dispatcher's.
-            let is_ghost =
-                record.owner.is_none() && self.others.get(*name).is_some_and(|seen| seen.is_overdue(self.ttl, now));
-            !turn.gone.contains(*name) && !is_ghost
-        });
-        let mut names: BTreeSet<String> = living.map(|(name, _)| name.clone()).collect();
+        let living: Vec<(&String, &OwnerRecord)> = turn
+            .records
+            .owners
+            .iter()
+            .filter(|(name, record)| {
+                // One that cannot be read and is not renewed is no dispatcher's.
+                let is_ghost =
+                    record.owner.is_none() && self.others.get(*name).is_some_and(|seen| seen.is_overdue(self.ttl, now));
+                !turn.gone.contains(*name) && !is_ghost
+            })
+            .collect();
+        let is_alone = living.is_empty();
+        let takes = |record: &OwnerRecord| !record.owner.as_ref().is_some_and(|owner| owner.takes_nothing);
+        let taking = living.into_iter().filter(|(_, record)| takes(record));
+        let mut names: BTreeSet<String> = taking.map(|(name, _)| name.clone()).collect();
         let has_others = !names.is_empty();
-        if self.readiness != Readiness::Withdrawn {
+        if self.readiness.is_at_work() {
             names.insert(self.name.clone());
         }
+        let overdue = self.unreadable.iter().filter(|(_, seen)| seen.is_overdue(self.ttl, now));
+        let long_unreadable = overdue.map(|(shard, _)| *shard).collect();
         self.preferences.prepare(names, turn.records.all_shards());
         let gone = self.gone.iter().filter(|(name, _)| turn.gone.contains(*name));
         let gone = gone.map(|(name, at)| (name.clone(), *at)).collect();
         let preferred = |shard: Shard| self.preferences.by_shard.get(&shard).map(String::as_str);
-        let dispatchers = Dispatchers { preferred: &preferred, has_others, gone: &gone };
+        let dispatchers =
+            Dispatchers { preferred: &preferred, has_others, is_alone, long_unreadable: &long_unreadable, gone: &gone };
         let me = Me { name: &self.name, revision: self.own_revision(), ttl: self.ttl, readiness: self.readiness, busy };
         plan(&turn.records, &dispatchers, &self.held, &me, now)
     }
 
     /// A step begins. Answers how often the own key was lost before it.
-    pub(super) fn begin(&mut self, step: &Step) -> u64 {
+    pub(super) fn begin(&mut self, step: &Step, now: Instant) -> u64 {
         match step {
-            Step::End(shard) => self.set(*shard, Stage::Ending),
-            Step::KeepOn(shard) => self.set(*shard, Stage::Working),
+            Step::End(shard) => {
+                self.set(*shard, Stage::Ending);
+                self.held.entry(*shard).and_modify(|held| held.ended_at = Some(now));
+            }
+            Step::KeepOn(shard) => {
+                self.set(*shard, Stage::Working);
+                // Lanes that have ended already are started by the next listing.
+                self.held.entry(*shard).and_modify(|held| held.taken_at = now);
+            }
             Step::GiveBack { shard, .. } | Step::StopWorking(shard) => drop(self.held.remove(shard)),
-            Step::Withdraw => self.readiness = Readiness::Withdrawn,
+            Step::Withdraw => {
+                if let Readiness::Failing { listed_at, .. } = self.readiness {
+                    self.readiness = Readiness::Withdrawn { listed_at: Some(listed_at) };
+                }
+            }
             Step::Leave { .. } => self.leave(),
             Step::Take { .. } | Step::Confirm { .. } => {}
         }
@@ -294,7 +350,8 @@ impl Ledger {
         let stage = if losses == self.own.losses { Stage::Working } else { Stage::Unconfirmed };
         match (step, written) {
             (Step::Take { shard, takeover, .. }, Written::Ok(revision)) => {
-                self.held.insert(*shard, Held { revision, takeover: *takeover, stage, taken_at: now });
+                let takeover = takeover.clone();
+                self.held.insert(*shard, Held { revision, takeover, stage, taken_at: now, ended_at: None });
             }
             (Step::Confirm { shard, .. }, Written::Ok(revision)) => {
                 if let Some(held) = self.held.get_mut(shard) {
@@ -308,6 +365,17 @@ impl Ledger {
 }
 
 impl Seen {
+    fn at(revision: u64, now: Instant) -> Self {
+        Self { revision, since: now }
+    }
+
+    /// It has this revision now.
+    fn at_revision(&mut self, revision: u64, now: Instant) {
+        if self.revision != revision {
+            *self = Self::at(revision, now);
+        }
+    }
+
     /// Whether it should have been renewed long ago, or have expired.
     fn is_overdue(&self, ttl: Duration, now: Instant) -> bool {
         now >= self.since + ttl

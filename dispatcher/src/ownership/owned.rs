@@ -6,12 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use domain::Shard;
 
 /// How a shard came to this dispatcher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Takeover {
-    /// The one before has given it up: nothing of it is under way.
+    /// The one before has given it up: nothing of it is under way, and how far its lanes have come is written.
     Clean,
-    /// The one before has died, or may come to life again: what it still reads from a consumer must be nobody's.
-    Fenced,
+    /// The one before has died, or may come to life again: what it still reads from a consumer must be nobody's. How far its
+    /// lanes have come may stand in the position log only.
+    Fenced {
+        /// Its name, where that is known.
+        from: Option<String>,
+    },
 }
 
 /// The shards that this dispatcher works on.

@@ -4,6 +4,9 @@
 //! revision that it has written itself, and while its own key is there by its own clock. Another one takes the shard only
 //! by a write that names this revision, after the bucket's leader has said that the key is not there. A dispatcher whose
 //! key was not there for a moment writes each of its shards once more before it works on them again.
+//!
+//! A lane ends when its request to the target has. So that one target that hangs does not keep the other lanes of its shard from
+//! their work, a shard whose lanes do not end soon goes on here, and is tried again later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +15,12 @@ use domain::Shard;
 use tokio::time::Instant;
 
 use super::owned::Takeover;
-use super::record::{Records, ShardRecord};
+use super::record::{Holder, Records, ShardRecord};
+
+/// How long the lanes of a shard may take to end before it goes on here.
+const ENDING_PATIENCE: Duration = Duration::from_secs(1);
+/// How long after that it is tried again.
+const ENDING_RETRY: Duration = Duration::from_secs(5);
 
 /// The dispatcher that plans.
 pub(super) struct Me<'a> {
@@ -32,16 +40,30 @@ pub(super) enum Readiness {
     Ready { listed_at: Instant },
     /// It has, and now it cannot, since a moment.
     Failing { listed_at: Instant, since: Instant },
-    /// It has not listed them yet, or has withdrawn because it cannot: others do its work.
-    Withdrawn,
+    /// It has not listed them yet, or cannot for so long that others are to take what it would have to begin with. What
+    /// runs, goes on: a dispatcher that cannot list can push.
+    Withdrawn { listed_at: Option<Instant> },
+    /// It stops, and gives up shard by shard.
+    Leaving,
+}
+
+impl Readiness {
+    /// Whether shards may be this dispatcher's, as far as that goes.
+    pub(super) fn is_at_work(self) -> bool {
+        matches!(self, Self::Ready { .. } | Self::Failing { .. })
+    }
 }
 
 /// The dispatchers, as they are known when a turn begins.
 pub(super) struct Dispatchers<'a> {
-    /// Which of them is to work on a shard. One that has withdrawn is not among them.
+    /// Which of them is to work on a shard. One that has withdrawn, or leaves, is not among them.
     pub(super) preferred: &'a dyn Fn(Shard) -> Option<&'a str>,
     /// Whether there is another one to work.
     pub(super) has_others: bool,
+    /// Whether there is another one at all, to work or about to leave.
+    pub(super) is_alone: bool,
+    /// Shards whose records cannot be read, and have been as they are for as long as a lease.
+    pub(super) long_unreadable: &'a BTreeSet<Shard>,
     /// Those whose key is not there: the leader has said so after the records were read. And from when on their shards
     /// may be taken.
     pub(super) gone: &'a BTreeMap<String, Instant>,
@@ -55,6 +77,8 @@ pub(super) struct Held {
     pub(super) takeover: Takeover,
     pub(super) stage: Stage,
     pub(super) taken_at: Instant,
+    /// When it was last begun to have its lanes end, so that another dispatcher can have it.
+    pub(super) ended_at: Option<Instant>,
 }
 
 /// How far a held shard has come.
@@ -82,7 +106,7 @@ pub(super) enum Step {
     GiveBack { shard: Shard, revision: u64 },
     /// It is somebody else's, or nobody's.
     StopWorking(Shard),
-    /// Give back everything, as another dispatcher can do the work and this one cannot.
+    /// Take nothing any more, and give back what does not run, as another dispatcher can do the work and this one cannot.
     Withdraw,
     /// Remove the own key, which is at a revision: everything has been given back.
     Leave { revision: u64 },
@@ -103,8 +127,8 @@ pub(super) fn plan(
         let is_mine = (dispatchers.preferred)(shard) == Some(me.name);
         let step = match held.get(&shard) {
             Some(held) => {
-                is_idle_in_vain |= me.has_not_served(held);
-                of_held(shard, record, held, is_mine, me)
+                is_idle_in_vain |= !me.serves(held);
+                of_held(shard, record, held, is_mine, me, now)
             }
             None => match of_other(shard, record, is_mine, dispatchers, me, now) {
                 Some(Step::Take { .. }) if !matches!(me.readiness, Readiness::Ready { .. }) => {
@@ -125,7 +149,7 @@ pub(super) fn plan(
     }
     let has_nothing = held.is_empty() && !steps.iter().any(|step| matches!(step, Step::GiveBack { .. }));
     if let Some(revision) = me.revision
-        && me.readiness == Readiness::Withdrawn
+        && !me.readiness.is_at_work()
         && has_nothing
     {
         steps.push(Step::Leave { revision });
@@ -133,21 +157,26 @@ pub(super) fn plan(
     steps
 }
 
-fn of_held(shard: Shard, record: &ShardRecord, held: &Held, is_mine: bool, me: &Me<'_>) -> Option<Step> {
+fn of_held(shard: Shard, record: &ShardRecord, held: &Held, is_mine: bool, me: &Me<'_>, now: Instant) -> Option<Step> {
     // Somebody has written it since. A listing may also be older than what is held, and then says nothing.
     if record.revision > held.revision {
         return Some(Step::StopWorking(shard));
     }
-    let is_withdrawn = me.readiness == Readiness::Withdrawn;
+    let is_at_work = me.readiness.is_at_work();
+    let is_served = me.serves(held);
+    let is_long_since_ended = |time| held.ended_at.is_none_or(|at| now >= at + time);
     match held.stage {
-        Stage::Unconfirmed if is_withdrawn => Some(Step::StopWorking(shard)),
+        Stage::Unconfirmed if !is_at_work && !is_served => Some(Step::StopWorking(shard)),
         _ if me.revision.is_none() => None,
         Stage::Unconfirmed => Some(Step::Confirm { shard, revision: held.revision }),
-        Stage::Working if is_mine => None,
+        Stage::Working if is_mine || matches!(me.readiness, Readiness::Withdrawn { .. }) && is_served => None,
+        Stage::Working if is_at_work && !is_long_since_ended(ENDING_PATIENCE + ENDING_RETRY) => None,
         Stage::Working => Some(Step::End(shard)),
         // What was written about it is certain: a shard whose giving back went unanswered is not held any more.
         Stage::Ending if is_mine => Some(Step::KeepOn(shard)),
-        Stage::Ending if me.busy.contains(&shard) => None,
+        Stage::Ending if me.busy.contains(&shard) => {
+            (is_at_work && is_long_since_ended(ENDING_PATIENCE)).then_some(Step::KeepOn(shard))
+        }
         Stage::Ending => Some(Step::GiveBack { shard, revision: held.revision }),
     }
 }
@@ -166,22 +195,32 @@ fn of_other(
     }
     let revision = record.revision;
     let take = |takeover| Step::Take { shard, revision, takeover };
-    match record.owner.as_deref() {
+    let fenced = |from: Option<&str>| take(Takeover::Fenced { from: from.map(str::to_owned) });
+    match &record.holder {
         // An answer got lost. Nobody else takes the shard as long as this dispatcher lives.
-        Some(owner) if owner == me.name && is_mine => Some(take(Takeover::Fenced)),
-        Some(owner) if owner == me.name => Some(Step::GiveBack { shard, revision }),
+        Holder::Dispatcher(owner) if owner == me.name && is_mine => Some(fenced(Some(owner))),
+        Holder::Dispatcher(owner) if owner == me.name => Some(Step::GiveBack { shard, revision }),
         _ if !is_mine => None,
-        None => Some(take(Takeover::Clean)),
-        Some(owner) => {
-            dispatchers.gone.get(owner).is_some_and(|takeable_at| now >= *takeable_at).then(|| take(Takeover::Fenced))
+        // Nobody has ever written it, or the bucket was lost: then nobody has given it up either.
+        Holder::Nobody if revision == 0 => Some(fenced(None)),
+        Holder::Nobody => Some(take(Takeover::Clean)),
+        Holder::Dispatcher(owner) => {
+            dispatchers.gone.get(owner).is_some_and(|takeable_at| now >= *takeable_at).then(|| fenced(Some(owner)))
         }
+        // Any other dispatcher may hold it.
+        Holder::Unknown => (dispatchers.is_alone && dispatchers.long_unreadable.contains(&shard)).then(|| fenced(None)),
     }
 }
 
 impl Me<'_> {
-    /// Whether a shard has been held without a listing since: its lanes do not run.
-    fn has_not_served(&self, held: &Held) -> bool {
-        matches!(self.readiness, Readiness::Failing { listed_at, .. } if listed_at < held.taken_at)
+    /// Whether the subscriptions have been listed since a shard was taken: its lanes run.
+    fn serves(&self, held: &Held) -> bool {
+        match self.readiness {
+            Readiness::Ready { .. } => true,
+            Readiness::Failing { listed_at, .. } => listed_at >= held.taken_at,
+            Readiness::Withdrawn { listed_at } => listed_at.is_some_and(|at| at >= held.taken_at),
+            Readiness::Leaving => false,
+        }
     }
 }
 

@@ -20,12 +20,16 @@ pub(super) struct Owner {
     pub(super) process: Process,
     /// When the key was written, by the dispatcher's own clock. Only that dispatcher compares it, with what it has written.
     pub(super) since: Stamp,
+    /// Whether it takes no shard: it is about to leave, or cannot do the work of one that it would take now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) takes_nothing: bool,
 }
 
 /// A shard, as all see it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Holding {
-    /// Who works on it; `None`: it was given up.
+    /// Who works on it; `None`: it was given up. Where this is not there at all, the record is not of our form.
+    #[serde(deserialize_with = "Option::deserialize")]
     owner: Option<String>,
 }
 
@@ -43,8 +47,42 @@ pub(super) struct Records {
 pub(super) struct ShardRecord {
     /// 0 where there is none.
     pub(super) revision: u64,
-    /// Who works on it, if anyone does.
-    pub(super) owner: Option<String>,
+    pub(super) holder: Holder,
+}
+
+/// Who works on a shard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Holder {
+    #[default]
+    Nobody,
+    /// The dispatcher of this name.
+    Dispatcher(String),
+    /// The record cannot be read: somebody, for all that is known.
+    Unknown,
+}
+
+impl Holder {
+    /// What a record says.
+    fn read(value: &[u8]) -> Self {
+        match serde_json::from_slice(value) {
+            Ok(Holding { owner: None }) => Self::Nobody,
+            Ok(Holding { owner: Some(name) }) if is_name(&name) => Self::Dispatcher(name),
+            Ok(_) | Err(_) => Self::Unknown,
+        }
+    }
+
+    /// The dispatcher's name, if it is one that is known.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Dispatcher(name) => Some(name),
+            Self::Nobody | Self::Unknown => None,
+        }
+    }
+}
+
+/// Whether a dispatcher may have this name: it is a part of keys and subjects.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 /// The key of a dispatcher.
@@ -66,8 +104,7 @@ impl Records {
                 let owner = serde_json::from_slice(value).ok();
                 records.owners.insert(name.to_owned(), OwnerRecord { revision, owner });
             } else if let Some(shard) = key.strip_prefix(SHARD).and_then(Shard::parse) {
-                let owner = serde_json::from_slice::<Holding>(value).unwrap_or_default().owner;
-                records.shards.insert(shard, ShardRecord { revision, owner });
+                records.shards.insert(shard, ShardRecord { revision, holder: Holder::read(value) });
             }
         }
         records
@@ -89,13 +126,19 @@ impl Records {
     }
 
     pub(super) fn shard(&self, shard: Shard) -> &ShardRecord {
-        const NOTHING: &ShardRecord = &ShardRecord { revision: 0, owner: None };
+        const NOTHING: &ShardRecord = &ShardRecord { revision: 0, holder: Holder::Nobody };
         self.shards.get(&shard).unwrap_or(NOTHING)
     }
 
     /// The dispatchers that are named by shards.
     pub(super) fn named(&self) -> impl Iterator<Item = &str> {
-        self.shards.values().filter_map(|record| record.owner.as_deref())
+        self.shards.values().filter_map(|record| record.holder.name())
+    }
+
+    /// The shards whose records cannot be read, with their revisions.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = (Shard, u64)> {
+        let unreadable = self.shards.iter().filter(|(_, record)| record.holder == Holder::Unknown);
+        unreadable.map(|(shard, record)| (*shard, record.revision))
     }
 }
 
@@ -111,4 +154,49 @@ pub(super) fn shard_key(shard: Shard) -> String {
 pub(super) fn holding_of(owner: Option<&str>) -> Bytes {
     let holding = Holding { owner: owner.map(str::to_owned) };
     serde_json::to_vec(&holding).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+impl ShardRecord {
+    /// One that names a dispatcher, or nobody.
+    pub(super) fn of(revision: u64, owner: Option<&str>) -> Self {
+        let holder = owner.map_or(Holder::Nobody, |name| Holder::Dispatcher(name.to_owned()));
+        Self { revision, holder }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_a_shard_is_known_only_where_its_record_is_of_our_form() {
+        for (value, holder) in [
+            (r#"{"owner":null}"#, Holder::Nobody),
+            (r#"{"owner":"018f-a"}"#, Holder::Dispatcher("018f-a".to_owned())),
+            (r#"{"owner":"a","more":1}"#, Holder::Dispatcher("a".to_owned())),
+            ("{}", Holder::Unknown),
+            ("", Holder::Unknown),
+            ("junk", Holder::Unknown),
+            (r#"{"owner":7}"#, Holder::Unknown),
+            (r#"{"owner":""}"#, Holder::Unknown),
+            (r#"{"owner":"*"}"#, Holder::Unknown),
+            (r#"{"owner":"a.b"}"#, Holder::Unknown),
+        ] {
+            assert_eq!(Holder::read(value.as_bytes()), holder, "{value}");
+        }
+        for owner in [None, Some("018f-a")] {
+            assert_eq!(Holder::read(&holding_of(owner)).name(), owner);
+        }
+    }
+
+    #[test]
+    fn a_dispatcher_that_takes_shards_is_written_as_it_always_was() {
+        let owner = |takes_nothing| Owner { process: Process::unknown(), since: Stamp::from_micros(0), takes_nothing };
+        let written = |takes_nothing| serde_json::to_string(&owner(takes_nothing)).unwrap();
+        assert!(!written(false).contains("nothing"), "{}", written(false));
+        for takes_nothing in [false, true] {
+            assert_eq!(serde_json::from_str::<Owner>(&written(takes_nothing)).unwrap(), owner(takes_nothing));
+        }
+    }
 }

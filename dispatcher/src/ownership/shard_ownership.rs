@@ -12,7 +12,6 @@ use futures_util::future::{join, join_all};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::lease::Lease;
 use super::ledger::{Ledger, Renewal, Written};
@@ -29,8 +28,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the own key is tried while that fails. One that went unanswered is tried again at once.
 const RENEWAL_RETRY: Duration = Duration::from_millis(500);
-/// How many shards are written at a time.
-const AT_A_TIME: usize = 16;
+/// How many shards are written at a time: all of them, so that a slow link is crossed once.
+const AT_A_TIME: usize = 64;
+/// How long all lanes may take to end at the end, before shards are given up one by one.
+const LEAVING_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Takes, keeps and gives up shards.
 pub(crate) struct ShardOwnership {
@@ -40,6 +41,8 @@ pub(crate) struct ShardOwnership {
     ledger: Mutex<Ledger>,
     /// The own key is there again.
     revived: Notify,
+    /// The own key is to say so at once.
+    has_withdrawn: Notify,
     listing: Listing,
     running: RunningLanes,
     lease: Lease,
@@ -49,15 +52,15 @@ pub(crate) struct ShardOwnership {
 impl ShardOwnership {
     pub(crate) fn new(
         leases: Leases,
-        ttl: Duration,
+        (name, ttl): (String, Duration),
         lease: Lease,
         running: RunningLanes,
         listing: Listing,
     ) -> (Self, watch::Receiver<Owned>) {
         let (owned, receiver) = watch::channel(Owned::new());
-        let ledger = Mutex::new(Ledger::new(Uuid::now_v7().to_string(), ttl));
-        let (process, revived) = (Process::this(), Notify::new());
-        (Self { leases, ttl, process, ledger, revived, listing, running, lease, owned }, receiver)
+        let ledger = Mutex::new(Ledger::new(name, ttl));
+        let (process, revived, has_withdrawn) = (Process::this(), Notify::new(), Notify::new());
+        (Self { leases, ttl, process, ledger, revived, has_withdrawn, listing, running, lease, owned }, receiver)
     }
 
     /// Works until told to stop. Give up what is held with [`ShardOwnership::leave`] when nothing works on it any more.
@@ -70,20 +73,30 @@ impl ShardOwnership {
         }
     }
 
-    /// Renews the own key and nothing else, until told to stop.
-    pub(crate) async fn keep_alive(&self, ended: &CancellationToken) {
+    /// Gives up shard by shard what no lane runs in any more, until all lanes have ended: one target that hangs must not keep
+    /// the others' URLs waiting. Usually all lanes end at once, and then all is given up at once, by [`ShardOwnership::leave`].
+    pub(crate) async fn hand_over(&self, ended: &CancellationToken) {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            () = sleep(LEAVING_PATIENCE) => {}
+            never = self.keep_renewing() => match never {},
+        }
+        self.ledger().leaves();
         tokio::select! {
             () = ended.cancelled() => {}
             never = self.keep_renewing() => match never {},
+            never = self.keep_turning() => match never {},
         }
     }
 
-    /// Gives up everything at once: nothing works on it any more. The own key goes first, so that others take what
-    /// could not be given up.
+    /// Gives up everything at once. The own key goes first, so that others take what could not be given up: and shards in
+    /// which lanes were cut off, of which it is not written how far they have come.
     pub(crate) async fn leave(self, within: Duration) {
+        let busy = self.busy();
         let (held, revision, name) = {
             let mut ledger = self.ledger();
-            let held: Vec<(Shard, u64)> = ledger.held().iter().map(|(shard, held)| (*shard, held.revision)).collect();
+            let held = ledger.held().iter().filter(|(shard, _)| !busy.contains(shard));
+            let held: Vec<(Shard, u64)> = held.map(|(shard, held)| (*shard, held.revision)).collect();
             let (revision, name) = (ledger.own_revision(), ledger.name().to_owned());
             ledger.leave();
             self.publish(&ledger);
@@ -118,7 +131,9 @@ impl ShardOwnership {
         self.owned.send_if_modified(|before| {
             if failpoints::has_no_fencing() {
                 let is_lost = |shard: &Shard| !ledger.held().get(shard).is_some_and(|held| held.stage == Stage::Ending);
-                owned.extend(before.iter().filter(|(shard, _)| is_lost(shard)).map(|(shard, how)| (*shard, *how)));
+                owned.extend(
+                    before.iter().filter(|(shard, _)| is_lost(shard)).map(|(shard, how)| (*shard, how.clone())),
+                );
             }
             let is_new = *before != owned;
             *before = owned;
@@ -143,7 +158,10 @@ impl ShardOwnership {
                     Ok(())
                 }
                 Renewal::At(due_at) => {
-                    sleep_until(due_at).await;
+                    tokio::select! {
+                        () = sleep_until(due_at) => {}
+                        () = self.has_withdrawn.notified() => {}
+                    }
                     Ok(())
                 }
                 Renewal::LookUp => self.look_up().await,
@@ -158,13 +176,13 @@ impl ShardOwnership {
 
     async fn renew(&self, revision: u64) -> Result<(), LeaseError> {
         let (sent_at, since) = (Instant::now(), Stamp::now());
-        let owner = Owner { process: self.process.clone(), since };
-        let value = serde_json::to_vec(&owner).map_err(|error| Unavailable::new("writing a lease", error))?;
-        let key = {
+        let (key, takes_nothing) = {
             let mut ledger = self.ledger();
             ledger.renewal_sent(since);
-            owner_key(ledger.name())
+            (owner_key(ledger.name()), ledger.takes_nothing())
         };
+        let owner = Owner { process: self.process.clone(), since, takes_nothing };
+        let value = serde_json::to_vec(&owner).map_err(|error| Unavailable::new("writing a lease", error))?;
         let written = self.leases.put(&key, value.into(), revision, Some(self.ttl)).await;
         let mut ledger = self.ledger();
         match written {
@@ -271,7 +289,7 @@ impl ShardOwnership {
         // All steps begin before any is written: lanes that are to end hear of it first.
         let mut begun: Vec<(Step, u64)> = {
             let mut ledger = self.ledger();
-            let begun = steps.iter().map(|step| (step.clone(), ledger.begin(step))).collect();
+            let begun = steps.iter().map(|step| (step.clone(), ledger.begin(step, Instant::now()))).collect();
             self.publish(&ledger);
             begun
         };
@@ -298,6 +316,7 @@ impl ShardOwnership {
             Step::GiveBack { shard, revision } => self.write(shard, None, revision).await,
             Step::Withdraw => {
                 tracing::error!(cause = "subscriptions_not_listed", "ownership.withdrawn");
+                self.has_withdrawn.notify_one();
                 Written::Unanswered
             }
             Step::Leave { revision } => {

@@ -6,7 +6,7 @@ use domain::lane::{Epoch, Gap, Lane};
 use domain::{Stamp, Subscription};
 use tokio::time::Instant;
 
-use super::Worker;
+use super::{Begins, Worker};
 use crate::failpoints;
 use crate::ownership::owned::Takeover;
 use crate::session::fresh_name;
@@ -18,6 +18,7 @@ impl Worker {
         if self.lane.is_none() || self.is_stale {
             if self.is_stale {
                 self.began = Instant::now();
+                self.begins = Begins::Again(self.begins.takeover().clone());
             }
             self.load().await?;
             self.is_stale = false;
@@ -67,7 +68,7 @@ impl Worker {
             self.is_written &= floor <= lane.position;
             lane.adopt_floor(floor);
         }
-        if let (Some(lane), Takeover::Fenced) = (&mut lane, self.takeover)
+        if let (Some(lane), Takeover::Fenced { .. }) = (&mut lane, self.begins.takeover())
             && !failpoints::has_no_fencing()
         {
             // Another consumer: what the dispatcher before may still read from the old one is nobody's.
@@ -82,13 +83,25 @@ impl Worker {
     async fn floor(&self, lane: &Lane) -> Result<Option<u64>, Unavailable> {
         let epoch = lane.epoch.to_string();
         if !lane.epoch.has_consumer() {
-            return Ok(self.shared.position_log.position(&epoch, self.began).await);
+            return Ok(self.logged(&epoch).await);
         }
         let standing = self.shared.feeds.standing(&self.id).await?.filter(|standing| standing.epoch == epoch);
         let Some(floor) = standing.map(|standing| standing.floor).filter(|floor| *floor > lane.position) else {
             return Ok(None);
         };
         Ok(self.shared.log.get(floor).await?.map(|_| floor))
+    }
+
+    /// How far the lane of an epoch had come by the position log, where that may say more than what is written of the lane.
+    async fn logged(&self, epoch: &str) -> Option<u64> {
+        let (log, mut furthest) = (&self.shared.position_log, None);
+        if let Begins::Again(_) = self.begins {
+            furthest = log.position(epoch, Some(log.name()), self.began).await;
+        }
+        if let Takeover::Fenced { from } = self.begins.takeover() {
+            furthest = furthest.max(log.position(epoch, from.as_deref(), self.began).await);
+        }
+        furthest
     }
 
     /// Writes a lane that no session has.

@@ -20,7 +20,13 @@ impl Worker {
         let mut attempt = None;
         if Stamp::now() < test.asked_at.plus_micros(TEST_WAITED_FOR_MICROS) {
             let (at, began) = (Stamp::now(), Instant::now());
-            let outcome = self.client(spec).push(DeliveryRequest::of_test(&self.id, test)).await;
+            let client = self.client(spec);
+            let outcome = tokio::select! {
+                biased;
+                // Who works on this lane next tries it again.
+                () = self.shutdown.cancelled() => return Ok(()),
+                outcome = client.push(DeliveryRequest::of_test(&self.id, test)) => outcome,
+            };
             tracing::info!(id = %self.id, %outcome, "target.tested");
             let is_delivered = outcome.verdict(at) == Verdict::Delivered;
             attempt = Some(session::attempt(0, at, 1, began.elapsed(), &outcome, is_delivered));

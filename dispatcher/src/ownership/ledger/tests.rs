@@ -1,7 +1,7 @@
 use super::*;
 use crate::ownership::owned::Takeover;
 use crate::ownership::process::Process;
-use crate::ownership::record::{Owner, OwnerRecord, ShardRecord};
+use crate::ownership::record::{Holder, Owner, OwnerRecord, ShardRecord};
 
 const TTL: Duration = Duration::from_secs(6);
 const SECOND: Duration = Duration::from_secs(1);
@@ -27,9 +27,9 @@ fn alive(now: Instant) -> Ledger {
 
 /// The shard, which an owner has at revision 9, and the keys of other dispatchers, each with its revision.
 fn records(owner: Option<&str>, others: &[(&str, u64, bool)]) -> Records {
-    let mut records = Records::with([(shard(), ShardRecord { revision: 9, owner: owner.map(str::to_owned) })]);
+    let mut records = Records::with([(shard(), ShardRecord::of(9, owner))]);
     for (name, revision, is_readable) in others {
-        let owner = is_readable.then(|| Owner { process: Process::unknown(), since: stamp(0) });
+        let owner = is_readable.then(|| Owner { process: Process::unknown(), since: stamp(0), takes_nothing: false });
         records.owners.insert((*name).to_owned(), OwnerRecord { revision: *revision, owner });
     }
     records
@@ -46,9 +46,13 @@ fn turn(ledger: &mut Ledger, records: Records, now: Instant) -> (BTreeSet<String
 
 fn take_at_9(ledger: &mut Ledger, now: Instant) {
     let step = Step::Take { shard: shard(), revision: 8, takeover: Takeover::Clean };
-    let losses = ledger.begin(&step);
+    let losses = ledger.begin(&step, now);
     ledger.written(&step, losses, Written::Ok(9), now);
     assert_eq!(ledger.lease(), (Some(now + TTL - MARGIN), BTreeSet::from([shard()])));
+}
+
+fn fenced_from_a() -> Takeover {
+    Takeover::Fenced { from: Some("a".to_owned()) }
 }
 
 #[test]
@@ -62,7 +66,7 @@ fn a_dead_owner_is_waited_for_once_however_many_renewals_are_missed() {
         ledger.renewal_missed(began + secs * SECOND);
     }
     let (_, steps) = turn(&mut ledger, records(Some("a"), &[]), began + TTL);
-    assert_eq!(steps, [Step::Take { shard: shard(), revision: 9, takeover: Takeover::Fenced }]);
+    assert_eq!(steps, [Step::Take { shard: shard(), revision: 9, takeover: fenced_from_a() }]);
 }
 
 #[test]
@@ -72,7 +76,7 @@ fn an_owner_is_taken_from_at_once_where_no_renewal_was_missed_and_never_unasked(
     let unasked = ledger.listed(records(Some("a"), &[]), &BTreeSet::new(), now);
     assert_eq!(ledger.plan(&unasked, &BTreeSet::new(), now), []);
     let (_, steps) = turn(&mut ledger, records(Some("a"), &[]), now);
-    assert_eq!(steps, [Step::Take { shard: shard(), revision: 9, takeover: Takeover::Fenced }]);
+    assert_eq!(steps, [Step::Take { shard: shard(), revision: 9, takeover: fenced_from_a() }]);
     // What was true in the turn before says nothing of what was listed since.
     let unasked = ledger.listed(records(Some("a"), &[]), &BTreeSet::new(), now + SECOND);
     assert_eq!(ledger.plan(&unasked, &BTreeSet::new(), now + SECOND), []);
@@ -126,11 +130,119 @@ fn after_the_own_key_was_lost_a_shard_is_worked_on_once_it_is_written_again() {
         assert_eq!(ledger.owned().len(), 1, "its lanes stay");
         let confirmations = ledger.confirmations();
         assert_eq!(confirmations, [Step::Confirm { shard: shard(), revision: 9 }]);
-        let losses = ledger.begin(&confirmations[0]);
+        let losses = ledger.begin(&confirmations[0], now);
         ledger.written(&confirmations[0], losses, written, now);
         (ledger.lease().1.len(), ledger.owned().len())
     };
     assert_eq!(again(Written::Ok(11)), (1, 1));
     assert_eq!(again(Written::Conflict), (0, 0));
     assert_eq!(again(Written::Unanswered), (0, 0), "nobody knows whether it was written");
+}
+
+#[test]
+fn a_write_from_before_the_own_key_was_there_does_not_count_as_its_renewal() {
+    let now = Instant::now();
+    let mut ledger = Ledger::new("me".to_owned(), TTL);
+    ledger.subscriptions(Some(now), None);
+    // It expects that the key is not there, goes unanswered, and is on its way.
+    ledger.renewal_sent(stamp(1));
+    assert!(!ledger.looked_up(0, None));
+    ledger.renewal_sent(stamp(2));
+    assert!(ledger.renewed(now, 1));
+    take_at_9(&mut ledger, now);
+    // The key has expired, and so has its marker: the first write arrives, and makes it anew.
+    ledger.renewal_sent(stamp(3));
+    assert!(ledger.looked_up(20, Some(stamp(1))));
+    assert_eq!(ledger.lease(), (None, BTreeSet::new()));
+}
+
+#[test]
+fn one_that_leaves_says_so_at_once_and_others_take_what_it_gives_up() {
+    let now = Instant::now();
+    let mut ledger = alive(now);
+    take_at_9(&mut ledger, now);
+    assert_eq!(ledger.renewal(now), Renewal::At(now + TTL / 3));
+    ledger.leaves();
+    ledger.subscriptions(Some(now), None);
+    assert_eq!(ledger.renewal(now), Renewal::Put { revision: 1 });
+    ledger.renewal_sent(stamp(2));
+    ledger.renewed(now, 10);
+    assert_eq!(ledger.renewal(now), Renewal::At(now + TTL / 3), "once");
+    assert_eq!(turn(&mut ledger, records(Some("me"), &[]), now).1, [Step::End(shard())]);
+
+    let name = (0..).map(|n| n.to_string()).find(|name| shard().preferred(["me", name]) == Some(name)).unwrap();
+    let mut other = alive(now);
+    let mut takes = |takes_nothing| {
+        let mut records = records(None, &[]);
+        let owner = Some(Owner { process: Process::unknown(), since: stamp(0), takes_nothing });
+        records.owners.insert(name.clone(), OwnerRecord { revision: 5, owner });
+        turn(&mut other, records, now).1
+    };
+    assert_eq!(takes(false), []);
+    assert_eq!(takes(true), [Step::Take { shard: shard(), revision: 9, takeover: Takeover::Clean }]);
+}
+
+#[test]
+fn a_shard_that_cannot_be_read_is_taken_after_a_lease_without_others() {
+    let began = Instant::now();
+    let mut ledger = alive(began);
+    let mut steps = |revision, owners: &[(&str, u64, bool)], secs: u32| {
+        let mut records = records(None, owners);
+        records.set(shard(), ShardRecord { revision, holder: Holder::Unknown });
+        let mut turn = ledger.listed(records, &BTreeSet::new(), began + secs * SECOND);
+        turn.questions.clone().iter().for_each(|name| ledger.answered(&mut turn, name, true, began + secs * SECOND));
+        ledger.plan(&turn, &BTreeSet::new(), began + secs * SECOND)
+    };
+    let other = [("b", 5, true)];
+    assert_eq!(
+        (steps(4, &[], 0), steps(4, &[], 5), steps(7, &[], 6), steps(7, &other, 12)),
+        (vec![], vec![], vec![], vec![])
+    );
+    let takeover = Takeover::Fenced { from: None };
+    assert_eq!(steps(7, &[], 12), [Step::Take { shard: shard(), revision: 7, takeover }]);
+}
+
+#[test]
+fn one_that_cannot_list_says_that_it_takes_nothing_until_it_can_and_goes_on_with_what_runs() {
+    let began = Instant::now();
+    let mut ledger = alive(began);
+    take_at_9(&mut ledger, began);
+    let later = began + TTL;
+    ledger.subscriptions(Some(later), None);
+    // It takes another one, and cannot list since.
+    let free = Shard::all().nth(1).unwrap();
+    let step = Step::Take { shard: free, revision: 3, takeover: Takeover::Clean };
+    let losses = ledger.begin(&step, later);
+    ledger.written(&step, losses, Written::Ok(10), later + SECOND);
+    ledger.subscriptions(Some(later), Some(later + SECOND));
+    let now = later + SECOND + TTL;
+    let mut records = records(Some("me"), &[("b", 5, true)]);
+    records.set(free, ShardRecord::of(10, Some("me")));
+    let turn = |ledger: &mut Ledger| {
+        let turn = ledger.listed(records.clone(), &BTreeSet::new(), now);
+        ledger.plan(&turn, &BTreeSet::from([shard(), free]), now)
+    };
+    assert!(turn(&mut ledger).contains(&Step::Withdraw));
+    ledger.begin(&Step::Withdraw, now);
+    ledger.subscriptions(Some(later), Some(later + SECOND));
+    assert_eq!(ledger.renewal(now), Renewal::Put { revision: 1 });
+    assert!(ledger.takes_nothing());
+    assert_eq!(turn(&mut ledger), [Step::End(free)]);
+    ledger.subscriptions(Some(now), None);
+    assert!(!ledger.takes_nothing());
+}
+
+#[test]
+fn a_shard_that_goes_on_after_all_is_served_once_it_is_listed_again() {
+    let now = Instant::now();
+    let mut ledger = alive(now);
+    take_at_9(&mut ledger, now);
+    ledger.subscriptions(Some(now + SECOND), None);
+    // Another one comes, and a target hangs: its neighbours' lanes have ended, and nothing says yet which they are.
+    ledger.begin(&Step::End(shard()), now + 2 * SECOND);
+    ledger.begin(&Step::KeepOn(shard()), now + 3 * SECOND);
+    ledger.subscriptions(Some(now + SECOND), Some(now + 3 * SECOND));
+    let turn = ledger.listed(records(Some("me"), &[("b", 5, true)]), &BTreeSet::new(), now + 3 * SECOND + TTL);
+    let steps = ledger.plan(&turn, &BTreeSet::from([shard()]), now + 3 * SECOND + TTL);
+    assert!(steps.contains(&Step::Withdraw), "{steps:?}");
 }

@@ -17,6 +17,11 @@ struct Scene {
     is_alive: bool,
     is_busy: bool,
     readiness: Ready,
+    /// How long ago its lanes were told to end.
+    ended_ago: Option<Duration>,
+    is_readable: bool,
+    is_long_unreadable: bool,
+    is_alone: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -27,6 +32,8 @@ enum Ready {
     /// A listing has succeeded since the shard was taken.
     FailingThoughServed,
     No,
+    NoThoughServed,
+    Leaving,
 }
 
 /// A shard that is somebody else's, and that `me` is to have.
@@ -39,28 +46,47 @@ const SCENE: Scene = Scene {
     is_alive: true,
     is_busy: false,
     readiness: Ready::Yes,
+    ended_ago: None,
+    is_readable: true,
+    is_long_unreadable: false,
+    is_alone: false,
 };
 
 impl Scene {
     fn plan(&self) -> Vec<Step> {
         let now = Instant::now() + 100 * TTL;
         let taken_at = now - 50 * TTL;
-        let record = ShardRecord { revision: self.revision, owner: self.owner.map(str::to_owned) };
+        let record = match self.is_readable {
+            true => ShardRecord::of(self.revision, self.owner),
+            false => ShardRecord { revision: self.revision, holder: Holder::Unknown },
+        };
         let records = Records::with([(shard(), record)]);
         let takeable_at = |is_takeable| if is_takeable { now } else { now + Duration::from_millis(1) };
         let gone = self.gone.iter().map(|(name, is)| ((*name).to_owned(), takeable_at(*is))).collect();
         let preferred = |_| self.preferred;
-        let dispatchers = Dispatchers { preferred: &preferred, has_others: true, gone: &gone };
-        let held =
-            self.held.map(|(revision, stage)| (shard(), Held { revision, takeover: Takeover::Clean, stage, taken_at }));
-        let busy = if self.is_busy { BTreeSet::from([shard()]) } else { BTreeSet::new() };
+        let only = |is: bool| if is { BTreeSet::from([shard()]) } else { BTreeSet::new() };
+        let long_unreadable = only(self.is_long_unreadable);
+        let dispatchers = Dispatchers {
+            preferred: &preferred,
+            has_others: !self.is_alone,
+            is_alone: self.is_alone,
+            long_unreadable: &long_unreadable,
+            gone: &gone,
+        };
+        let ended_at = self.ended_ago.map(|ago| now - ago);
+        let held = self.held.map(|(revision, stage)| {
+            (shard(), Held { revision, takeover: Takeover::Clean, stage, taken_at, ended_at })
+        });
+        let busy = only(self.is_busy);
         let readiness = match self.readiness {
             Ready::Yes => Readiness::Ready { listed_at: now },
             Ready::FailingFor(secs) => {
                 Readiness::Failing { listed_at: taken_at - TTL, since: now - Duration::from_secs(secs) }
             }
             Ready::FailingThoughServed => Readiness::Failing { listed_at: taken_at + TTL, since: now - 2 * TTL },
-            Ready::No => Readiness::Withdrawn,
+            Ready::No => Readiness::Withdrawn { listed_at: None },
+            Ready::NoThoughServed => Readiness::Withdrawn { listed_at: Some(taken_at + TTL) },
+            Ready::Leaving => Readiness::Leaving,
         };
         let me = Me { name: "me", revision: self.is_alive.then_some(3), ttl: TTL, readiness, busy: &busy };
         plan(&records, &dispatchers, &held.into_iter().collect(), &me, now)
@@ -78,12 +104,21 @@ fn take(takeover: Takeover) -> Option<Step> {
     Some(Step::Take { shard: shard(), revision: 7, takeover })
 }
 
+fn fenced(from: &str) -> Takeover {
+    Takeover::Fenced { from: Some(from.to_owned()) }
+}
+
 #[test]
 fn a_shard_is_taken_that_nobody_works_on() {
     check(vec![
         ("it was given back", Scene { owner: None, ..SCENE }, take(Takeover::Clean)),
         ("the owner lives, as far as anyone has said", SCENE, None),
-        ("the owner is gone", Scene { gone: &[("a", true)], ..SCENE }, take(Takeover::Fenced)),
+        ("the owner is gone", Scene { gone: &[("a", true)], ..SCENE }, take(fenced("a"))),
+        (
+            "nobody has ever written it, or the bucket was lost",
+            Scene { revision: 0, owner: None, ..SCENE },
+            Some(Step::Take { shard: shard(), revision: 0, takeover: Takeover::Fenced { from: None } }),
+        ),
         ("it may come back", Scene { gone: &[("a", false)], ..SCENE }, None),
         ("another one is gone", Scene { gone: &[("b", true)], ..SCENE }, None),
         ("it is to be another's", Scene { owner: None, preferred: Some("b"), ..SCENE }, None),
@@ -101,7 +136,7 @@ fn a_shard_is_taken_that_nobody_works_on() {
 fn a_shard_that_names_this_dispatcher_and_is_not_held_is_taken_or_given_back() {
     let mine = Scene { owner: Some("me"), ..SCENE };
     check(vec![
-        ("an answer got lost", Scene { ..mine }, take(Takeover::Fenced)),
+        ("an answer got lost", Scene { ..mine }, take(fenced("me"))),
         ("its lanes still run", Scene { owner: Some("me"), is_busy: true, ..SCENE }, None),
         (
             "it is to be another's",
@@ -125,7 +160,22 @@ fn a_held_shard_is_kept_ended_and_given_back() {
         ("all is well", held(Stage::Working, "me", true), None),
         ("it is to be another's", held(Stage::Working, "b", true), Some(Step::End(shard()))),
         ("it was to be another's", held(Stage::Ending, "me", true), Some(Step::KeepOn(shard()))),
-        ("its lanes still run", held(Stage::Ending, "b", true), None),
+        ("its lanes still run", Scene { ended_ago: Some(Duration::ZERO), ..held(Stage::Ending, "b", true) }, None),
+        (
+            "its lanes run for long",
+            Scene { ended_ago: Some(ENDING_PATIENCE), ..held(Stage::Ending, "b", true) },
+            Some(Step::KeepOn(shard())),
+        ),
+        (
+            "its lanes did not end, a moment ago",
+            Scene { ended_ago: Some(ENDING_PATIENCE), ..held(Stage::Working, "b", true) },
+            None,
+        ),
+        (
+            "its lanes did not end, some time ago",
+            Scene { ended_ago: Some(ENDING_PATIENCE + ENDING_RETRY), ..held(Stage::Working, "b", true) },
+            Some(Step::End(shard())),
+        ),
         ("its lanes have ended", held(Stage::Ending, "b", false), Some(Step::GiveBack { shard: shard(), revision: 7 })),
         (
             "the own key was lost, and is there again",
@@ -173,6 +223,16 @@ fn nothing_is_taken_by_one_that_cannot_list_the_subscriptions() {
             Some(Step::StopWorking(shard())),
         ),
         (
+            "it has withdrawn, and its lanes run",
+            Scene { preferred: Some("b"), ..unserved(Ready::NoThoughServed) },
+            None,
+        ),
+        (
+            "it has withdrawn, its lanes run, and its key was lost and is there again",
+            Scene { held: Some((7, Stage::Unconfirmed)), preferred: Some("b"), ..unserved(Ready::NoThoughServed) },
+            Some(Step::Confirm { shard: shard(), revision: 7 }),
+        ),
+        (
             "it holds nothing any more",
             Scene { preferred: Some("b"), ..free(Ready::No) },
             Some(Step::Leave { revision: 3 }),
@@ -185,8 +245,49 @@ fn the_only_dispatcher_never_withdraws() {
     let now = Instant::now() + TTL;
     let records = Records::with([(shard(), ShardRecord::default())]);
     let gone = BTreeMap::new();
-    let dispatchers = Dispatchers { preferred: &|_| Some("me"), has_others: false, gone: &gone };
+    let (preferred, none) = (|_| Some("me"), BTreeSet::new());
+    let dispatchers =
+        Dispatchers { preferred: &preferred, has_others: false, is_alone: true, long_unreadable: &none, gone: &gone };
     let readiness = Readiness::Failing { listed_at: now - TTL, since: now - TTL };
     let me = Me { name: "me", revision: Some(3), ttl: TTL, readiness, busy: &BTreeSet::new() };
     assert_eq!(plan(&records, &dispatchers, &BTreeMap::new(), &me, now), []);
+}
+
+#[test]
+fn one_that_leaves_gives_up_what_its_lanes_are_done_with() {
+    let held = |stage, is_busy| Scene {
+        owner: Some("me"),
+        held: Some((7, stage)),
+        preferred: Some("b"),
+        is_busy,
+        readiness: Ready::Leaving,
+        ended_ago: Some(ENDING_PATIENCE),
+        ..SCENE
+    };
+    check(vec![
+        ("it works", held(Stage::Working, true), Some(Step::End(shard()))),
+        ("a target hangs", held(Stage::Ending, true), None),
+        ("its lanes have ended", held(Stage::Ending, false), Some(Step::GiveBack { shard: shard(), revision: 7 })),
+        ("nobody is to have it", Scene { preferred: None, ..held(Stage::Working, true) }, Some(Step::End(shard()))),
+        (
+            "it holds nothing any more",
+            Scene { held: None, owner: None, ..held(Stage::Working, false) },
+            Some(Step::Leave { revision: 3 }),
+        ),
+    ]);
+}
+
+#[test]
+fn a_shard_whose_record_cannot_be_read_counts_as_held_until_nobody_can_hold_it() {
+    let unreadable = |is_long_unreadable, is_alone| Scene { is_readable: false, is_long_unreadable, is_alone, ..SCENE };
+    check(vec![
+        ("another dispatcher lives", unreadable(true, false), None),
+        ("one may have died a moment ago", unreadable(false, true), None),
+        ("nobody else has lived for a lease", unreadable(true, true), take(Takeover::Fenced { from: None })),
+        (
+            "it is held, and somebody has written over it",
+            Scene { revision: 8, held: Some((7, Stage::Working)), ..unreadable(true, true) },
+            Some(Step::StopWorking(shard())),
+        ),
+    ]);
 }

@@ -9,7 +9,7 @@ use super::super::plan::Step;
 use super::super::process::Process;
 use super::super::record::{Owner, Records};
 use super::bucket::{Key, Op, Reply, Value};
-use super::faults::{Fault, Weather};
+use super::faults::Fault;
 use super::participant::{Phase, Purpose};
 use super::world::{Event, INTERVAL, LISTING_FAILS_AFTER, World};
 
@@ -30,20 +30,22 @@ impl World {
             return;
         }
         self.take_in_listings(of);
+        let number = self.participants[of].renewals;
         let now = self.instant(self.now);
         let key = Key::Owner(self.participants[of].name.clone());
         match self.participants[of].ledger.renewal(now) {
-            Renewal::None => self.at(self.now + 50, Event::Renew(of)),
+            Renewal::None => self.at(self.now + 50, Event::Renew(of, number)),
             Renewal::At(at) => {
                 let at = u64::try_from(at.duration_since(self.began).as_millis()).unwrap();
-                self.at(at.max(self.now + 1), Event::Renew(of));
+                self.at(at.max(self.now + 1), Event::Renew(of, number));
             }
             Renewal::LookUp => self.send(of, Op::Get(key), Purpose::LookUp),
             Renewal::Put { revision } => {
                 let wall = self.participants[of].wall_ms + i64::try_from(self.now).unwrap();
                 let since = Stamp::from_micros(wall * 1_000);
                 self.participants[of].ledger.renewal_sent(since);
-                let value = Value::Owner(Owner { process: Process::unknown(), since });
+                let takes_nothing = self.participants[of].ledger.takes_nothing();
+                let value = Value::Owner(Owner { process: Process::unknown(), since, takes_nothing });
                 let op = Op::Put { key, value, expected: revision, ttl: Some(self.ttl) };
                 self.send(of, op, Purpose::Renew { sent_at: self.now });
             }
@@ -121,15 +123,16 @@ impl World {
         participant.phase = Phase::Between;
         let interval = if participant.ledger.is_ending_any() { RELEASE_INTERVAL } else { INTERVAL };
         let number = participant.turns;
-        if !participant.is_leaving {
+        if !participant.is_leaving || participant.is_shutting_down && !participant.has_left {
             self.at(self.now + interval, Event::Turn(of, number));
         }
     }
 
     pub(super) fn carry_out(&mut self, of: usize, steps: &[Step]) {
         let name = self.participants[of].name.clone();
+        let now = self.instant(self.now);
         let begun: Vec<(Step, u64)> =
-            steps.iter().map(|step| (step.clone(), self.participants[of].ledger.begin(step))).collect();
+            steps.iter().map(|step| (step.clone(), self.participants[of].ledger.begin(step, now))).collect();
         self.publish(of);
         for (step, losses) in begun {
             self.note(|| format!("{name} {step:?}"));
@@ -143,6 +146,10 @@ impl World {
                 Step::GiveBack { shard, revision } => {
                     Op::Put { key: Key::Shard(*shard), value: Value::Shard(None), expected: *revision, ttl: None }
                 }
+                Step::Withdraw => {
+                    self.says_so_at_once(of);
+                    continue;
+                }
                 Step::Leave { revision } => {
                     Op::Put { key: Key::Owner(name.clone()), value: Value::Marker, expected: *revision, ttl: None }
                 }
@@ -152,16 +159,27 @@ impl World {
         }
     }
 
+    /// The own key is written at once, unless that is under way.
+    fn says_so_at_once(&mut self, of: usize) {
+        let participant = &mut self.participants[of];
+        let is_renewal = |purpose: &Purpose| matches!(purpose, Purpose::Renew { .. } | Purpose::LookUp);
+        if !participant.waits_for.values().any(is_renewal) {
+            participant.renewals += 1;
+            let number = participant.renewals;
+            self.at(self.now, Event::Renew(of, number));
+        }
+    }
+
     pub(super) fn answered(&mut self, of: usize, id: u64, reply: Option<Reply>) {
         let Some(purpose) = self.participants[of].waits_for.remove(&id) else { return };
-        let now = self.instant(self.now);
+        let (now, number) = (self.instant(self.now), self.participants[of].renewals);
         let began = self.began;
         let participant = &mut self.participants[of];
         let mut is_of_turn = true;
         match (purpose, reply) {
             (Purpose::Renew { sent_at }, reply) => {
                 self.renewal_answered(of, sent_at, reply);
-                self.at(self.now, Event::Renew(of));
+                self.at(self.now, Event::Renew(of, number));
                 is_of_turn = false;
             }
             (Purpose::LookUp, reply) => {
@@ -176,7 +194,7 @@ impl World {
                         self.note(|| format!("d{of} lost"));
                     }
                 }
-                self.at(self.now, Event::Renew(of));
+                self.at(self.now, Event::Renew(of, number));
                 is_of_turn = false;
             }
             (Purpose::Write { step, losses }, reply) => {
@@ -241,18 +259,29 @@ impl World {
         let participant = &mut self.participants[of];
         participant.publish(began);
         let owned = before;
-        let is_new = owned.iter().any(|shard| !participant.running.contains(shard));
-        let ending: Vec<Shard> = participant.running.iter().filter(|shard| !owned.contains(shard)).copied().collect();
+        if participant.is_shutting_down {
+            return;
+        }
+        let is_new =
+            owned.iter().any(|shard| !participant.running.contains(shard) || participant.quiet.contains(shard));
+        let is_ending = |shard: &&Shard| !owned.contains(shard) && !participant.quiet.contains(shard);
+        let ending: Vec<Shard> = participant.running.iter().filter(is_ending).copied().collect();
         let lost: BTreeSet<Shard> =
             ending.iter().filter(|shard| !participant.lease_shards.contains(shard)).copied().collect();
         for shard in ending {
             // Lanes that were lost are cut off; others have a request under way, some of them a slow one.
             let takes = match self.random.between(0, 20) {
                 _ if lost.contains(&shard) => 20,
-                0 if self.weather == Weather::Foul => self.random.between(1_000, 20_000),
+                0 => self.random.between(1_000, 20_000),
                 _ => self.random.between(1, 300),
             };
             self.at(self.now + takes, Event::LanesEnd(of, shard));
+            let participant = &mut self.participants[of];
+            // Meanwhile all its other lanes have ended. One that cannot list has nobody to start them again.
+            if takes > 300 && participant.ledger.is_at_work() {
+                participant.quiet.insert(shard);
+                participant.count_running();
+            }
         }
         if is_new {
             self.participants[of].lists += 1;
@@ -274,7 +303,10 @@ impl World {
         if is_listed {
             (participant.listed_at, participant.failing_since) = (Some(began), None);
             let owned = participant.ledger.owned();
-            participant.running.extend(owned.into_keys());
+            if !participant.is_shutting_down {
+                participant.quiet.retain(|shard| !owned.contains_key(shard));
+                participant.running.extend(owned.into_keys());
+            }
             participant.count_running();
         } else {
             participant.failing_since.get_or_insert(began);
@@ -285,15 +317,34 @@ impl World {
         }
     }
 
-    /// A dispatcher leaves in good order: its lanes have ended.
+    /// A dispatcher was told to stop, and has a target that hangs: it goes on giving up what its lanes are done with.
+    pub(super) fn hand_over(&mut self, of: usize) {
+        let participant = &mut self.participants[of];
+        if participant.has_left {
+            return;
+        }
+        participant.ledger.leaves();
+        participant.forget_requests();
+        let (turn, renewal) = (participant.turns, participant.renewals);
+        self.at(self.now, Event::Turn(of, turn));
+        self.at(self.now, Event::Renew(of, renewal));
+    }
+
+    /// A dispatcher leaves in good order: its lanes have ended, or were cut off.
     pub(super) fn leave(&mut self, of: usize) {
         let participant = &mut self.participants[of];
+        if participant.has_left {
+            return;
+        }
+        participant.forget_requests();
+        let busy =
+            if participant.is_shutting_down { std::mem::take(&mut participant.running) } else { BTreeSet::new() };
         participant.running.clear();
         participant.count_running();
         participant.has_left = true;
         let name = participant.name.clone();
-        let held: Vec<(Shard, u64)> =
-            participant.ledger.held().iter().map(|(shard, held)| (*shard, held.revision)).collect();
+        let held = participant.ledger.held().iter().filter(|(shard, _)| !busy.contains(shard));
+        let held: Vec<(Shard, u64)> = held.map(|(shard, held)| (*shard, held.revision)).collect();
         let revision = participant.ledger.own_revision();
         participant.ledger.leave();
         self.publish(of);

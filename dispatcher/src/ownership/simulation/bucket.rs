@@ -108,7 +108,7 @@ impl Bucket {
                     records.owners.insert(name.clone(), OwnerRecord { revision, owner: None });
                 }
                 (Key::Shard(shard), Value::Shard(owner)) => {
-                    records.set(*shard, ShardRecord { revision, owner: owner.clone() });
+                    records.set(*shard, ShardRecord::of(revision, owner.as_deref()));
                 }
                 _ => {}
             }

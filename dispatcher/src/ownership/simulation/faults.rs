@@ -39,6 +39,10 @@ pub(super) enum Blow {
     Leave {
         of: usize,
     },
+    /// The same, with a target that hangs.
+    LeaveSlowly {
+        of: usize,
+    },
     Join,
     /// Somebody writes the key of a dispatcher that there is not.
     Junk,
@@ -66,7 +70,8 @@ impl Schedule {
         let at = |random: &mut Random| random.between(from, to);
         if weather == Weather::Fair {
             for of in 0..random.between(1, 4) as usize {
-                schedule.blows.push((Blow::Leave { of }, at(random)));
+                let leave = if random.percent(50) { Blow::Leave { of } } else { Blow::LeaveSlowly { of } };
+                schedule.blows.push((leave, at(random)));
                 schedule.blows.push((Blow::Join, at(random)));
             }
             return schedule;
@@ -95,7 +100,8 @@ impl Schedule {
                 4 => Blow::ClockStep { of, by_ms: random.between(0, 7_200_000) as i64 - 3_600_000 },
                 5..=7 => match may_end.pop() {
                     Some(of) if random.percent(70) => Blow::Kill { of, is_noticed: random.percent(30) },
-                    Some(of) => Blow::Leave { of },
+                    Some(of) if random.percent(50) => Blow::Leave { of },
+                    Some(of) => Blow::LeaveSlowly { of },
                     None => Blow::Join,
                 },
                 8 => Blow::Join,

@@ -52,6 +52,8 @@ pub(super) struct Participant {
     pub(super) ledger: Ledger,
     pub(super) is_running: bool,
     pub(super) is_leaving: bool,
+    /// Its lanes end, and it gives up one shard after the other.
+    pub(super) is_shutting_down: bool,
     /// It has: only what is under way is waited for.
     pub(super) has_left: bool,
     pub(super) is_noticed_dead: bool,
@@ -67,8 +69,12 @@ pub(super) struct Participant {
     pub(super) turn: Option<Turn>,
     /// Tells a turn that was planned for later from the next one.
     pub(super) turns: u64,
+    /// The same, for renewals.
+    pub(super) renewals: u64,
     /// Shards whose lanes run.
     pub(super) running: BTreeSet<Shard>,
+    /// Those of them in which all lanes but one that hangs have ended.
+    pub(super) quiet: BTreeSet<Shard>,
     pub(super) listed_at: Option<u64>,
     pub(super) failing_since: Option<u64>,
     pub(super) lists: u64,
@@ -87,6 +93,7 @@ impl Participant {
             name,
             is_running: true,
             is_leaving: false,
+            is_shutting_down: false,
             has_left: false,
             is_noticed_dead: false,
             stalled_until: 0,
@@ -98,7 +105,9 @@ impl Participant {
             dead: BTreeSet::new(),
             turn: None,
             turns: 0,
+            renewals: 0,
             running: BTreeSet::new(),
+            quiet: BTreeSet::new(),
             listed_at: None,
             failing_since: None,
             lists: 0,
@@ -120,7 +129,15 @@ impl Participant {
 
     /// Lanes have begun or ended.
     pub(super) fn count_running(&mut self) {
-        self.running_bits = bits(&self.running);
+        self.running_bits = bits(&self.running) & !bits(&self.quiet);
+    }
+
+    /// What was under way is not waited for any more.
+    pub(super) fn forget_requests(&mut self) {
+        self.waits_for.clear();
+        (self.phase, self.under_way) = (Phase::Between, 0);
+        self.turns += 1;
+        self.renewals += 1;
     }
 
     /// The shards in which it may push at a moment, a bit for each.

@@ -21,6 +21,9 @@ const FAULTS_TO: u64 = 30_000;
 const END: u64 = 72_000;
 /// How often a dispatcher looks at the bucket.
 pub(super) const INTERVAL: u64 = 1_000;
+/// How long all lanes may take to end at the end, before shards are given up one by one, and then in all.
+const LEAVING_PATIENCE: u64 = 200;
+const GRACE: u64 = 10_000;
 /// How long a listing takes that fails.
 pub(super) const LISTING_FAILS_AFTER: u64 = 4_000;
 
@@ -32,7 +35,7 @@ pub(super) struct Run {
 
 #[derive(Debug, Clone)]
 pub(super) enum Event {
-    Renew(usize),
+    Renew(usize, u64),
     Turn(usize, u64),
     Arrive { of: usize, id: u64, op: Op, is_late: bool },
     Answer { of: usize, id: u64, reply: Reply },
@@ -40,6 +43,7 @@ pub(super) enum Event {
     List(usize, u64),
     Listed { of: usize, number: u64, began: u64, is_listed: bool },
     LanesEnd(usize, Shard),
+    HandOver(usize),
     Left(usize),
     Blow(Blow),
     Look,
@@ -141,16 +145,15 @@ impl World {
         self.participants.push(Participant::new(number, Duration::from_millis(self.ttl)));
         let soon = self.now + self.random.between(1, 50);
         self.at(soon, Event::List(number, 0));
-        self.at(soon, Event::Renew(number));
+        self.at(soon, Event::Renew(number, 0));
         self.at(soon, Event::Turn(number, 0));
     }
 
     fn happens(&mut self, event: Event) {
         // A process that stands still finds all that has come when it goes on.
         let of = match &event {
-            Event::Renew(of) | Event::Turn(of, _) | Event::List(of, _) | Event::LanesEnd(of, _) | Event::Left(of) => {
-                Some(*of)
-            }
+            Event::Renew(of, _) | Event::Turn(of, _) | Event::List(of, _) | Event::LanesEnd(of, _) => Some(*of),
+            Event::HandOver(of) | Event::Left(of) => Some(*of),
             Event::Answer { of, .. } | Event::Expire { of, .. } | Event::Listed { of, .. } => Some(*of),
             Event::Arrive { .. } | Event::Blow(_) | Event::Look => None,
         };
@@ -164,7 +167,8 @@ impl World {
             }
         }
         match event {
-            Event::Renew(of) => self.renew(of),
+            Event::Renew(of, number) if self.participants[of].renewals == number => self.renew(of),
+            Event::Renew(..) => {}
             Event::Turn(of, number) if self.participants[of].turns == number => self.turn(of),
             Event::Turn(..) => {}
             Event::Arrive { of, id, op, is_late } => self.arrive(of, id, &op, is_late),
@@ -175,11 +179,16 @@ impl World {
             Event::Listed { of, number, began, is_listed } => self.listed(of, number, began, is_listed),
             Event::LanesEnd(of, shard) => {
                 let participant = &mut self.participants[of];
-                if !participant.ledger.owned().contains_key(&shard) {
+                if participant.is_shutting_down || !participant.ledger.owned().contains_key(&shard) {
                     participant.running.remove(&shard);
+                    participant.quiet.remove(&shard);
                     participant.count_running();
                 }
+                if participant.is_shutting_down && participant.running.is_empty() {
+                    self.leave(of);
+                }
             }
+            Event::HandOver(of) => self.hand_over(of),
             Event::Left(of) => self.leave(of),
             Event::Blow(blow) => self.strike(blow),
             Event::Look => self.at(self.now + 100, Event::Look),
@@ -207,6 +216,22 @@ impl World {
                 let ended = self.now + self.random.between(1, 300);
                 self.at(ended, Event::Left(of));
             }
+            Blow::LeaveSlowly { of } if is_there(of) => {
+                let participant = &mut self.participants[of];
+                (participant.is_leaving, participant.is_shutting_down) = (true, true);
+                participant.forget_requests();
+                let renewal = participant.renewals;
+                let running: Vec<Shard> = participant.running.iter().copied().collect();
+                let hangs = self.random.between(0, 3) as usize;
+                for (at, shard) in running.into_iter().enumerate() {
+                    let takes =
+                        if at == hangs { self.random.between(500, 12_000) } else { self.random.between(1, 150) };
+                    self.at(self.now + takes, Event::LanesEnd(of, shard));
+                }
+                self.at(self.now, Event::Renew(of, renewal));
+                self.at(self.now + LEAVING_PATIENCE, Event::HandOver(of));
+                self.at(self.now + GRACE, Event::Left(of));
+            }
             Blow::Join => self.join(),
             Blow::Junk => {
                 let key = Key::Owner("junk".to_owned());
@@ -214,7 +239,7 @@ impl World {
                 self.bucket.apply(&Op::Put { key, value: Value::Junk, expected, ttl: None }, self.now);
                 self.wrong_until = self.wrong_until.max(self.now);
             }
-            Blow::Stall { .. } | Blow::Kill { .. } | Blow::Leave { .. } => {}
+            Blow::Stall { .. } | Blow::Kill { .. } | Blow::Leave { .. } | Blow::LeaveSlowly { .. } => {}
         }
     }
 }
