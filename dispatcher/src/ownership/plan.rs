@@ -18,7 +18,7 @@ use super::owned::Takeover;
 use super::record::{Holder, Records, ShardRecord};
 
 /// How long the lanes of a shard may take to end before it goes on here.
-const ENDING_PATIENCE: Duration = Duration::from_secs(1);
+const ENDING_PATIENCE: Duration = Duration::from_millis(500);
 /// How long after that it is tried again.
 const ENDING_RETRY: Duration = Duration::from_secs(5);
 

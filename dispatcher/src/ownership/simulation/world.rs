@@ -21,6 +21,8 @@ const FAULTS_TO: u64 = 30_000;
 const END: u64 = 72_000;
 /// How often a dispatcher looks at the bucket.
 pub(super) const INTERVAL: u64 = 1_000;
+/// How often it is looked whether all promises are kept, at least.
+const LOOK_INTERVAL: u64 = 100;
 /// How long all lanes may take to end at the end, before shards are given up one by one, and then in all.
 const LEAVING_PATIENCE: u64 = 200;
 const GRACE: u64 = 10_000;
@@ -191,7 +193,7 @@ impl World {
             Event::HandOver(of) => self.hand_over(of),
             Event::Left(of) => self.leave(of),
             Event::Blow(blow) => self.strike(blow),
-            Event::Look => self.at(self.now + 100, Event::Look),
+            Event::Look => self.at(self.now + LOOK_INTERVAL, Event::Look),
         }
     }
 
@@ -217,6 +219,7 @@ impl World {
                 self.at(ended, Event::Left(of));
             }
             Blow::LeaveSlowly { of } if is_there(of) => {
+                self.begins_anew();
                 let participant = &mut self.participants[of];
                 (participant.is_leaving, participant.is_shutting_down) = (true, true);
                 participant.forget_requests();
@@ -240,6 +243,17 @@ impl World {
                 self.wrong_until = self.wrong_until.max(self.now);
             }
             Blow::Stall { .. } | Blow::Kill { .. } | Blow::Leave { .. } | Blow::LeaveSlowly { .. } => {}
+        }
+    }
+}
+
+impl World {
+    /// One leaves in good order: a shard that nobody works on just then, as one before has left it, may have been about to
+    /// become its own.
+    fn begins_anew(&mut self) {
+        let is_idle = |worked_at: &&mut u64| self.now - **worked_at > 2 * LOOK_INTERVAL;
+        if self.weather == Weather::Fair {
+            self.worked_at.iter_mut().filter(is_idle).for_each(|worked_at| *worked_at = self.now);
         }
     }
 }
