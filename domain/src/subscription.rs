@@ -239,9 +239,10 @@ impl Entry {
             && self.earlier_words(event.sequence).is_none_or(|earlier| earlier.let_through(event, start))
     }
 
-    /// The keys that an event must have: by the present words, and by those of its time.
-    pub fn required_data(&self, sequence: u64) -> impl Iterator<Item = &String> {
-        let earlier = self.earlier_words(sequence).map(|earlier| &earlier.attributes.required_data);
+    /// The keys that an event must have.
+    pub fn required_data(&self, sequence: u64, words: Words) -> impl Iterator<Item = &String> {
+        let earlier = self.earlier_words(sequence).filter(|_| words == Words::OfItsTime);
+        let earlier = earlier.map(|earlier| &earlier.attributes.required_data);
         self.attributes.required_data.iter().chain(earlier.into_iter().flatten())
     }
 
@@ -264,6 +265,15 @@ pub enum Start {
     Counts,
     /// The target has said itself where it is: what comes after that is wanted, whatever the start.
     IsWaived,
+}
+
+/// Which words say what an event must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Words {
+    /// The present ones, and those of its time.
+    OfItsTime,
+    /// The present ones alone: it comes because the target says that it lacks it, or again on request.
+    Present,
 }
 
 impl Continued {

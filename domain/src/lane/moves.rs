@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::wants::is_satisfied;
+use super::wants::{is_satisfied, words_for};
 use super::{Failure, Lane, Phase, State};
 use crate::event::Event;
 use crate::required_data::Found;
@@ -34,7 +34,7 @@ impl Lane {
     pub fn delivered(&mut self, spec: &Subscription, event: &Event, found: &Found) -> bool {
         let mut must_write = self.count_shared(spec, event);
         for (entry, progress) in self.progress_of_wanting(spec, event) {
-            if !is_satisfied(entry, event, found) {
+            if !is_satisfied(entry, words_for(progress, event), event, found) {
                 progress.skipped += 1;
                 continue;
             }
@@ -67,7 +67,7 @@ impl Lane {
     pub fn dead_lettered(&mut self, spec: &Subscription, event: &Event, found: &Found) {
         self.count_shared(spec, event);
         for (entry, progress) in self.progress_of_wanting(spec, event) {
-            let is_dead = is_satisfied(entry, event, found);
+            let is_dead = is_satisfied(entry, words_for(progress, event), event, found);
             *(if is_dead { &mut progress.dead_lettered } else { &mut progress.skipped }) += 1;
         }
         self.moved_to(event.sequence);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Due, Lane, Progress};
 use crate::event::Event;
 use crate::required_data::{self, Found};
-use crate::subscription::{Entry, Start, Subscription};
+use crate::subscription::{Entry, Start, Subscription, Words};
 use crate::type_pattern::TypePattern;
 
 impl Due {
@@ -30,7 +30,7 @@ impl Lane {
         }
         let covered = self.is_covered(spec, event);
         let wanting = self.wanting(spec, event, covered).chain(self.redelivered(spec, event));
-        let required = wanting.flat_map(|entry| entry.required_data(event.sequence));
+        let required = wanting.flat_map(|(entry, words)| entry.required_data(event.sequence, words));
         let mut required = required.map(String::as_str).peekable();
         if required.peek().is_none() {
             return BTreeSet::new();
@@ -47,15 +47,16 @@ impl Lane {
         let covered = self.is_covered(spec, event);
         let mut due: Option<Due> = None;
         let mut required: BTreeSet<&str> = BTreeSet::new();
-        for entry in self.redelivered(spec, event).filter(|entry| is_satisfied(entry, event, found)) {
+        let is_complete = |(entry, words): &(&Entry, Words)| is_satisfied(entry, *words, event, found);
+        for (entry, words) in self.redelivered(spec, event).filter(is_complete) {
             due.get_or_insert_with(|| Due::of(event)).take_in(entry);
-            required.extend(entry.required_data(event.sequence).map(String::as_str));
+            required.extend(entry.required_data(event.sequence, words).map(String::as_str));
         }
-        for entry in self.wanting(spec, event, covered).filter(|entry| is_satisfied(entry, event, found)) {
+        for (entry, words) in self.wanting(spec, event, covered).filter(is_complete) {
             let due = due.get_or_insert_with(|| Due::of(event));
             due.is_replay &= !entry.is_live_at(event.sequence);
             due.take_in(entry);
-            required.extend(entry.required_data(event.sequence).map(String::as_str));
+            required.extend(entry.required_data(event.sequence, words).map(String::as_str));
         }
         let filled = found.iter().filter(|(key, _)| required.contains(key.as_str()));
         let mut filled = filled.map(|(key, value)| (key.as_str(), value.as_str())).peekable();
@@ -80,7 +81,7 @@ impl Lane {
 
     /// The entries that an event is delivered to again because it is in the part of the log that was requested again, and
     /// from before where they are.
-    fn redelivered<'a>(&'a self, spec: &'a Subscription, event: &'a Event) -> impl Iterator<Item = &'a Entry> {
+    fn redelivered<'a>(&'a self, spec: &'a Subscription, event: &'a Event) -> impl Iterator<Item = (&'a Entry, Words)> {
         let next = self.redelivery.as_ref().map_or(u64::MAX, |redelivery| redelivery.next);
         let asked = spec.redelivery.as_ref().filter(|asked| event.sequence >= next && asked.holds(event));
         self.entries.iter().filter_map(move |(pattern, progress)| {
@@ -88,7 +89,7 @@ impl Lane {
             let is_before = !progress.completed && event.sequence < progress.from_sequence;
             let is_again = is_before && entry.after_redelivery.as_ref() != Some(&asked.id);
             (is_again && pattern.matches(&event.event_type) && entry.lets_through(event, start_of(progress, event)))
-                .then_some(entry)
+                .then_some((entry, Words::Present))
         })
     }
 
@@ -98,10 +99,10 @@ impl Lane {
         spec: &'a Subscription,
         event: &'a Event,
         covered: bool,
-    ) -> impl Iterator<Item = &'a Entry> {
+    ) -> impl Iterator<Item = (&'a Entry, Words)> {
         self.entries.iter().filter_map(move |(pattern, progress)| {
             let entry = spec.entries.get(pattern)?;
-            wants(pattern, entry, progress, event, covered).then_some(entry)
+            wants(pattern, entry, progress, event, covered).then(|| (entry, words_for(progress, event)))
         })
     }
 
@@ -200,9 +201,17 @@ fn start_of(progress: &Progress, event: &Event) -> Start {
     }
 }
 
+/// Which words of an entry say what an event must have.
+pub(super) fn words_for(progress: &Progress, event: &Event) -> Words {
+    match start_of(progress, event) {
+        Start::Counts => Words::OfItsTime,
+        Start::IsWaived => Words::Present,
+    }
+}
+
 /// Whether an event has, with what was found, all that an entry requires.
-pub(super) fn is_satisfied(entry: &Entry, event: &Event, found: &Found) -> bool {
-    let mut required = entry.required_data(event.sequence).map(String::as_str).peekable();
+pub(super) fn is_satisfied(entry: &Entry, words: Words, event: &Event, found: &Found) -> bool {
+    let mut required = entry.required_data(event.sequence, words).map(String::as_str).peekable();
     required.peek().is_none()
         || required_data::missing(&event.data, required).iter().all(|key| found.contains_key(*key))
 }

@@ -105,6 +105,29 @@ fn words_that_changed_say_nothing_of_what_the_target_says_it_lacks() {
 }
 
 #[test]
+fn keys_that_words_required_before_are_not_required_of_what_comes_again() {
+    let log = ["a"; 9];
+    let mut requires = asked(&[("a", "1", 1, 1, None)]);
+    requires.entries.values_mut().for_each(|entry| entry.attributes.required_data = vec!["k".into()]);
+    let mut lane = Lane::reconcile(None, &requires, fresh("e1"));
+    assert_eq!(run(&mut lane, &requires, &log, 6), [0u64; 0]);
+    let plain = replaced(&requires, "a", "2", 7, Attributes::default());
+    let mut lane = Lane::reconcile(Some(&lane), &plain, fresh("e2"));
+    assert_eq!(run(&mut lane, &plain, &log, 7), [7]);
+    // The target says that it lacks them.
+    let mut resumed = lane.clone();
+    resumed.resume_after(4, "e3");
+    assert_eq!(resumed.lacks(&plain, &event(5, "a")), BTreeSet::new());
+    assert_eq!(run(&mut resumed, &plain, &log, 8), [5, 6, 7, 8]);
+    // They are asked for again.
+    let mut redelivering = plain.clone();
+    redelivering.redelivery = Redelivery::of_only("r".into(), Stamp::from_micros(0), [2, 7].into());
+    let mut lane = Lane::reconcile(Some(&lane), &redelivering, fresh("e4"));
+    assert_eq!(lane.lacks(&redelivering, &event(2, "a")), BTreeSet::new());
+    assert_eq!(run(&mut lane, &redelivering, &log, 8), [2, 7, 8]);
+}
+
+#[test]
 fn registering_again_without_a_past_start_still_brings_what_is_owed() {
     let log = ["a", "a", "a", "a", "b"];
     let again = |earlier: &Subscription, name: &str, from: u64| {
