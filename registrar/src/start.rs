@@ -63,15 +63,15 @@ impl<'a> Starts<'a> {
     /// What is wrong with starting where these attributes say, if something may have been removed from the log that lay
     /// there, and `allow_gap` does not say that it does not matter.
     pub fn gap(&self, attributes: &Attributes) -> Option<String> {
-        let start = attributes.datetime_start.filter(|start| *start <= self.now && !attributes.allow_gap)?;
+        let start = attributes.datetime_start.filter(|_| !attributes.allow_gap)?;
         match self.begins {
-            Begins::CutTo(oldest) if start < oldest => Some(format!(
+            Begins::CutTo(oldest) if start < oldest && reaches_back(start, self.now) => Some(format!(
                 "the log has been cut: the oldest event there is is from {oldest}. Start there, or set `allow_gap` to true"
             )),
-            Begins::Emptied => {
+            Begins::Emptied if start <= self.now => {
                 Some("the log has been emptied: set `allow_gap` to true to start with the next event".to_owned())
             }
-            Begins::Whole | Begins::CutTo(_) => None,
+            Begins::Whole | Begins::CutTo(_) | Begins::Emptied => None,
         }
     }
 
@@ -120,15 +120,20 @@ fn first_moment_of(oldest: &Event) -> Stamp {
 /// A transaction without a start is looked for from its own beginning where its id may be a receiver's stamp, and otherwise
 /// in the whole log.
 fn begin(attributes: &Attributes, now: Stamp) -> Begin {
-    if !attributes.is_retroactive(now) {
-        return Begin::Live;
+    let Attributes { datetime_start, transaction_id, .. } = attributes;
+    match (datetime_start, transaction_id) {
+        (Some(start), _) if reaches_back(*start, now) => {
+            Begin::StoredFrom(start.plus_micros(-CLOCK_SKEW_MARGIN_MICROS))
+        }
+        (Some(_), _) | (None, None) => Begin::Live,
+        (None, Some(id)) if Stamp::of_transaction(id).is_some() => Begin::OfTransaction,
+        (None, Some(_)) => Begin::Oldest,
     }
-    let is_stamp = attributes.transaction_id.as_deref().and_then(Stamp::of_transaction).is_some();
-    match attributes.datetime_start {
-        Some(start) => Begin::StoredFrom(start.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)),
-        None if is_stamp => Begin::OfTransaction,
-        None => Begin::Oldest,
-    }
+}
+
+/// Whether an event of that moment may be in the log already. Its time is of a receiver's clock, which may be ahead of this one.
+fn reaches_back(start: Stamp, now: Stamp) -> bool {
+    start <= now.plus_micros(CLOCK_SKEW_MARGIN_MICROS)
 }
 
 #[cfg(test)]
@@ -138,12 +143,17 @@ mod tests {
     const NOW: Stamp = Stamp::from_micros(1_700_000_000_000_000);
 
     #[test]
-    fn a_start_is_looked_for_a_margin_early_and_now_is_live() {
+    fn a_start_is_looked_for_a_margin_early_also_where_it_is_up_to_the_margin_ahead() {
         let past = NOW.plus_micros(-1);
         let with_start = |start| Attributes { datetime_start: Some(start), ..Attributes::default() };
         let of = |id: &str| Attributes { transaction_id: Some(id.to_owned()), ..Attributes::default() };
         assert_eq!(begin(&Attributes::default(), NOW), Begin::Live);
-        assert_eq!(begin(&with_start(NOW.plus_micros(1)), NOW), Begin::Live);
+        assert_eq!(
+            begin(&with_start(NOW.plus_micros(CLOCK_SKEW_MARGIN_MICROS)), NOW),
+            Begin::StoredFrom(NOW),
+            "a receiver whose clock is ahead may have stored it already"
+        );
+        assert_eq!(begin(&with_start(NOW.plus_micros(CLOCK_SKEW_MARGIN_MICROS + 1)), NOW), Begin::Live);
         assert_eq!(begin(&with_start(past), NOW), Begin::StoredFrom(past.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)));
         assert_eq!(begin(&of("my order"), NOW), Begin::Oldest);
         assert_eq!(begin(&of("20260131093000"), NOW), Begin::Oldest);

@@ -11,6 +11,7 @@ mod backfill;
 mod bad_input;
 mod batches;
 mod check;
+mod clocks;
 mod cluster;
 mod commands;
 mod conditional_writes;

@@ -2,6 +2,7 @@
 
 use domain::Stamp;
 use domain::field_error::{self, FieldError};
+use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
@@ -25,7 +26,7 @@ pub struct RedeliveryRequest {
 }
 
 fn from() -> RefOr<Schema> {
-    moment_that("Events of an earlier time are left out. Not in the future")
+    moment_that("Events of an earlier time are left out. Not in the future: more than five seconds ahead is")
 }
 
 fn to() -> RefOr<Schema> {
@@ -49,7 +50,8 @@ impl RedeliveryRequest {
         for name in body.keys().filter(|name| !matches!(name.as_str(), "from" | "to")) {
             faults.push(FieldError::at(field_error::push("", name), "it is unknown; expected: from, to"));
         }
-        if from.is_some_and(|from| from > now) {
+        // What was answered a moment ago may be ahead of this clock.
+        if from.is_some_and(|from| from > now.plus_micros(CLOCK_SKEW_MARGIN_MICROS)) {
             faults.push(FieldError::at("/from", "it is in the future: there is nothing to deliver again"));
         }
         if let (Some(from), Some(to)) = (from, to)
@@ -80,6 +82,10 @@ mod tests {
     fn a_redelivery_has_a_beginning_in_the_past() {
         let parse = |body: Value| RedeliveryRequest::parse(&body, NOW);
         assert!(parse(json!({"from": "20200101000000.0"})).is_ok());
+        let ahead =
+            |micros: i64| parse(json!({"from": NOW.plus_micros(CLOCK_SKEW_MARGIN_MICROS + micros).to_string()}));
+        assert!(ahead(0).is_ok(), "another clock's, of a moment ago");
+        assert_eq!(pointers(ahead(1)), ["/from"]);
         assert_eq!(pointers(parse(json!({"to": "20200101000000.0", "x": 1}))), ["/from", "/x"]);
         assert_eq!(pointers(parse(json!({"from": "20990101000000.0"}))), ["/from"]);
         assert_eq!(pointers(parse(json!({"from": "20200102000000.0", "to": "20200101000000.0"}))), ["/to"]);
