@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-/// The longest URL, in bytes.
+/// The longest URL, in bytes, as it is stored and sent: percent-encoded.
 pub const MAX_BYTES: usize = 2048;
 /// The longest readable part of an id, in characters.
 const MAX_SLUG: usize = 60;
@@ -26,7 +26,7 @@ pub struct TargetUrl(Url);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotATarget {
     /// It is over [`MAX_BYTES`].
-    #[error("a URL has at most {MAX_BYTES} bytes; this one has {0}")]
+    #[error("a URL has at most {MAX_BYTES} bytes, percent-encoded; this one has {0}")]
     TooLong(usize),
     /// It does not parse as an absolute URL.
     #[error("not an absolute URL like `http://host:port/path`: {0}")]
@@ -40,11 +40,20 @@ pub enum NotATarget {
 }
 
 impl TargetUrl {
-    /// Reads a URL. See [`NotATarget`] for what is refused.
+    /// Reads a URL as a request has it. See [`NotATarget`] for what is refused.
     pub fn parse(text: &str) -> Result<Self, NotATarget> {
         if text.len() > MAX_BYTES {
             return Err(NotATarget::TooLong(text.len()));
         }
+        let url = Self::read(text)?;
+        match url.0.as_str().len() {
+            ..=MAX_BYTES => Ok(url),
+            bytes => Err(NotATarget::TooLong(bytes)),
+        }
+    }
+
+    /// Reads a URL, however long: earlier builds bounded what was typed, and stored what is longer percent-encoded.
+    fn read(text: &str) -> Result<Self, NotATarget> {
         let url = Url::parse(text).map_err(|e| NotATarget::Malformed(e.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(NotATarget::Scheme(url.scheme().to_owned()));
@@ -107,7 +116,7 @@ impl FromStr for TargetUrl {
 impl TryFrom<String> for TargetUrl {
     type Error = NotATarget;
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text)
+        Self::read(&text)
     }
 }
 
@@ -168,6 +177,7 @@ impl From<SubscriptionId> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn id(text: &str) -> String {
         TargetUrl::parse(text).unwrap().subscription_id().to_string()
@@ -180,13 +190,14 @@ mod tests {
         assert_ne!(id("http://host/a"), id("https://host/a"));
         assert_ne!(id("http://host/a?x=1"), id("http://host/a?x=2"));
         assert_ne!(id("http://host/a-b"), id("http://host/a.b"));
-        let long = format!("http://[::1]:9/{}", "ü.*>/".repeat(300));
+        let long = format!("http://[::1]:9/{}", "ü.*>/".repeat(150));
         assert!(SubscriptionId::parse(&id(&long)).is_ok(), "{}", id(&long));
     }
 
     #[test]
     fn what_can_not_be_pushed_to_is_refused() {
         let long = format!("http://host/{}", "x".repeat(2048));
+        let long_when_encoded = format!("http://host/{}", "ü".repeat(900));
         for (text, wrong) in [
             ("", "not an absolute URL"),
             ("/hello/", "not an absolute URL"),
@@ -197,6 +208,7 @@ mod tests {
             ("http://host:99999/", "not an absolute URL"),
             ("http://host/#part", "fragment"),
             (long.as_str(), "2060"),
+            (long_when_encoded.as_str(), "5412"),
         ] {
             let error = TargetUrl::parse(text).unwrap_err().to_string();
             assert!(error.contains(wrong), "{text}: {error}");
@@ -209,5 +221,26 @@ mod tests {
         assert_eq!(url.to_string(), "https://host:8443/in");
         assert!(!format!("{url:?} {}", url.subscription_id()).contains("canary"));
         assert!(String::from(url).contains("user:canary@"));
+    }
+
+    #[test]
+    fn a_longer_url_that_an_earlier_build_stored_is_read() {
+        let url = format!("http://host/{}", "%C3%BC".repeat(900));
+        let stored: TargetUrl = serde_json::from_value(url.clone().into()).unwrap();
+        assert_eq!(String::from(stored), url);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_is_within_the_bound_and_reads_back(
+            text in "https?://[a-z]{1,9}(:[0-9]{1,4})?/.{0,40}(%[0-9a-fA-F]{2}|[ü~./]){0,300}(\\?.{0,9})?"
+        ) {
+            if let Ok(url) = TargetUrl::parse(&text) {
+                prop_assert!(url.as_url().as_str().len() <= MAX_BYTES);
+                let stored = serde_json::to_string(&url).unwrap();
+                prop_assert_eq!(&serde_json::from_str::<TargetUrl>(&stored).unwrap(), &url);
+                prop_assert_eq!(TargetUrl::parse(url.as_url().as_str()).unwrap().subscription_id(), url.subscription_id());
+            }
+        }
     }
 }

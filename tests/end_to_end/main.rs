@@ -51,6 +51,7 @@ mod transactions;
 mod transcript;
 mod unreadable_messages;
 mod upgrade;
+mod urls;
 mod v1_events;
 mod v1_subscriptions;
 mod without_nats;

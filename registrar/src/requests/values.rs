@@ -37,7 +37,7 @@ pub(super) fn type_pattern() -> RefOr<Schema> {
 pub(super) fn target_url() -> RefOr<Schema> {
     schema_of(json!({
         "type": "string",
-        "description": "Where events go: an absolute http or https URL without a fragment, at most 2,048 bytes",
+        "description": "Where events go: an absolute http or https URL without a fragment, at most 2,048 bytes when it is percent-encoded",
         "format": "uri",
         "pattern": "^https?://[^ #]+$",
     }))
