@@ -39,3 +39,26 @@ async fn a_start_at_the_time_that_was_just_answered_brings_that_event_though_the
     assert_eq!(response.status(), 202, "it is not in the future");
     eventually("it arrives again", SOON, || put.taken() == [2, 2]).await;
 }
+
+#[tokio::test]
+async fn a_start_before_what_the_server_can_count_is_the_logs_beginning() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    api.post_event("a", &json!({})).await;
+    api.post_event("a", &json!({})).await;
+    for start in ["0001-01-01T00:00:00Z", "16010101000000.0", "1677-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
+        let target = Target::start().await;
+        api.register(&target.url("/"), &["a"], &json!({"datetime_start": start})).await;
+        eventually("the past arrives", SOON, || target.taken() == [1, 2]).await;
+        let id = api.subscription(&target.url("/")).await["id"].as_str().unwrap().to_owned();
+        let response = api.post(&format!("/v1/subscriptions/{id}/replay"), &json!({"from": start})).await;
+        assert_eq!(response.status(), 202);
+        eventually("it arrives again", SOON, || target.taken() == [1, 2, 1, 2]).await;
+        let page: Value = api.get(&format!("/v1/events?from={start}")).await;
+        assert_eq!(page["events"].as_array().map(Vec::len), Some(2), "{start}");
+    }
+    for end in ["2262-04-12T00:00:00Z", "9999-12-31T23:59:59Z"] {
+        assert_eq!(api.get(&format!("/v1/events?from={end}")).await, json!({"events": [], "next": null}), "{end}");
+    }
+}

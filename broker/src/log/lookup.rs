@@ -65,8 +65,14 @@ pub(crate) async fn last(broker: &Broker, subject: &str) -> Result<Option<Stored
 
 /// The first message that was stored at or after a moment.
 pub(crate) async fn stored_from(broker: &Broker, moment: Stamp) -> Result<Option<StoredMessage>, Unavailable> {
-    let request = json!({"next_by_subj": ">", "start_time": moment.to_rfc3339()});
+    let request = json!({"next_by_subj": ">", "start_time": countable(moment).to_rfc3339()});
     get(broker, &request, "looking up a moment in the log").await
+}
+
+/// A moment that nats-server can count, on the same side of all that it has stored: it counts nanoseconds from 1970 in 64 bits,
+/// and what is beyond them, before 1678 or after 2262, becomes another time.
+fn countable(moment: Stamp) -> Stamp {
+    moment.clamp(Stamp::from_micros(0), Stamp::from_micros(i64::MAX / 1000))
 }
 
 /// What a request of `STREAM.MSG.GET` finds.
@@ -129,5 +135,24 @@ impl StoredMessage {
         let (headers, data) = (self.headers.as_ref()?, STANDARD.decode(&self.data).ok()?);
         let stored_at = Stamp::parse(&self.stored_at).ok()?;
         event_of(&self.subject, self.sequence, stored_at, Some(headers), data.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_that_the_server_cannot_count_is_the_nearest_one_that_it_can() {
+        for (moment, sent) in [
+            ("0001-01-01T00:00:00Z", "1970-01-01T00:00:00.000000Z"),
+            ("1601-01-01T00:00:00Z", "1970-01-01T00:00:00.000000Z"),
+            ("1969-12-31T23:59:59Z", "1970-01-01T00:00:00.000000Z"),
+            ("2026-01-31T09:30:00Z", "2026-01-31T09:30:00.000000Z"),
+            ("2262-04-11T23:47:17Z", "2262-04-11T23:47:16.854775Z"),
+            ("9999-12-31T23:59:59Z", "2262-04-11T23:47:16.854775Z"),
+        ] {
+            assert_eq!(countable(Stamp::parse(moment).unwrap()).to_rfc3339(), sent, "{moment}");
+        }
     }
 }
