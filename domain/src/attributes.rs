@@ -8,9 +8,20 @@ use crate::stamp::Stamp;
 /// The order of delivery where nothing is said: lower goes first.
 pub const DEFAULT_PRIORITY: f64 = 100.0;
 
+/// A place in the log where a registration begins, as it was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartAt {
+    /// The target states its position: it has had everything up to this sequence, and lacks what comes behind it.
+    After(u64),
+}
+
 /// The attributes of one registration, checked. `expire_after` has become `datetime_end`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attributes {
+    /// Where in the log it begins, where that is not said by a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartAt>,
     /// The first moment whose events are wanted (inclusive).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datetime_start: Option<Stamp>,
@@ -44,6 +55,7 @@ fn default_priority() -> f64 {
 impl Default for Attributes {
     fn default() -> Self {
         Self {
+            start: None,
             datetime_start: None,
             datetime_end: None,
             count: None,
@@ -57,13 +69,24 @@ impl Default for Attributes {
 }
 
 impl Attributes {
-    /// Whether the registration reaches into the past: it starts at `now` or before, or asks for a transaction
-    /// without saying since when.
+    /// Whether the registration reaches into the past: it begins at a place in the log, or at `now` or before, or asks for a
+    /// transaction without saying since when.
     pub fn is_retroactive(&self, now: Stamp) -> bool {
-        match self.datetime_start {
-            Some(start) => start <= now,
-            None => self.transaction_id.is_some(),
+        match (self.start, self.datetime_start) {
+            (Some(StartAt::After(_)), _) => true,
+            (None, Some(start)) => start <= now,
+            (None, None) => self.transaction_id.is_some(),
         }
+    }
+
+    /// Whether a start is named, as a time or as a place in the log.
+    pub fn names_start(&self) -> bool {
+        self.start.is_some() || self.datetime_start.is_some()
+    }
+
+    /// The position that the target has stated.
+    pub fn stated_position(&self) -> Option<u64> {
+        self.start.map(|StartAt::After(sequence)| sequence)
     }
 }
 
@@ -76,6 +99,15 @@ mod tests {
     #[test]
     fn what_is_not_stored_is_as_it_is_by_default() {
         assert_eq!(serde_json::from_str::<Attributes>("{}").unwrap(), Attributes::default());
+    }
+
+    #[test]
+    fn a_stated_position_reads_back_and_reaches_back() {
+        let attributes = Attributes { start: Some(StartAt::After(7)), ..Attributes::default() };
+        let stored = serde_json::to_string(&attributes).unwrap();
+        assert_eq!(stored, r#"{"start":{"after":7},"priority":100.0}"#);
+        assert_eq!(serde_json::from_str::<Attributes>(&stored).unwrap(), attributes);
+        assert!(attributes.is_retroactive(NOW) && attributes.names_start());
     }
 
     #[test]

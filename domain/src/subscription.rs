@@ -177,12 +177,12 @@ impl Subscription {
 }
 
 impl Entry {
-    /// The same entry as the replacement of an earlier one: where it does not reach into the past itself, it goes on
+    /// The same entry as the replacement of an earlier one: where it does not say itself where it begins, it goes on
     /// with what the earlier one is owed.
     pub fn replacing(mut self, earlier: &Self) -> Self {
         // A replica registers at each start: a redelivery that was requested for the pair goes on.
         self.after_redelivery.clone_from(&earlier.after_redelivery);
-        if self.from_sequence < self.live_from {
+        if self.from_sequence < self.live_from || self.attributes.stated_position().is_some() {
             return self;
         }
         let mut continued = earlier.continues.clone().unwrap_or_else(|| Continued {
@@ -205,6 +205,11 @@ impl Entry {
     /// The name by which progress is known: it stays when a registration is replaced without asking for the past.
     pub fn line(&self) -> &str {
         self.continues.as_ref().map_or(&self.registration, |continued| &continued.registration)
+    }
+
+    /// The first sequence that it may have wanted since the pair was first registered: where it begins.
+    pub fn begins_with(&self) -> u64 {
+        self.continues.as_ref().map_or(self.from_sequence, |continued| continued.from_sequence)
     }
 
     /// The first sequence that was accepted after the pair was first registered.
@@ -248,8 +253,8 @@ impl Entry {
 
     /// Whether the present words name a start, or those before the last change did.
     pub fn names_start(&self) -> bool {
-        let earlier = self.continues.as_ref().and_then(|earlier| earlier.attributes.datetime_start);
-        self.attributes.datetime_start.or(earlier).is_some()
+        let earlier = self.continues.as_ref().is_some_and(|earlier| earlier.attributes.names_start());
+        self.attributes.names_start() || earlier
     }
 
     /// The moment from which on nothing that is stored can be wanted any more, where there is one.

@@ -15,7 +15,7 @@ use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
 use crate::answers::Registered;
 use crate::json_body::JsonBody;
 use crate::requests::{MAX_ENTRIES, Registrations, UrlToRegister};
-use crate::start::Starts;
+use crate::start::{About, Refused, Starts};
 use crate::{RETRY_AFTER_SECS, Registrar, unavailable};
 
 /// What is to be added to one subscription.
@@ -62,13 +62,17 @@ async fn resolve(
     now: Stamp,
 ) -> Result<BTreeMap<SubscriptionId, Addition>, Problem> {
     let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
-    let gap = |url: &UrlToRegister| {
-        let detail = starts.gap(&url.attributes)?;
-        Some(FieldError::at(field_error::push(&url.pointer, "datetime_start"), detail))
+    let refused = |url: &UrlToRegister| {
+        let Refused { about, detail } = starts.refused(&url.attributes)?;
+        let name = match about {
+            About::Time => "datetime_start",
+            About::Position => "start_after",
+        };
+        Some(FieldError::at(field_error::push(&url.pointer, name), detail))
     };
-    let gaps: Vec<FieldError> = registrations.pairs().filter_map(|(_, url)| gap(url)).collect();
-    if !gaps.is_empty() {
-        return Err(Problem::unacceptable(gaps));
+    let faults: Vec<FieldError> = registrations.pairs().filter_map(|(_, url)| refused(url)).collect();
+    if !faults.is_empty() {
+        return Err(Problem::unacceptable(faults));
     }
     let mut additions: BTreeMap<SubscriptionId, Addition> = BTreeMap::new();
     for (pattern, UrlToRegister { url, attributes, .. }) in registrations.pairs() {
@@ -190,12 +194,12 @@ mod tests {
         let now = Stamp::now();
         let body = json!({"events_to_register": [
             {"event": "a", "urls_to_register": [{"url": "http://h/1"}, {"url": "http://h/2", "datetime_start": "20200101000000.0", "count": 1}]},
-            {"event": "b.*", "urls_to_register": [{"url": "http://h/1", "transaction_id": "t"}]},
+            {"event": "b.*", "urls_to_register": [{"url": "http://h/1", "transaction_id": "t"}, {"url": "http://h/3", "start_after": 7}]},
         ]});
         let answer = answer(&Registrations::parse(&body, now).unwrap(), now);
         assert_eq!(
             serde_json::to_string(&answer).unwrap(),
-            r#"{"registered_for_events":{"a":{"http://h/1":{}}},"registered_for_retro_event_retrieval":{"a":{"http://h/2":{"datetime_start":"20200101000000.0","count":1}},"b.*":{"http://h/1":{"transaction_id":"t"}}}}"#
+            r#"{"registered_for_events":{"a":{"http://h/1":{}}},"registered_for_retro_event_retrieval":{"a":{"http://h/2":{"datetime_start":"20200101000000.0","count":1}},"b.*":{"http://h/1":{"transaction_id":"t"},"http://h/3":{"start_after":7}}}}"#
         );
     }
 }

@@ -14,7 +14,7 @@ pub struct Starts<'a> {
     now: Stamp,
     /// The sequence that the next event will have, or less: everything acknowledged from now on is at or above it.
     pub live_from: u64,
-    /// The oldest event's sequence.
+    /// The oldest event's sequence; of an emptied log the next event's.
     first_sequence: u64,
     begins: Begins,
     known: HashMap<Stamp, u64>,
@@ -31,6 +31,24 @@ enum Begins {
     Emptied,
 }
 
+/// Why a registration cannot begin where its attributes say.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Which of them it is about.
+    pub about: About,
+    /// What is wrong with it, and what to do.
+    pub detail: String,
+}
+
+/// Which attribute says where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// A time.
+    Time,
+    /// A place in the log.
+    Position,
+}
+
 /// Where to look for the first event that may be wanted.
 #[derive(Debug, PartialEq, Eq)]
 enum Begin {
@@ -42,6 +60,8 @@ enum Begin {
     OfTransaction,
     /// With the first event stored at or after a moment.
     StoredFrom(Stamp),
+    /// With the first event behind a sequence.
+    Behind(u64),
 }
 
 impl<'a> Starts<'a> {
@@ -60,10 +80,31 @@ impl<'a> Starts<'a> {
         Ok(Self { log, now, live_from, first_sequence, begins, known: HashMap::new() })
     }
 
-    /// What is wrong with starting where these attributes say, if something may have been removed from the log that lay
-    /// there, and `allow_gap` does not say that it does not matter.
-    pub fn gap(&self, attributes: &Attributes) -> Option<String> {
-        let start = attributes.datetime_start.filter(|_| !attributes.allow_gap)?;
+    /// What is wrong with beginning where these attributes say: there is no such place in the log; or something may have been
+    /// removed that lay there, and `allow_gap` does not say that it does not matter.
+    pub fn refused(&self, attributes: &Attributes) -> Option<Refused> {
+        let (about, detail) = match (attributes.stated_position(), attributes.datetime_start) {
+            (Some(position), _) => (About::Position, self.gap_behind(position, attributes.allow_gap)),
+            (None, Some(_)) if attributes.allow_gap => (About::Time, None),
+            (None, Some(start)) => (About::Time, self.gap_from(start)),
+            (None, None) => return None,
+        };
+        detail.map(|detail| Refused { about, detail })
+    }
+
+    fn gap_behind(&self, position: u64, allow_gap: bool) -> Option<String> {
+        if position >= self.live_from {
+            return Some(format!("the log ends with sequence {}: nobody has had more of it", self.live_from - 1));
+        }
+        (position + 1 < self.first_sequence && !allow_gap).then(|| {
+            format!(
+                "the log has been cut: the oldest event there is has sequence {}. Set `allow_gap` to true to begin with it",
+                self.first_sequence
+            )
+        })
+    }
+
+    fn gap_from(&self, start: Stamp) -> Option<String> {
         match self.begins {
             Begins::CutTo(oldest) if start < oldest && reaches_back(start, self.now) => Some(format!(
                 "the log has been cut: the oldest event there is is from {oldest}. Start there, or set `allow_gap` to true"
@@ -98,6 +139,7 @@ impl<'a> Starts<'a> {
                 let beginning = self.log.beginning_of(id).await?;
                 return Ok(beginning.max(self.first_sequence).min(self.live_from));
             }
+            Begin::Behind(sequence) => return Ok((sequence + 1).max(self.first_sequence).min(self.live_from)),
             Begin::StoredFrom(moment) => moment,
         };
         if let Some(sequence) = self.known.get(&moment) {
@@ -120,6 +162,9 @@ fn first_moment_of(oldest: &Event) -> Stamp {
 /// A transaction without a start is looked for from its own beginning where its id may be a receiver's stamp, and otherwise
 /// in the whole log.
 fn begin(attributes: &Attributes, now: Stamp) -> Begin {
+    if let Some(position) = attributes.stated_position() {
+        return Begin::Behind(position);
+    }
     let Attributes { datetime_start, transaction_id, .. } = attributes;
     match (datetime_start, transaction_id) {
         (Some(start), _) if reaches_back(*start, now) => {
@@ -139,6 +184,7 @@ fn reaches_back(start: Stamp, now: Stamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::attributes::StartAt;
 
     const NOW: Stamp = Stamp::from_micros(1_700_000_000_000_000);
 
@@ -155,6 +201,8 @@ mod tests {
         );
         assert_eq!(begin(&with_start(NOW.plus_micros(CLOCK_SKEW_MARGIN_MICROS + 1)), NOW), Begin::Live);
         assert_eq!(begin(&with_start(past), NOW), Begin::StoredFrom(past.plus_micros(-CLOCK_SKEW_MARGIN_MICROS)));
+        let stated = Attributes { start: Some(StartAt::After(7)), ..of("my order") };
+        assert_eq!(begin(&stated, NOW), Begin::Behind(7));
         assert_eq!(begin(&of("my order"), NOW), Begin::Oldest);
         assert_eq!(begin(&of("20260131093000"), NOW), Begin::Oldest);
         assert_eq!(begin(&of(&past.to_string()), NOW), Begin::OfTransaction);

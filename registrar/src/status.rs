@@ -1,10 +1,12 @@
 //! How far a subscription has come: what the dispatcher has written of its lane, and what has been acknowledged since.
 
+use std::collections::BTreeMap;
+
 use broker::Unavailable;
 use broker::feed::Standing;
 use domain::lane::{Failure, Word};
 use domain::subscription::Redelivery;
-use domain::{Lane, Stamp, Subscription, SubscriptionId};
+use domain::{Entry, Lane, Stamp, Subscription, SubscriptionId, TypePattern};
 
 use crate::Registrar;
 use crate::answers::{Attempt, Gap, Progress, RedeliveryProgress, Status, Stopped, TestOutcome};
@@ -85,6 +87,15 @@ impl Snapshot {
         }
     }
 
+    /// How far each entry has come.
+    fn progress_of(&self, subscription: &Subscription) -> BTreeMap<TypePattern, Progress> {
+        let progress = |(pattern, entry): (&TypePattern, &Entry)| {
+            let known = self.lane.as_ref().and_then(|lane| lane.entries.get(pattern));
+            (pattern.clone(), Progress::of(entry, known))
+        };
+        subscription.entries.iter().map(progress).collect()
+    }
+
     /// The status of the subscription, as it is answered.
     pub fn status_of(&self, subscription: &Subscription, now: Stamp) -> Status {
         let lane = self.lane.as_ref();
@@ -103,7 +114,7 @@ impl Snapshot {
             position: self.position,
             lag: self.lag,
             last_delivered: lane.map_or(0, |lane| lane.last_delivered),
-            events: lane.into_iter().flat_map(progress_of).collect(),
+            events: self.progress_of(subscription),
             last_attempt: lane.and_then(|lane| last_attempt_of(lane, failure)),
             last_test: lane
                 .and_then(|lane| lane.test.as_ref())
@@ -120,10 +131,6 @@ impl Snapshot {
 
 fn shown(consumer: Option<&Standing>) -> Option<u64> {
     consumer.map(|consumer| consumer.undelivered)
-}
-
-fn progress_of(lane: &Lane) -> impl Iterator<Item = (domain::TypePattern, Progress)> {
-    lane.entries.iter().map(|(pattern, progress)| (pattern.clone(), Progress::from(progress)))
 }
 
 fn last_attempt_of(lane: &Lane, failure: Option<&Failure>) -> Option<Attempt> {
@@ -190,7 +197,7 @@ mod tests {
     }
 
     /// What is shown of a lane beside its state: the same in all tests that only change that.
-    const EVENTS: &str = r#""events":{"a":{"delivered":2,"skipped":1,"dead_lettered":4,"completed":false},"b.*":{"delivered":0,"skipped":0,"dead_lettered":0,"completed":true}}"#;
+    const EVENTS: &str = r#""events":{"a":{"delivered":2,"skipped":1,"dead_lettered":4,"completed":false,"from_sequence":1},"b.*":{"delivered":0,"skipped":0,"dead_lettered":0,"completed":true,"from_sequence":1}}"#;
     const ATTEMPT: &str = r#"{"sequence":4,"at":"2026-01-31T09:30:00.500000Z","attempt":2,"code":503,"duration_ms":12,"to_sequence":6,"error":"answered 503","answer":"over\"loaded""#;
     const TEST: &str = r#""last_test":{"id":"test","outcome":{"sequence":0,"at":"2026-01-31T09:30:00.250000Z","attempt":1,"code":null,"duration_ms":3}}"#;
     const DONE: &str = r#""replay":{"from_sequence":2,"to_sequence":11,"done":10,"total":10,"is_finished":true}"#;
@@ -216,6 +223,19 @@ mod tests {
                 r#"{start}"status":{{"state":"held","phase":"replaying","position":3,"lag":8,"last_delivered":2,{EVENTS},"last_attempt":{ATTEMPT},"next_attempt":"2026-01-31T09:30:01.000000Z"}},{TEST},{UNDER_WAY}}}}}"#
             )
         );
+    }
+
+    #[test]
+    fn an_entry_that_its_lane_does_not_know_yet_is_shown_with_where_it_begins() {
+        let mut subscription = subscription();
+        let mut entry = subscription.entries.pop_first().unwrap().1;
+        (entry.registration, entry.from_sequence) = ("r2".into(), 7);
+        subscription.entries =
+            [(TypePattern::parse("c").unwrap(), entry.clone()), (TypePattern::parse("a").unwrap(), entry)].into();
+        let snapshot = Snapshot { lane: Some(lane()), position: 3, lag: None };
+        let shown = serde_json::to_value(snapshot.status_of(&subscription, Stamp::now())).unwrap();
+        let nothing = json!({"delivered": 0, "skipped": 0, "dead_lettered": 0, "completed": false, "from_sequence": 7});
+        assert_eq!(shown["events"], json!({"a": nothing, "c": nothing}));
     }
 
     #[test]

@@ -50,7 +50,7 @@ use crate::{RETRY_AFTER_SECS, Registrar, unavailable};
 )]
 pub async fn put(Extract(registrar): Extract<Arc<Registrar>>, JsonBody(body): JsonBody) -> Result<Response, Problem> {
     let now = Stamp::now();
-    let SubscriptionToPut { url, events, group, delivery } =
+    let SubscriptionToPut { url, events, group, delivery, .. } =
         SubscriptionToPut::parse(&body, now).map_err(Problem::unacceptable)?;
     let id = url.subscription_id();
     let entries = entries::pinned(&registrar, &id, &events, now).await?;
@@ -91,7 +91,11 @@ pub async fn patch(
 ) -> Result<Response, Problem> {
     let now = Stamp::now();
     let patch = SubscriptionPatch::parse(&body, now).map_err(Problem::unacceptable)?;
-    let entries = match &patch.events {
+    let events = match (patch.events, patch.start) {
+        (None, Some(start)) => Some(entries::restarted(&registrar, &id, start).await?),
+        (events, _) => events,
+    };
+    let entries = match &events {
         Some(events) => Some(entries::pinned(&registrar, &id, events, now).await?),
         None => None,
     };

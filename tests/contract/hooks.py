@@ -100,6 +100,13 @@ def consistent(value):
         value.pop("datetime_start", None)
     if "expire_after" in value:
         value.pop("datetime_start", None)
+    if "start_after" in value:
+        # How far the log reaches, a description does not know.
+        value["start_after"] = 0
+        value.pop("datetime_start", None)
+    if isinstance(value.get("start"), dict):
+        value["start"] = {"after": 0}
+        value.pop("datetime_start", None)
     if "data" in value and "specversion" in value:
         value.pop("data_base64", None)
     if "from" in value:

@@ -71,7 +71,8 @@ async fn a_poisonous_event_is_kept_aside_and_delivered_again_after_healing() {
     assert_eq!(letter["event"], api.get("/v1/events/2").await);
     let counted = async || {
         let status = status(&api, &sick).await;
-        let progress = json!({"delivered": 3, "skipped": 0, "dead_lettered": 2, "completed": false});
+        let progress =
+            json!({"delivered": 3, "skipped": 0, "dead_lettered": 2, "completed": false, "from_sequence": 1});
         status["state"] == "active" && status["lag"] == 0 && status["events"]["a"] == progress
     };
     eventually_async("they are counted", SOON, counted).await;

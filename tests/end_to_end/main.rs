@@ -46,6 +46,7 @@ mod restore;
 mod secret_leaks;
 mod signatures;
 mod spans;
+mod stated_positions;
 mod tail;
 mod transactions;
 mod transcript;

@@ -48,7 +48,10 @@ async fn a_subscription_is_made_read_changed_listed_and_removed() {
     .await;
     let status = status_of(&api, &id).await;
     assert_eq!((&status["state"], &status["phase"]), (&json!("active"), &json!("live")));
-    assert_eq!(status["events"]["a"], json!({"delivered": 1, "skipped": 0, "dead_lettered": 0, "completed": false}));
+    assert_eq!(
+        status["events"]["a"],
+        json!({"delivered": 1, "skipped": 0, "dead_lettered": 0, "completed": false, "from_sequence": 1})
+    );
 
     // The same again changes nothing; a part of it changes that part.
     assert_eq!(call(&api, Method::PUT, "", &body).await.0, 200);

@@ -70,7 +70,7 @@ impl Lane {
             state: State::Active,
             phase: stays.map_or(Phase::Replaying, |lane| lane.phase),
             position,
-            last_delivered: previous.map_or(0, |lane| lane.last_delivered),
+            last_delivered: change.stated_position().unwrap_or(previous.map_or(0, |lane| lane.last_delivered)),
             epoch: previous.filter(|_| same_consumer).map_or(fresh, |lane| lane.epoch.clone()),
             filters,
             had: change.taken_early(),
@@ -120,6 +120,18 @@ impl<'a> Change<'a> {
                 Standing::New(continued.map_or(entry.from_sequence, |continued| continued.from_sequence))
             }
         }
+    }
+
+    /// Where the target says that it is, if it has just said so for all that it is registered for: that is what its next event
+    /// comes behind.
+    fn stated_position(&self) -> Option<u64> {
+        let stated = |(pattern, entry): (&TypePattern, &Entry)| match self.standing(pattern, entry) {
+            Standing::New(_) => entry.attributes.stated_position(),
+            Standing::Known(_) | Standing::Continues(..) => None,
+        };
+        let mut positions = self.spec.entries.iter().map(stated);
+        let first = positions.next()??;
+        positions.all(|position| position == Some(first)).then_some(first)
     }
 
     /// Behind which sequence an entry wants the lane to be, where that may be before where it is.

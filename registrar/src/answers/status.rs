@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::lane::{self, Phase, Why, Word};
 use domain::subscription::Redelivery;
-use domain::{Stamp, TypePattern};
+use domain::{Entry, Stamp, TypePattern};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -28,7 +28,8 @@ pub struct Status {
     /// The sequence of the event that was delivered last; 0: none
     pub last_delivered: u64,
     /// By type or pattern: how many events were `delivered`, `skipped` for want of `required_data`, and `dead_lettered`
-    /// since it was registered, and whether it is `completed` and gets no more
+    /// since it was registered, whether it is `completed` and gets no more, and `from_sequence`, with which sequence it
+    /// begins: a replica whose own position is before that lacks what lies between
     #[schema(value_type = BTreeMap<String, Object>)]
     pub events: BTreeMap<TypePattern, Progress>,
     /// The last attempt to deliver; null: there was none
@@ -76,12 +77,17 @@ pub struct Progress {
     skipped: u64,
     dead_lettered: u64,
     completed: bool,
+    from_sequence: u64,
 }
 
-impl From<&lane::Progress> for Progress {
-    fn from(progress: &lane::Progress) -> Self {
-        let &lane::Progress { delivered, skipped, dead_lettered, completed, .. } = progress;
-        Self { delivered, skipped, dead_lettered, completed }
+impl Progress {
+    /// How far an entry has come, where its lane knows it; one that is new to the lane has had nothing.
+    pub fn of(entry: &Entry, progress: Option<&lane::Progress>) -> Self {
+        let known = progress.filter(|progress| progress.line == entry.line());
+        let (delivered, skipped, dead_lettered) =
+            known.map_or((0, 0, 0), |known| (known.delivered, known.skipped, known.dead_lettered));
+        let completed = known.is_some_and(|known| known.completed);
+        Self { delivered, skipped, dead_lettered, completed, from_sequence: entry.begins_with() }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct SubscriptionPage {
     "id": "127-0-0-1-8888-hello_0123456789abcdef", "url": "http://127.0.0.1:8888/hello/", "group": null,
     "events": [{"type": "request_from_human", "priority": 100.0}], "delivery": {"mode": "ordered"}, "secrets": [],
     "status": {"state": "active", "phase": "live", "position": 17, "lag": 0, "last_delivered": 17,
-        "events": {"request_from_human": {"delivered": 3, "skipped": 0, "dead_lettered": 0, "completed": false}},
+        "events": {"request_from_human": {"delivered": 3, "skipped": 0, "dead_lettered": 0, "completed": false, "from_sequence": 12}},
         "last_attempt": {"sequence": 17, "at": "2026-01-31T09:30:00.000000Z", "attempt": 1, "code": 200, "duration_ms": 3}},
 }))]
 pub struct Subscription {

@@ -1,5 +1,6 @@
 //! What a registration says beside its event and its URL, as it stands in a request.
 
+use domain::attributes::StartAt;
 use domain::event_data::MAX_TRANSACTION_ID_BYTES;
 use domain::field_error::{self, FieldError};
 use domain::{Attributes, Stamp};
@@ -23,6 +24,9 @@ const MAX_PRIORITY: f64 = 1e6;
 /// What a registration says beside its event and its URL
 #[derive(Debug, Clone, Default, PartialEq, ToSchema)]
 pub struct RegistrationAttributes {
+    /// A place in the log. Each call has a member of its own for it.
+    #[schema(ignore)]
+    start: Option<StartAt>,
     #[schema(required = false, schema_with = start)]
     datetime_start: Option<Stamp>,
     #[schema(required = false, schema_with = end)]
@@ -100,6 +104,29 @@ impl RegistrationAttributes {
         given
     }
 
+    /// Takes in where in the log to begin, which `read` makes of the member `name`.
+    pub fn take_in_start(
+        &mut self,
+        object: &Map<String, Value>,
+        name: &str,
+        read: impl Fn(&Value) -> Result<StartAt, String>,
+        pointer: &str,
+        faults: &mut Vec<FieldError>,
+    ) {
+        let Some(value) = object.get(name) else { return };
+        let detail = match read(value) {
+            Ok(_) if object.contains_key("datetime_start") => {
+                "`datetime_start` says where to begin too: leave one of them out".to_owned()
+            }
+            Ok(start) => {
+                self.start = Some(start);
+                return;
+            }
+            Err(detail) => detail,
+        };
+        faults.push(FieldError::at(field_error::push(pointer, name), detail));
+    }
+
     fn take_in(&mut self, name: &str, value: &Value) -> Result<(), String> {
         match name {
             "datetime_start" => self.datetime_start = Some(moment_of(value)?),
@@ -125,6 +152,7 @@ impl RegistrationAttributes {
     pub fn resolve(&self, now: Stamp) -> Attributes {
         let default = Attributes::default();
         Attributes {
+            start: self.start,
             datetime_start: self.datetime_start,
             datetime_end: self.end(now),
             count: self.count,

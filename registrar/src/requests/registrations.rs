@@ -11,7 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 use web::openapi::closed_with;
 
 use super::RegistrationAttributes;
-use super::values::{target_url, type_pattern};
+use super::values::{optionally_with, position, position_of, target_url, type_pattern};
 
 /// The most (event, URL) pairs in one request.
 const MAX_PAIRS: usize = 1000;
@@ -54,7 +54,7 @@ pub struct UrlToRegister {
 
 impl PartialSchema for UrlToRegister {
     fn schema() -> RefOr<Schema> {
-        closed_with(RegistrationAttributes::schema(), "url", target_url())
+        closed_with(optionally_with(RegistrationAttributes::schema(), "start_after", position()), "url", target_url())
     }
 }
 
@@ -97,7 +97,8 @@ impl Registrations {
     /// Reads `{"events_to_register":[{"event":TYPE,"urls_to_register":[{"url":URL, …attributes}]}]}`.
     pub fn parse(body: &Value, now: Stamp) -> Result<Self, Vec<FieldError>> {
         let events = parse_events(body, "events_to_register", "urls_to_register", |url, object, pointer, faults| {
-            let given = RegistrationAttributes::parse(object, &["url"], now, pointer, faults);
+            let mut given = RegistrationAttributes::parse(object, &["url", "start_after"], now, pointer, faults);
+            given.take_in_start(object, "start_after", position_of, pointer, faults);
             let attributes = given.resolve(now);
             let mut attributes_as_given = object.clone();
             attributes_as_given.shift_remove("url");
@@ -267,6 +268,21 @@ mod tests {
         let given = serde_json::to_string(&urls[0].attributes_as_given).unwrap();
         assert_eq!(given, r#"{"count":1,"datetime_start":"20200101000000.0"}"#);
         assert!(urls[1].attributes_as_given.is_empty());
+    }
+
+    #[test]
+    fn a_position_is_stated_by_a_sequence() {
+        let parse = |url: Value| {
+            let body = json!({"events_to_register": [{"event": "a", "urls_to_register": [url]}]});
+            Registrations::parse(&body, NOW).map(|parsed| parsed.pairs().next().unwrap().1.attributes.stated_position())
+        };
+        assert_eq!(parse(json!({"url": "http://h/", "start_after": 7})), Ok(Some(7)));
+        assert_eq!(parse(json!({"url": "http://h/", "start_after": 0})), Ok(Some(0)));
+        for bad in [json!(-1), json!("7"), json!(1.5), json!(u64::MAX), json!(null)] {
+            assert!(parse(json!({"url": "http://h/", "start_after": bad})).is_err(), "{bad}");
+        }
+        assert!(parse(json!({"url": "http://h/", "start_after": 7, "datetime_start": "20200101000000.0"})).is_err());
+        assert!(parse(json!({"url": "http://h/", "start": {"after": 7}})).is_err(), "that is the word of another call");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use domain::attributes::StartAt;
 use domain::field_error::{self, FieldError};
 use domain::{Attributes, Stamp, TargetUrl, TypePattern};
 use serde_json::{Map, Value};
@@ -10,7 +11,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 use web::openapi::closed_with;
 
-use super::values::{MAX_ENTRIES, target_url, type_pattern};
+use super::values::{MAX_ENTRIES, optionally_with, start_of, start_that, target_url, type_pattern};
 use super::{DeliveryChange, RegistrationAttributes};
 
 /// The longest `group`, in bytes.
@@ -27,6 +28,8 @@ pub struct SubscriptionToPut {
     /// All that is wanted: what is not named here is registered no longer
     #[schema(min_items = 1, max_items = 1000)]
     pub events: Vec<EventWanted>,
+    #[schema(required = false, schema_with = start_of_all)]
+    start: Option<StartAt>,
     /// A label to find it by; left out or null: none
     #[schema(min_length = 1, max_length = 100)]
     pub group: Option<String>,
@@ -43,6 +46,9 @@ pub struct SubscriptionPatch {
     /// All that is wanted: what is not named here is registered no longer
     #[schema(nullable = false, min_items = 1, max_items = 1000)]
     pub events: Option<Vec<EventWanted>>,
+    /// Where in the log all that is registered begins anew, where no events are named.
+    #[schema(required = false, schema_with = start_of_all)]
+    pub start: Option<StartAt>,
     /// A label to find it by; null takes it away
     #[schema(min_length = 1, max_length = 100, value_type = Option<String>)]
     pub group: Option<Option<String>>,
@@ -60,15 +66,25 @@ pub struct EventWanted {
     pub attributes: Attributes,
     /// Where it stands in the request: a JSON pointer.
     pub pointer: String,
+    /// Where its `start` stands, which may be that of the whole subscription.
+    pub start_pointer: String,
 }
 
 impl PartialSchema for EventWanted {
     fn schema() -> RefOr<Schema> {
-        closed_with(RegistrationAttributes::schema(), "type", type_pattern())
+        closed_with(
+            optionally_with(RegistrationAttributes::schema(), "start", start_that("Where in the log to begin")),
+            "type",
+            type_pattern(),
+        )
     }
 }
 
 impl ToSchema for EventWanted {}
+
+fn start_of_all() -> RefOr<Schema> {
+    start_that("Where in the log all events begin that do not say it themselves")
+}
 
 impl SubscriptionToPut {
     /// Reads `{"url","events":[{"type",…attributes}],"group","delivery":{…}}`, where `url` and `events` must be there.
@@ -86,10 +102,10 @@ impl SubscriptionToPut {
                 faults.push(FieldError::at(field_error::push("", name), detail));
             }
         }
-        match (url, members.events, faults.is_empty()) {
-            (Some(url), Some(events), true) => {
-                Ok(Self { url, events, group: members.group.flatten(), delivery: members.delivery })
-            }
+        members.share_start();
+        let Members { events, start, group, delivery } = members;
+        match (url, events, faults.is_empty()) {
+            (Some(url), Some(events), true) => Ok(Self { url, events, start, group: group.flatten(), delivery }),
             _ => Err(faults),
         }
     }
@@ -108,8 +124,9 @@ impl SubscriptionPatch {
                 faults.push(FieldError::at(field_error::push("", name), detail));
             }
         }
-        let Members { events, group, delivery } = members;
-        if faults.is_empty() { Ok(Self { events, group, delivery }) } else { Err(faults) }
+        members.share_start();
+        let Members { events, start, group, delivery } = members;
+        if faults.is_empty() { Ok(Self { events, start, group, delivery }) } else { Err(faults) }
     }
 }
 
@@ -117,18 +134,29 @@ impl SubscriptionPatch {
 #[derive(Default)]
 struct Members {
     events: Option<Vec<EventWanted>>,
+    start: Option<StartAt>,
     group: Option<Option<String>>,
     delivery: DeliveryChange,
 }
 
 impl Members {
+    /// Has all events begin where the subscription says, but those that say it themselves.
+    fn share_start(&mut self) {
+        let Some(start) = self.start else { return };
+        for event in self.events.iter_mut().flatten().filter(|event| !event.attributes.names_start()) {
+            event.attributes.start = Some(start);
+            event.start_pointer = "/start".to_owned();
+        }
+    }
+
     /// Reads a member by its name. Answers what is wrong with it itself; what is wrong inside of it is added to `faults`.
     fn take_in(&mut self, name: &str, value: &Value, now: Stamp, faults: &mut Vec<FieldError>) -> Result<(), String> {
         match name {
             "events" => self.events = Some(events_of(value, now, faults)),
+            "start" => self.start = Some(start_of(value)?),
             "group" => self.group = Some(group_of(value)?),
             "delivery" => self.delivery = DeliveryChange::parse(value, faults),
-            _ => return Err("it is unknown; expected: url, events, group, delivery".to_owned()),
+            _ => return Err("it is unknown; expected: url, events, start, group, delivery".to_owned()),
         }
         Ok(())
     }
@@ -162,12 +190,17 @@ fn events_of(value: &Value, now: Stamp, faults: &mut Vec<FieldError>) -> Vec<Eve
             faults.push(FieldError::at(at, "it must be an object with `type`"));
             continue;
         };
-        let attributes = RegistrationAttributes::parse(object, &["type"], now, &at, faults).resolve(now);
+        let mut given = RegistrationAttributes::parse(object, &["type", "start"], now, &at, faults);
+        given.take_in_start(object, "start", start_of, &at, faults);
+        let attributes = given.resolve(now);
         match pattern_of(object) {
             Ok(pattern) if !seen.insert(pattern.clone()) => {
                 faults.push(FieldError::at(field_error::push(&at, "type"), "it stands in the list already"));
             }
-            Ok(pattern) => events.push(EventWanted { pattern, attributes, pointer: at }),
+            Ok(pattern) => {
+                let start_pointer = field_error::push(&at, "start");
+                events.push(EventWanted { pattern, attributes, pointer: at, start_pointer });
+            }
             Err(detail) => faults.push(FieldError::at(field_error::push(&at, "type"), detail)),
         }
     }
@@ -213,6 +246,23 @@ mod tests {
         assert_eq!(put.events[0].attributes.count, Some(2));
         let patch = SubscriptionPatch::parse(&json!({"group": null}), NOW).unwrap();
         assert_eq!(patch, SubscriptionPatch { group: Some(None), ..SubscriptionPatch::default() });
+    }
+
+    #[test]
+    fn a_start_of_the_whole_holds_for_the_events_that_say_none_themselves() {
+        let body = json!({"url": "http://h/", "start": {"after": 7}, "events": [
+            {"type": "a"}, {"type": "b", "start": {"after": 3}}, {"type": "c", "datetime_start": "20200101000000.0"}]});
+        let put = SubscriptionToPut::parse(&body, NOW).unwrap();
+        let stated: Vec<_> = put.events.iter().map(|event| event.attributes.stated_position()).collect();
+        assert_eq!(stated, [Some(7), Some(3), None]);
+        assert_eq!([&put.events[0].start_pointer, &put.events[1].start_pointer], ["/start", "/events/1/start"]);
+        let patch = SubscriptionPatch::parse(&json!({"start": {"after": 7}}), NOW).unwrap();
+        assert_eq!(patch.start, Some(StartAt::After(7)));
+        for bad in [json!(7), json!({}), json!({"after": -1}), json!({"after": 1, "time": 2}), json!("now")] {
+            assert_eq!(pointers(SubscriptionPatch::parse(&json!({"start": bad}), NOW)), ["/start"], "{bad}");
+        }
+        let both = json!({"events": [{"type": "a", "start": {"after": 1}, "datetime_start": "20200101000000.0"}]});
+        assert_eq!(pointers(SubscriptionPatch::parse(&both, NOW)), ["/events/0/start"]);
     }
 
     #[test]

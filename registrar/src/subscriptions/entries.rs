@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use domain::attributes::StartAt;
 use domain::{Attributes, Entry, FieldError, Stamp, Subscription, SubscriptionId, TypePattern, field_error};
 use web::Problem;
 
+use crate::by_id::no_such;
 use crate::requests::EventWanted;
-use crate::start::Starts;
+use crate::start::{About, Refused, Starts};
 use crate::{Registrar, unavailable};
 
 /// Entries by what they want.
 type Entries = BTreeMap<TypePattern, Entry>;
 
-/// The entries of a request. 422 where one begins where the log has been cut.
+/// The entries of a request. 422 where one begins where the log does not reach.
 pub(super) async fn pinned(
     registrar: &Registrar,
     id: &SubscriptionId,
@@ -22,15 +24,19 @@ pub(super) async fn pinned(
     let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
     let events: BTreeMap<&TypePattern, &EventWanted> = events.iter().map(|event| (&event.pattern, event)).collect();
     let current = registrar.store.get(id).await.map_err(|error| unavailable(&error))?;
-    let gap = |event: &EventWanted| {
+    let refused = |event: &EventWanted| {
         // What is registered with the same attributes already goes on as it is, wherever it once began.
-        let goes_on = current.as_ref().is_some_and(|current| is_in(current, &event.pattern, &event.attributes));
-        let detail = starts.gap(&event.attributes).filter(|_| !goes_on)?;
-        Some(FieldError::at(field_error::push(&event.pointer, "datetime_start"), detail))
+        let earlier = current.as_ref().and_then(|current| current.entries.get(&event.pattern));
+        let goes_on = earlier.is_some_and(|earlier| goes_on(earlier, &event.attributes));
+        let Refused { about, detail } = starts.refused(&event.attributes).filter(|_| !goes_on)?;
+        Some(match about {
+            About::Time => FieldError::at(field_error::push(&event.pointer, "datetime_start"), detail),
+            About::Position => FieldError::at(&event.start_pointer, detail),
+        })
     };
-    let gaps: Vec<FieldError> = events.values().filter_map(|event| gap(event)).collect();
-    if !gaps.is_empty() {
-        return Err(Problem::unacceptable(gaps));
+    let faults: Vec<FieldError> = events.values().filter_map(|event| refused(event)).collect();
+    if !faults.is_empty() {
+        return Err(Problem::unacceptable(faults));
     }
     let mut entries = Entries::new();
     for (pattern, event) in events {
@@ -40,15 +46,33 @@ pub(super) async fn pinned(
     Ok(entries)
 }
 
-fn is_in(current: &Subscription, pattern: &TypePattern, attributes: &Attributes) -> bool {
-    current.entries.get(pattern).is_some_and(|entry| entry.attributes == *attributes)
+/// All that is registered, with the same attributes but another start.
+pub(super) async fn restarted(
+    registrar: &Registrar,
+    id: &SubscriptionId,
+    start: StartAt,
+) -> Result<Vec<EventWanted>, Problem> {
+    let current = registrar.store.get(id).await.map_err(|error| unavailable(&error))?;
+    let entries = current.ok_or_else(|| no_such(id))?.entries;
+    let wanted = |(pattern, entry): (TypePattern, Entry)| EventWanted {
+        pattern,
+        attributes: Attributes { start: Some(start), datetime_start: None, ..entry.attributes },
+        pointer: String::new(),
+        start_pointer: "/start".to_owned(),
+    };
+    Ok(entries.into_iter().map(wanted).collect())
+}
+
+/// Whether what is registered goes on as it is, as the same is said again. A stated position is one each time.
+fn goes_on(earlier: &Entry, attributes: &Attributes) -> bool {
+    earlier.attributes == *attributes && attributes.stated_position().is_none()
 }
 
 /// The entries of a request, where one that is registered with the same attributes already goes on as it is.
 pub(super) fn merged(current: &Subscription, entries: &Entries) -> Entries {
     let merge = |(pattern, entry): (&TypePattern, &Entry)| {
         let entry = match current.entries.get(pattern) {
-            Some(earlier) if earlier.attributes == entry.attributes => earlier.clone(),
+            Some(earlier) if goes_on(earlier, &entry.attributes) => earlier.clone(),
             _ => current.admits(pattern, entry),
         };
         (pattern.clone(), entry)

@@ -196,3 +196,39 @@ fn registering_the_same_again_replays_it_and_the_same_registration_does_not() {
     assert_eq!(run(&mut lane, &again, &log, 3), [1]);
     assert_eq!(Lane::reconcile(Some(&lane), &again, fresh("e4")).state.word(), Word::Completed);
 }
+
+#[test]
+fn a_stated_position_puts_the_lane_there_back_or_forth_in_the_same_words_too() {
+    let log = ["a"; 9];
+    let stating = |earlier: &Subscription, name: &str, live_from: u64, position: u64| {
+        let start = Some(crate::attributes::StartAt::After(position));
+        let mut now = replaced(earlier, "a", name, live_from, Attributes { start, ..Attributes::default() });
+        now.entries.values_mut().for_each(|entry| entry.from_sequence = position + 1);
+        now
+    };
+    let first = asked(&[("a", "1", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &first, fresh("e1"));
+    assert_eq!(run(&mut lane, &first, &log, 4), [1, 2, 3, 4]);
+    let mut spec = first;
+    for (name, position, brings) in
+        [("2", 1, vec![2, 3, 4]), ("3", 1, vec![2, 3, 4]), ("4", 3, vec![4]), ("5", 4, vec![])]
+    {
+        spec = stating(&spec, name, 5, position);
+        lane = Lane::reconcile(Some(&lane), &spec, fresh(name));
+        assert_eq!((lane.position, lane.last_delivered), (position, position), "what comes names it");
+        assert_eq!(run(&mut lane, &spec, &log, 4), brings, "{name}");
+    }
+    // Forth: what it says that it has had is not owed.
+    lane = Lane::reconcile(None, &asked(&[("a", "1", 1, 1, None)]), fresh("e1"));
+    spec = stating(&asked(&[("a", "1", 1, 1, None)]), "2", 7, 5);
+    let mut lane = Lane::reconcile(Some(&lane), &spec, fresh("e2"));
+    assert_eq!((lane.last_delivered, run(&mut lane, &spec, &log, 7)), (5, vec![6, 7]));
+    // Of one entry of two it says nothing about the URL.
+    let mut both = asked(&[("a", "1", 1, 1, None), ("b", "2", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &both, fresh("e1"));
+    run(&mut lane, &both, &log, 6);
+    let stated = stating(&asked(&[("a", "1", 1, 1, None)]), "3", 7, 4);
+    both.entries.extend(stated.entries);
+    let mut lane = Lane::reconcile(Some(&lane), &both, fresh("e2"));
+    assert_eq!((lane.last_delivered, run(&mut lane, &both, &log, 7)), (6, vec![5, 6, 7]));
+}
