@@ -16,7 +16,7 @@ pub enum StartAt {
     After(u64),
 }
 
-/// The attributes of one registration, checked. `expire_after` has become `datetime_end`.
+/// The attributes of one registration, checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Where in the log it begins, where that is not said by a time.
@@ -28,6 +28,9 @@ pub struct Attributes {
     /// The last moment whose events are wanted (inclusive).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datetime_end: Option<Stamp>,
+    /// How many seconds after acceptance that is, where it was said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_after: Option<f64>,
     /// How many successful deliveries complete the registration, at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -58,6 +61,7 @@ impl Default for Attributes {
             start: None,
             datetime_start: None,
             datetime_end: None,
+            expire_after: None,
             count: None,
             transaction_id: None,
             priority: DEFAULT_PRIORITY,
@@ -76,6 +80,15 @@ impl Attributes {
             (Some(StartAt::After(_)), _) => true,
             (None, Some(start)) => start <= now,
             (None, None) => self.transaction_id.is_some(),
+        }
+    }
+
+    /// Whether the same was said as by others: an `expire_after` is the same, though it comes to another end each time.
+    pub fn say_the_same_as(&self, others: &Self) -> bool {
+        match (self.expire_after, others.expire_after) {
+            (Some(_), Some(_)) => *self == Self { datetime_end: self.datetime_end, ..others.clone() },
+            // An end that was shown is said again as it was shown.
+            _ => *self == Self { expire_after: self.expire_after, ..others.clone() },
         }
     }
 
@@ -99,6 +112,25 @@ mod tests {
     #[test]
     fn what_is_not_stored_is_as_it_is_by_default() {
         assert_eq!(serde_json::from_str::<Attributes>("{}").unwrap(), Attributes::default());
+    }
+
+    #[test]
+    fn an_expiry_says_the_same_though_it_comes_to_another_end() {
+        let ends = |expire_after, end: i64| Attributes {
+            expire_after,
+            datetime_end: Some(NOW.plus_micros(end)),
+            ..Attributes::default()
+        };
+        for (one, other, same) in [
+            (ends(Some(60.0), 1), ends(Some(60.0), 2), true),
+            (ends(Some(60.0), 1), ends(Some(61.0), 1), false),
+            (ends(Some(60.0), 1), ends(None, 1), true),
+            (ends(Some(60.0), 1), ends(None, 2), false),
+            (ends(None, 1), ends(None, 2), false),
+            (ends(Some(60.0), 1), Attributes { count: Some(1), ..ends(Some(60.0), 2) }, false),
+        ] {
+            assert_eq!((one.say_the_same_as(&other), other.say_the_same_as(&one)), (same, same), "{one:?} {other:?}");
+        }
     }
 
     #[test]

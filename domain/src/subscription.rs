@@ -202,6 +202,18 @@ impl Entry {
         self
     }
 
+    /// What is kept where the same is said again as this was registered with: the same, and a later end where that is said by
+    /// an `expire_after`. One whose end is over, or nearly, begins anew with what comes now, and what it is still owed.
+    pub fn said_again(&self, now: &Self) -> Self {
+        let has_moved = self.attributes.datetime_end != now.attributes.datetime_end;
+        let nearly_over = |end: &Stamp| *end <= now.registered_at.plus_micros(CLOCK_SKEW_MARGIN_MICROS);
+        if has_moved && self.attributes.datetime_end.as_ref().is_some_and(nearly_over) {
+            return Self { from_sequence: now.live_from, ..now.clone() }.replacing(self);
+        }
+        let expire_after = now.attributes.expire_after.or(self.attributes.expire_after);
+        Self { attributes: Attributes { expire_after, ..now.attributes.clone() }, ..self.clone() }
+    }
+
     /// The name by which progress is known: it stays when a registration is replaced without asking for the past.
     pub fn line(&self) -> &str {
         self.continues.as_ref().map_or(&self.registration, |continued| &continued.registration)
@@ -363,6 +375,30 @@ mod tests {
         assert!(
             again.asks_for(&event(45, 1, "other"), Start::Counts)
                 && !again.asks_for(&event(39, 1, "other"), Start::Counts)
+        );
+    }
+
+    #[test]
+    fn an_expiry_that_is_said_again_moves_the_end_alone_and_renews_one_that_is_over() {
+        let expiring = |name: &str, accepted: i64, live_from: u64| Entry {
+            registration: name.into(),
+            registered_at: at(accepted).unwrap(),
+            from_sequence: 10,
+            live_from,
+            ..entry(Attributes { datetime_end: at(accepted + 60), expire_after: Some(60.0), ..Attributes::default() })
+        };
+        let first = expiring("r", 1000, 20);
+        let again = first.said_again(&expiring("r2", 1030, 30));
+        assert_eq!(again, Entry { attributes: again.attributes.clone(), ..first.clone() });
+        assert_eq!(again.attributes.datetime_end, at(1090));
+        let renewed = first.said_again(&expiring("r3", 1070, 40));
+        assert_eq!((renewed.registration.as_str(), renewed.line(), renewed.from_sequence), ("r3", "r", 40));
+        assert_eq!(renewed.attributes.datetime_end, at(1130));
+        // An end in the same words is the same.
+        let ended = entry(Attributes { datetime_end: at(1060), ..Attributes::default() });
+        assert_eq!(
+            ended.said_again(&Entry { registration: "r2".into(), registered_at: at(2000).unwrap(), ..ended.clone() }),
+            ended
         );
     }
 

@@ -40,6 +40,7 @@ mod nats_users;
 mod odd_events;
 mod order;
 mod posts_at_once;
+mod registering_again;
 mod registrations;
 mod replays;
 mod restore;

@@ -52,7 +52,11 @@ pub struct Subscription {
 impl Subscription {
     /// A subscription as it stands at a moment.
     pub fn of(id: &SubscriptionId, subscription: domain::Subscription, status: Status, now: Stamp) -> Self {
-        let event = |(pattern, entry): (_, domain::Entry)| EventShown { pattern, attributes: entry.attributes };
+        let event = |(pattern, entry): (_, domain::Entry)| EventShown {
+            pattern,
+            // The end that it sets is shown: what is shown can be sent back.
+            attributes: Attributes { expire_after: None, ..entry.attributes },
+        };
         Self {
             id: id.clone(),
             url: subscription.url,

@@ -155,6 +155,7 @@ impl RegistrationAttributes {
             start: self.start,
             datetime_start: self.datetime_start,
             datetime_end: self.end(now),
+            expire_after: self.expire_after,
             count: self.count,
             transaction_id: self.transaction_id.clone(),
             priority: self.priority.unwrap_or(default.priority),

@@ -65,14 +65,14 @@ pub(super) async fn restarted(
 
 /// Whether what is registered goes on as it is, as the same is said again. A stated position is one each time.
 fn goes_on(earlier: &Entry, attributes: &Attributes) -> bool {
-    earlier.attributes == *attributes && attributes.stated_position().is_none()
+    earlier.attributes.say_the_same_as(attributes) && attributes.stated_position().is_none()
 }
 
 /// The entries of a request, where one that is registered with the same attributes already goes on as it is.
 pub(super) fn merged(current: &Subscription, entries: &Entries) -> Entries {
     let merge = |(pattern, entry): (&TypePattern, &Entry)| {
         let entry = match current.entries.get(pattern) {
-            Some(earlier) if goes_on(earlier, &entry.attributes) => earlier.clone(),
+            Some(earlier) if goes_on(earlier, &entry.attributes) => earlier.said_again(entry),
             _ => current.admits(pattern, entry),
         };
         (pattern.clone(), entry)
