@@ -75,6 +75,9 @@ pub struct Lane {
     /// The act of resuming that was heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumption: Option<String>,
+    /// The act of registering that was heard last: another one has an event that is held tried at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<String>,
     /// What came of the test that was asked for last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<TestOutcome>,

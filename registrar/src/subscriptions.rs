@@ -31,11 +31,14 @@ use crate::json_body::JsonBody;
 use crate::requests::{SubscriptionPatch, SubscriptionToPut};
 use crate::status::Snapshot;
 use crate::{RETRY_AFTER_SECS, Registrar, unavailable};
+use entries::{Effect, Entries};
 
 /// Make a subscription, or replace the one of the same URL
 ///
-/// An event that is registered with the same attributes already goes on as it is. What a 410 or `on_exhausted` has stopped
-/// delivers again.
+/// An event that is registered with the same attributes already goes on as it is: what it has had does not come again
+/// (`"replays": false`). A replica that has lost its state asks for the past with `start`, as `{"after": 0}`, or with
+/// `/replay`. An event that waits for its next attempt is tried at once. What a 410 or `on_exhausted` has stopped delivers
+/// again; a pause stays.
 #[utoipa::path(
     put,
     operation_id = "put_subscription",
@@ -54,21 +57,29 @@ pub async fn put(Extract(registrar): Extract<Arc<Registrar>>, JsonBody(body): Js
         SubscriptionToPut::parse(&body, now).map_err(Problem::unacceptable)?;
     let id = url.subscription_id();
     let entries = entries::pinned(&registrar, &id, &events, now).await?;
-    let (mut is_new, act) = (false, Uuid::now_v7().to_string());
+    let (mut is_new, mut effect, act) = (false, Effect::default(), Uuid::now_v7().to_string());
     let changed = change(&registrar, &id, |current| {
         is_new = current.is_none();
         let mut subscription = current.unwrap_or_else(|| Subscription::new(url.clone()));
-        subscription.entries = entries::merged(&subscription, &entries);
+        effect = register(&mut subscription, &entries, &act);
         subscription.group.clone_from(&group);
         subscription.delivery = DeliverySettings::default();
         delivery.apply(&mut subscription.delivery);
-        subscription.registered = Some(act.clone());
         Some(subscription)
     });
     changed.await?;
     tracing::info!(%id, target = %url, entries = entries.len(), "subscription.put");
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, axum::Json(read(&registrar, &id).await?)).into_response())
+    let answer = read(&registrar, &id).await?.after_registering(effect.replays, effect.repeats);
+    Ok((status, axum::Json(answer)).into_response())
+}
+
+/// Has a subscription be registered for these entries, by an act of that name.
+fn register(subscription: &mut Subscription, entries: &Entries, act: &str) -> Effect {
+    let merged = entries::merged(subscription, entries);
+    let before = std::mem::replace(&mut subscription.entries, merged);
+    subscription.registered = Some(act.to_owned());
+    Effect::of(&before, &subscription.entries)
 }
 
 /// Change what is named of a subscription
@@ -99,16 +110,20 @@ pub async fn patch(
         Some(events) => Some(entries::pinned(&registrar, &id, events, now).await?),
         None => None,
     };
-    change_existing(&registrar, &id, |subscription| {
-        if let Some(entries) = &entries {
-            subscription.entries = entries::merged(subscription, entries);
-        }
+    let (mut effect, act) = (None, Uuid::now_v7().to_string());
+    let answer = altered(&registrar, &id, |subscription| {
+        effect = entries.as_ref().map(|entries| register(subscription, entries, &act));
         if let Some(group) = &patch.group {
             subscription.group.clone_from(group);
         }
         patch.delivery.apply(&mut subscription.delivery);
     })
-    .await
+    .await?;
+    let answer = match effect {
+        Some(Effect { replays, repeats }) => answer.after_registering(replays, repeats),
+        None => answer,
+    };
+    Ok(axum::Json(answer).into_response())
 }
 
 /// Read a subscription with its status
@@ -161,8 +176,17 @@ pub(crate) async fn change(
 async fn change_existing(
     registrar: &Registrar,
     id: &SubscriptionId,
-    alter: impl Fn(&mut Subscription),
+    alter: impl FnMut(&mut Subscription),
 ) -> Result<Response, Problem> {
+    Ok(axum::Json(altered(registrar, id, alter).await?).into_response())
+}
+
+/// The same, as it is to be answered.
+async fn altered(
+    registrar: &Registrar,
+    id: &SubscriptionId,
+    mut alter: impl FnMut(&mut Subscription),
+) -> Result<answers::Subscription, Problem> {
     let mut was_there = false;
     change(registrar, id, |current| {
         let mut subscription = current?;
@@ -174,7 +198,7 @@ async fn change_existing(
     if !was_there {
         return Err(no_such(id));
     }
-    Ok(axum::Json(read(registrar, id).await?).into_response())
+    read(registrar, id).await
 }
 
 /// The subscription of an id, as it is answered.

@@ -3,9 +3,9 @@
 use domain::Stamp;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Api, Nats, Target, eventually};
+use tests::{Answer, Api, Nats, Target, eventually, eventually_async};
 
-use crate::{SOON, mer_on};
+use crate::{LONG, SOON, mer_on};
 
 const FROM_THE_BEGINNING: &str = "20200101000000.0";
 
@@ -45,4 +45,61 @@ async fn an_expiry_in_the_same_words_moves_the_end_and_brings_nothing_again() {
     api.post_event("a", &json!({})).await;
     eventually("the next arrives", SOON, || target.taken().last() == Some(&2)).await;
     assert_eq!(target.taken(), [1, 2]);
+}
+
+#[tokio::test]
+async fn whichever_call_registers_a_held_url_has_its_event_tried_at_once_and_a_pause_stays() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let body = json!({"url": target.url("/"), "events": [{"type": "a"}]});
+    assert_eq!(put(&api, &body).await["replays"], false, "there is nothing from before");
+    let id = api.subscription(&target.url("/")).await["id"].as_str().unwrap().to_owned();
+    let state = async || api.subscription(&target.url("/")).await["status"]["state"].as_str().unwrap().to_owned();
+    for call_of in ["put", "patch", "register"] {
+        // Left alone for an hour.
+        target.answer(Answer::Says(503, "retry-after", 3600));
+        let sequence = api.post_event("a", &json!({})).await.sequence;
+        eventually_async("it is held", SOON, async || state().await == "held").await;
+        target.answer(Answer::Status(200));
+        match call_of {
+            "put" => drop(put(&api, &body).await),
+            "patch" => drop(call(&api, Method::PATCH, &format!("/{id}"), &json!({"events": body["events"]})).await),
+            _ => drop(api.register(&target.url("/"), &["a"], &json!({})).await),
+        }
+        eventually("it is tried at once", SOON, || target.taken().last() == Some(&sequence)).await;
+    }
+    // What is exhausted and held, too; and what is disabled.
+    for on_exhausted in ["hold", "disable"] {
+        target.answer(Answer::Status(500));
+        let delivery = json!({"max_attempts": 2, "on_exhausted": on_exhausted});
+        let body = json!({"url": target.url("/"), "events": [{"type": "a"}], "delivery": delivery});
+        put(&api, &body).await;
+        let tried = target.received().len();
+        let sequence = api.post_event("a", &json!({})).await.sequence;
+        eventually("it was tried so often", LONG, || target.received().len() == tried + 2).await;
+        let word = if on_exhausted == "hold" { "held" } else { "paused" };
+        let is_exhausted = async || {
+            let status = api.subscription(&target.url("/")).await["status"].clone();
+            status["state"] == word
+                && (status["stopped"]["why"] == "exhausted" || status["last_attempt"]["next_attempt"].is_null())
+        };
+        eventually_async("it is exhausted", SOON, is_exhausted).await;
+        target.answer(Answer::Status(200));
+        put(&api, &body).await;
+        eventually("registering tries it", SOON, || target.taken().last() == Some(&sequence)).await;
+    }
+    // A pause stays, and is told.
+    call(&api, Method::POST, &format!("/{id}/pause"), &Value::Null).await;
+    let answer = put(&api, &body).await;
+    assert_eq!((&answer["status"]["state"], &answer["replays"]), (&json!("paused"), &json!(false)));
+    assert!(answer["hint"].as_str().unwrap().contains("/resume"), "{answer}");
+    call(&api, Method::POST, &format!("/{id}/resume"), &Value::Null).await;
+    let answer = put(&api, &body).await;
+    assert!(answer["hint"].as_str().unwrap().contains("/replay"), "{answer}");
+    let anew = json!({"url": target.url("/"), "events": [{"type": "a"}], "start": {"after": 0}});
+    let answer = put(&api, &anew).await;
+    assert_eq!((&answer["replays"], &answer["hint"]), (&json!(true), &Value::Null), "{answer}");
+    assert_eq!(api.subscription(&target.url("/")).await.get("replays"), None, "only a call that registers says so");
 }

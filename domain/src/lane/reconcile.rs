@@ -13,6 +13,8 @@ struct Change<'a> {
     spec: &'a Subscription,
     /// Whether the subscription was resumed since.
     is_resumed: bool,
+    /// Whether anything was registered since.
+    is_registered: bool,
     /// What was removed up to here is not waited for any more.
     given_up: u64,
     /// Up to here the lane has gone.
@@ -81,6 +83,7 @@ impl Lane {
             unsure_from: unsure_from.filter(|from| *from <= position.max(clear_to) + 1),
             test: previous.and_then(|lane| lane.test.clone()),
             resumption: spec.resumption.clone(),
+            registered: spec.registered.clone(),
             updated: previous.map_or(Stamp::from_micros(0), |lane| lane.updated),
         };
         lane.state = change.state_of(&lane, same_consumer);
@@ -98,7 +101,8 @@ impl<'a> Change<'a> {
         let is_resumed = before.is_some_and(|lane| lane.resumption != spec.resumption);
         let given_up = before.and_then(|lane| lane.state.gap()).filter(|_| is_resumed).map_or(0, |gap| gap.to_sequence);
         let had = before.map(|lane| lane.position.max(given_up));
-        Self { before, spec, is_resumed, given_up, had }
+        let is_registered = before.is_some_and(|lane| lane.registered != spec.registered);
+        Self { before, spec, is_resumed, is_registered, given_up, had }
     }
 
     fn standing(&self, pattern: &TypePattern, entry: &Entry) -> Standing<'a> {
@@ -220,8 +224,9 @@ impl<'a> Change<'a> {
         let stands = match before.map(State::beneath) {
             Some(State::Stopped(stop)) => stop.registered == self.spec.registered,
             Some(State::Gap(gap)) => lane.is_stopped_by(self.spec, gap),
-            // With other filters, or further back, another event may be the next one: it is tried at once.
-            Some(State::Held(_)) => same_consumer,
+            // A dead letter that is decided is written. Who registers is there again, so that the event is tried at once; with
+            // other filters, or further back, another event may be the next one.
+            Some(State::Held(failure)) => same_consumer && (!self.is_registered || failure.letter.is_some()),
             _ => false,
         };
         let state = before.filter(|_| stands).map_or(State::Active, |state| state.beneath().clone());

@@ -118,7 +118,7 @@ pub struct Attempt {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<String>,
-    /// When the event is tried again: RFC 3339 in UTC; null: when the subscription is resumed; absent where nothing waits
+    /// When the event is tried again: RFC 3339 in UTC; null: when the subscription is resumed or registered again; absent where nothing waits
     #[schema(format = DateTime, value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt: Option<Option<String>>,

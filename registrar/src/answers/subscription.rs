@@ -47,9 +47,35 @@ pub struct Subscription {
     secrets: Vec<Secret>,
     /// How far it has come
     status: Status,
+    /// In the answer to a call that registers: whether events from before it are delivered because of it; absent elsewhere
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replays: Option<bool>,
+    /// In the answer to a call that registers: what it has not brought about, and which call does; absent where there is
+    /// nothing to say
+    #[schema(nullable = false, value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+    #[schema(ignore)]
+    #[serde(skip)]
+    is_paused: bool,
 }
 
+const HINT_PAUSED: &str = "it is paused, and registering does not end that: POST /v1/subscriptions/{id}/resume does";
+const HINT_NOT_AGAIN: &str = "it is registered so already, and what it has had does not come again: POST \
+    /v1/subscriptions/{id}/replay brings a part of the log again, and \"start\": {\"after\": SEQUENCE} all that is behind it";
+
 impl Subscription {
+    /// The answer to a call that registered: `replays` says whether events from before it are delivered because of it, and
+    /// `repeats` whether it said what was said before.
+    pub fn after_registering(self, replays: bool, repeats: bool) -> Self {
+        let hint = match self.is_paused {
+            true => Some(HINT_PAUSED),
+            false => (repeats && !replays).then_some(HINT_NOT_AGAIN),
+        };
+        Self { replays: Some(replays), hint, ..self }
+    }
+
     /// A subscription as it stands at a moment.
     pub fn of(id: &SubscriptionId, subscription: domain::Subscription, status: Status, now: Stamp) -> Self {
         let event = |(pattern, entry): (_, domain::Entry)| EventShown {
@@ -65,6 +91,9 @@ impl Subscription {
             delivery: subscription.delivery,
             secrets: subscription.secrets.iter().filter(|secret| secret.is_current(now)).map(Secret::from).collect(),
             status,
+            replays: None,
+            hint: None,
+            is_paused: subscription.paused,
         }
     }
 }

@@ -66,7 +66,7 @@ fn on_exhausted() -> RefOr<Schema> {
     schema_of(json!({
         "type": "string", "enum": ["hold", "dead_letter", "disable"], "default": "hold",
         "description": "What becomes of an event that was tried `max_attempts` times. `hold`: it waits, and what comes behind \
-            it, until the subscription is resumed. `dead_letter`: it becomes a dead letter, and the next one goes. `disable`: \
+            it, until the subscription is resumed or registered again. `dead_letter`: it becomes a dead letter, and the next one goes. `disable`: \
             the subscription is switched off until it is resumed or registered again",
     }))
 }

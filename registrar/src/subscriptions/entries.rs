@@ -12,7 +12,7 @@ use crate::start::{About, Refused, Starts};
 use crate::{Registrar, unavailable};
 
 /// Entries by what they want.
-type Entries = BTreeMap<TypePattern, Entry>;
+pub(super) type Entries = BTreeMap<TypePattern, Entry>;
 
 /// The entries of a request. 422 where one begins where the log does not reach.
 pub(super) async fn pinned(
@@ -78,4 +78,26 @@ pub(super) fn merged(current: &Subscription, entries: &Entries) -> Entries {
         (pattern.clone(), entry)
     };
     entries.iter().map(merge).collect()
+}
+
+/// What a call that registers brings about.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Effect {
+    /// Events from before it are delivered because of it.
+    pub(super) replays: bool,
+    /// Something was registered so already, and goes on.
+    pub(super) repeats: bool,
+}
+
+impl Effect {
+    /// What comes of these entries, where those `before` were registered.
+    pub(super) fn of(before: &Entries, now: &Entries) -> Self {
+        let goes_on = |(pattern, entry): &(&TypePattern, &Entry)| {
+            before.get(*pattern).is_some_and(|earlier| earlier.registration == entry.registration)
+        };
+        Self {
+            replays: now.iter().any(|pair| !goes_on(&pair) && pair.1.from_sequence < pair.1.live_from),
+            repeats: now.iter().any(|pair| goes_on(&pair)),
+        }
+    }
 }

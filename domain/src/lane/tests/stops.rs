@@ -40,6 +40,26 @@ fn what_is_gone_stays_so_until_it_is_registered_again_or_resumed() {
 }
 
 #[test]
+fn registering_again_has_a_held_event_tried_at_once_and_ends_no_pause() {
+    let mut subscription = asked(&[("a", "1", 1, 1, None)]);
+    subscription.registered = Some("1".into());
+    let mut again = subscription.clone();
+    again.registered = Some("2".into());
+    for (next_attempt, letter, word) in [
+        (Some(Stamp::from_micros(9)), None, Word::Active),
+        (None, None, Word::Active),
+        (None, Some("letter".to_owned()), Word::Held),
+    ] {
+        let mut lane = Lane::reconcile(None, &subscription, fresh("e1"));
+        lane.failed(Failure { sequence: 1, attempts: 9, error: "x".into(), next_attempt, letter });
+        assert_eq!(Lane::reconcile(Some(&lane), &subscription, fresh("e2")).state.word(), Word::Held);
+        assert_eq!(Lane::reconcile(Some(&lane), &again, fresh("e2")).state.word(), word);
+        let paused = Subscription { paused: true, ..again.clone() };
+        assert_eq!(Lane::reconcile(Some(&lane), &paused, fresh("e2")).state.word(), Word::Paused);
+    }
+}
+
+#[test]
 fn of_what_a_target_lacks_the_present_words_alone_decide() {
     let mut first = asked(&[("a", "1", 1, 1, Some(1))]);
     first.entries.values_mut().for_each(|entry| entry.attributes.transaction_id = Some("none".into()));
