@@ -124,6 +124,10 @@ pub struct Entry {
     /// not for this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_redelivery: Option<String>,
+    /// Everything up to here had been removed from the log when it was accepted, and some of it may have been of the transaction
+    /// that it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks_to: Option<u64>,
     /// What else it says.
     #[serde(default)]
     pub attributes: Attributes,
@@ -330,6 +334,7 @@ mod tests {
             live_from: 20,
             continues: None,
             after_redelivery: None,
+            lacks_to: None,
             attributes,
         }
     }

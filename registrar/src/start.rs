@@ -49,6 +49,8 @@ pub enum About {
     Position,
 }
 
+const OR_ALLOW: &str = ", or set `allow_gap` to true to begin with what is left";
+
 /// Where to look for the first event that may be wanted.
 #[derive(Debug, PartialEq, Eq)]
 enum Begin {
@@ -86,10 +88,15 @@ impl<'a> Starts<'a> {
         let (about, detail) = match (attributes.stated_position(), attributes.datetime_start) {
             (Some(position), _) => (About::Position, self.gap_behind(position, attributes.allow_gap)),
             (None, Some(_)) if attributes.allow_gap => (About::Time, None),
-            (None, Some(start)) => (About::Time, self.gap_from(start)),
+            (None, Some(start)) => (About::Time, self.gap_from(start).map(|gap| format!("{gap}{OR_ALLOW}"))),
             (None, None) => return None,
         };
         detail.map(|detail| Refused { about, detail })
+    }
+
+    /// What is wrong with delivering again from a moment on.
+    pub fn cannot_redeliver_from(&self, start: Stamp) -> Option<String> {
+        self.gap_from(start)
     }
 
     fn gap_behind(&self, position: u64, allow_gap: bool) -> Option<String> {
@@ -106,14 +113,26 @@ impl<'a> Starts<'a> {
 
     fn gap_from(&self, start: Stamp) -> Option<String> {
         match self.begins {
-            Begins::CutTo(oldest) if start < oldest && reaches_back(start, self.now) => Some(format!(
-                "the log has been cut: the oldest event there is is from {oldest}. Start there, or set `allow_gap` to true"
-            )),
+            Begins::CutTo(oldest) if start < oldest && reaches_back(start, self.now) => {
+                Some(format!("the log has been cut: the oldest event there is is from {oldest}. Start there"))
+            }
             Begins::Emptied if start <= self.now => {
-                Some("the log has been emptied: set `allow_gap` to true to start with the next event".to_owned())
+                Some("the log has been emptied: nothing is left of that time. Start later".to_owned())
             }
             Begins::Whole | Begins::CutTo(_) | Begins::Emptied => None,
         }
+    }
+
+    /// Up to where something may have been removed of a transaction that is asked for as a whole: what its id tells of its
+    /// beginning is all that is known of it.
+    fn lacks_to(&self, attributes: &Attributes) -> Option<u64> {
+        let id = attributes.transaction_id.as_deref().filter(|_| !attributes.names_start() && !attributes.allow_gap)?;
+        let may_lack = match self.begins {
+            Begins::Whole => false,
+            Begins::CutTo(oldest) => Stamp::of_transaction(id).is_none_or(|began| began < oldest),
+            Begins::Emptied => true,
+        };
+        may_lack.then(|| self.first_sequence - 1)
     }
 
     /// An entry with these attributes, its start pinned.
@@ -125,6 +144,7 @@ impl<'a> Starts<'a> {
             live_from: self.live_from,
             continues: None,
             after_redelivery: None,
+            lacks_to: self.lacks_to(attributes),
             attributes: attributes.clone(),
         })
     }

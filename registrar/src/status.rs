@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use broker::Unavailable;
 use broker::feed::Standing;
-use domain::lane::{Failure, Word};
+use domain::lane::{self, Failure, Word};
 use domain::subscription::Redelivery;
 use domain::{Entry, Lane, Stamp, Subscription, SubscriptionId, TypePattern};
 
@@ -120,7 +120,7 @@ impl Snapshot {
                 .and_then(|lane| lane.test.as_ref())
                 .map(|test| TestOutcome::new(test.id.clone(), Some(test))),
             stopped,
-            gap,
+            gap: gap.or_else(|| lacking(subscription)),
             replay: subscription
                 .redelivery
                 .as_ref()
@@ -131,6 +131,14 @@ impl Snapshot {
 
 fn shown(consumer: Option<&Standing>) -> Option<u64> {
     consumer.map(|consumer| consumer.undelivered)
+}
+
+/// What had been removed of the log before a transaction was asked for as a whole.
+fn lacking(subscription: &Subscription) -> Option<Gap> {
+    let lacks = |entry: &Entry| {
+        Some(lane::Gap { from_sequence: 1, to_sequence: entry.lacks_to?, noticed: entry.registered_at })
+    };
+    subscription.entries.values().filter_map(lacks).max_by_key(|gap| gap.to_sequence).map(Gap::from)
 }
 
 fn last_attempt_of(lane: &Lane, failure: Option<&Failure>) -> Option<Attempt> {
@@ -286,6 +294,16 @@ mod tests {
             waits("completed", json!({"test": {"id": "test", "attempt": null}})),
             start("completed") + ATTEMPT + r#"},"last_test":{"id":"test","outcome":null},"# + DONE + "}"
         );
+    }
+
+    #[test]
+    fn a_transaction_whose_past_may_have_been_removed_is_shown_with_the_gap() {
+        let mut subscription = subscription();
+        subscription.entries.values_mut().for_each(|entry| entry.lacks_to = Some(7));
+        let snapshot = Snapshot { lane: None, position: 0, lag: None };
+        let status = serde_json::to_value(snapshot.status_of(&subscription, Stamp::now())).unwrap();
+        let gap = json!({"from_sequence": 1, "to_sequence": 7, "noticed": "2026-01-31T09:30:00.000000Z"});
+        assert_eq!((&status["state"], &status["gap"]), (&json!("active"), &gap));
     }
 
     #[test]

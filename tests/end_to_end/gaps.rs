@@ -140,6 +140,22 @@ async fn asking_for_a_transaction_does_not_stop_a_url_though_the_log_was_cut() {
     remove_before(&nats, 4).await;
     api.register(&target.url("/"), &["a"], &json!({"transaction_id": "t"})).await;
     eventually("what is left of it arrives", SOON, || target.taken() == [4, 5, 6]).await;
+    let shown = status(&mer, &target).await;
+    assert_eq!(
+        (&shown["state"], &shown["gap"]["from_sequence"], &shown["gap"]["to_sequence"]),
+        (&json!("active"), &json!(1), &json!(3))
+    );
+    let id = api.subscription(&target.url("/")).await["id"].as_str().unwrap().to_owned();
+    let replay = api.post(&format!("/v1/subscriptions/{id}/replay"), &json!({"from": "2020-01-01T00:00:00Z"})).await;
+    let problem = replay.text().await.unwrap();
+    assert!(problem.contains("the oldest event there is is from") && !problem.contains("allow_gap"), "{problem}");
+    // Of one whose id tells that it began with what is left, nothing is missing.
+    let (own, careless) = (Target::start().await, Target::start().await);
+    let late = api.post_event("c", &json!({})).await;
+    api.register(&own.url("/"), &["c"], &json!({"transaction_id": late.stamp})).await;
+    assert_eq!(status(&mer, &own).await["gap"], Value::Null);
+    api.register(&careless.url("/"), &["c"], &json!({"transaction_id": "t", "allow_gap": true})).await;
+    assert_eq!(status(&mer, &careless).await["gap"], Value::Null);
     api.register(&target.url("/"), &["b"], &json!({"transaction_id": first.stamp})).await;
     let next = api.post_event("a", &json!({"transaction_id": "t"})).await.sequence;
     eventually("it goes on", SOON, || target.taken() == [4, 5, 6, next]).await;

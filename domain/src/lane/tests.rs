@@ -31,6 +31,7 @@ fn asked(entries: &[(&str, &str, u64, u64, Option<u64>)]) -> Subscription {
             live_from: *live_from,
             continues: None,
             after_redelivery: None,
+            lacks_to: None,
             attributes: Attributes { count: *count, ..Attributes::default() },
         };
         subscription.entries.insert(TypePattern::parse(pattern).unwrap(), entry);
@@ -357,6 +358,7 @@ fn replaced(earlier: &Subscription, pattern: &str, name: &str, from: u64, attrib
         live_from: from,
         continues: None,
         after_redelivery: None,
+        lacks_to: None,
         attributes,
     };
     spec.entries.insert(pattern, entry.replacing(before));
@@ -402,6 +404,7 @@ proptest! {
                     live_from,
                     continues: None,
             after_redelivery: None,
+            lacks_to: None,
                     attributes: Attributes::default(),
                 };
                 let entry = match asked.entries.get(&pattern) {

@@ -42,7 +42,8 @@ pub struct Status {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Stopped>,
-    /// The gap in the log that it waits at; absent where there is none
+    /// What was removed from the log before it could be delivered: in state `gap` it waits there; in another state it goes on
+    /// without what the log lacked when the transaction that it asks for was registered. Absent where there is nothing
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,

@@ -15,7 +15,7 @@ use super::change_existing;
 use crate::by_id::ById;
 use crate::json_body::JsonBody;
 use crate::requests::RedeliveryRequest;
-use crate::start::{Refused, Starts};
+use crate::start::Starts;
 use crate::status::is_completed;
 use crate::{Registrar, answers, unavailable};
 
@@ -61,7 +61,7 @@ async fn pinned(registrar: &Registrar, request: RedeliveryRequest, now: Stamp) -
     let RedeliveryRequest { from, to } = request;
     let mut starts = Starts::pin(&registrar.log, now).await.map_err(|error| unavailable(&error))?;
     let attributes = Attributes { datetime_start: Some(from), ..Attributes::default() };
-    if let Some(Refused { detail, .. }) = starts.refused(&attributes) {
+    if let Some(detail) = starts.cannot_redeliver_from(from) {
         return Err(Problem::unacceptable(vec![FieldError::at("/from", detail)]));
     }
     Ok(Redelivery {

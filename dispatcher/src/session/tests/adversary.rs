@@ -47,6 +47,7 @@ impl World {
             live_from,
             continues: None,
             after_redelivery: None,
+            lacks_to: None,
             attributes: Attributes { count, datetime_start, ..Attributes::default() },
         };
         let entry = self.spec.admits(&pattern(of), &entry);

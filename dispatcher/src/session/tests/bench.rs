@@ -42,6 +42,7 @@ pub(super) fn spec(delivery: Value, attributes: Attributes) -> Subscription {
         live_from: 1,
         continues: None,
         after_redelivery: None,
+        lacks_to: None,
         attributes,
     };
     spec.entries.insert(TypePattern::parse("a").unwrap(), entry);
