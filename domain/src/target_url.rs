@@ -37,6 +37,9 @@ pub enum NotATarget {
     /// It has a part after `#`, which is never sent.
     #[error("it has a fragment (`#…`), which is never sent: leave it out")]
     Fragment,
+    /// It is no URL as RFC 3986 has it, though programs take it for one, and not all for the same.
+    #[error("{0}: write it like `http://host:port/path`, percent-encoded")]
+    Spelling(&'static str),
 }
 
 impl TargetUrl {
@@ -46,6 +49,7 @@ impl TargetUrl {
             return Err(NotATarget::TooLong(text.len()));
         }
         let url = Self::read(text)?;
+        url.is_spelt_by(text)?;
         match url.0.as_str().len() {
             ..=MAX_BYTES => Ok(url),
             bytes => Err(NotATarget::TooLong(bytes)),
@@ -64,12 +68,49 @@ impl TargetUrl {
         Ok(Self(url))
     }
 
+    /// Refuses what the URL standard mends without a word.
+    fn is_spelt_by(&self, text: &str) -> Result<(), NotATarget> {
+        let behind_scheme = text.get(self.0.scheme().len()..).unwrap_or_default();
+        let authority = behind_scheme.strip_prefix("://").unwrap_or_default();
+        if text.contains(|c: char| c.is_ascii_control()) {
+            Err(NotATarget::Spelling("it has a control character"))
+        } else if text.starts_with(' ') || text.ends_with(' ') {
+            Err(NotATarget::Spelling("it has a space at its beginning or end"))
+        } else if text.contains('\\') {
+            Err(NotATarget::Spelling("it has a backslash"))
+        } else if authority.is_empty() || authority.starts_with('/') {
+            Err(NotATarget::Spelling("two slashes stand behind the scheme, no fewer and no more"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The one of its spellings that RFC 3986, section 6.2.2, calls equal under which a new subscription is made: what needs no
+    /// percent-encoding has none, and the others are in upper case. The URL standard has seen to the rest.
+    pub fn normalised(&self) -> Self {
+        let text = self.0.as_str();
+        let mut normal = String::with_capacity(text.len());
+        let mut pieces = text.split('%');
+        normal.push_str(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            let digits = piece.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+            let encoded = digits.and_then(|digits| Some((u8::from_str_radix(digits, 16).ok()?, digits)));
+            match encoded {
+                Some((byte, _)) if is_unreserved(byte) => normal.push(byte.into()),
+                Some((_, digits)) => normal.extend(['%'].into_iter().chain(digits.to_ascii_uppercase().chars())),
+                None => normal.push('%'),
+            }
+            normal.push_str(if encoded.is_some() { &piece[2..] } else { piece });
+        }
+        Self::read(&normal).unwrap_or_else(|_| self.clone())
+    }
+
     /// The whole URL, secrets and all.
     pub fn as_url(&self) -> &Url {
         &self.0
     }
 
-    /// The id of the subscription of this URL.
+    /// The id of the subscription of this URL, in this spelling.
     pub fn subscription_id(&self) -> SubscriptionId {
         let hash = Sha256::digest(self.0.as_str().as_bytes());
         let hash: String = hash.iter().take(ID_HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
@@ -91,6 +132,11 @@ impl TargetUrl {
         slug.truncate(MAX_SLUG);
         slug.trim_end_matches('-').to_owned()
     }
+}
+
+/// RFC 3986, section 2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 impl fmt::Display for TargetUrl {
@@ -207,11 +253,39 @@ mod tests {
             ("http://", "not an absolute URL"),
             ("http://host:99999/", "not an absolute URL"),
             ("http://host/#part", "fragment"),
+            ("http:127.0.0.1/x", "two slashes"),
+            ("http:/host/x", "two slashes"),
+            ("http:///host/x", "two slashes"),
+            (r"http:\\host\x", "backslash"),
+            (r"http://host\x", "backslash"),
+            ("http://host/x\ty", "control character"),
+            ("http://ho\nst/x", "control character"),
+            (" http://host/", "space"),
+            ("http://host/ ", "space"),
             (long.as_str(), "2060"),
             (long_when_encoded.as_str(), "5412"),
         ] {
             let error = TargetUrl::parse(text).unwrap_err().to_string();
             assert!(error.contains(wrong), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn spellings_that_are_equal_come_to_one() {
+        for (spelt, normal) in [
+            ("http://host/ü", "http://host/%C3%BC"),
+            ("http://host/%c3%bc", "http://host/%C3%BC"),
+            ("http://host/a%2fb?q=%2f%7e", "http://host/a%2Fb?q=%2F~"),
+            ("http://host/%73p", "http://host/sp"),
+            ("http://host/%2E%2e/a%2Eb", "http://host/a.b"),
+            ("http://us%65r:p%3aw@HOST:80/", "http://user:p%3Aw@host/"),
+            ("http://host/100%", "http://host/100%"),
+            ("http://host/%zz%4", "http://host/%zz%4"),
+            ("http://host/%+1", "http://host/%+1"),
+            ("http://host/%2541", "http://host/%2541"),
+        ] {
+            let normalised = TargetUrl::parse(spelt).unwrap().normalised();
+            assert_eq!(normalised.as_url().as_str(), normal, "{spelt}");
         }
     }
 
@@ -240,6 +314,9 @@ mod tests {
                 let stored = serde_json::to_string(&url).unwrap();
                 prop_assert_eq!(&serde_json::from_str::<TargetUrl>(&stored).unwrap(), &url);
                 prop_assert_eq!(TargetUrl::parse(url.as_url().as_str()).unwrap().subscription_id(), url.subscription_id());
+                let normal = url.normalised();
+                prop_assert_eq!(normal.normalised(), normal.clone());
+                prop_assert_eq!(TargetUrl::parse(normal.as_url().as_str()), Ok(normal));
             }
         }
     }

@@ -77,9 +77,10 @@ async fn resolve(
     let mut additions: BTreeMap<SubscriptionId, Addition> = BTreeMap::new();
     for (pattern, UrlToRegister { url, attributes, .. }) in registrations.pairs() {
         let entry = starts.entry(attributes).await.map_err(|error| unavailable(&error))?;
+        let (id, url) = registrar.store.of_url(url).await.map_err(|error| unavailable(&error))?;
         additions
-            .entry(url.subscription_id())
-            .or_insert_with(|| Addition { url: url.clone(), entries: Vec::new() })
+            .entry(id)
+            .or_insert_with(|| Addition { url, entries: Vec::new() })
             .entries
             .push((pattern.clone(), entry));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::Unavailable;
 use broker::subscriptions::{Subscriptions, WriteError};
-use domain::{Subscription, SubscriptionId};
+use domain::{Subscription, SubscriptionId, TargetUrl};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -32,6 +32,19 @@ impl SubscriptionStore {
     /// The subscription that is kept under an id now.
     pub async fn get(&self, id: &SubscriptionId) -> Result<Option<Subscription>, Unavailable> {
         Ok(self.subscriptions.get(id).await?.subscription)
+    }
+
+    /// The subscription that a URL means, and the URL as that has it: the one of this very spelling where there is one, from a
+    /// build that told spellings apart; otherwise that of the normalised URL, be it there or to be made.
+    pub async fn of_url(&self, url: &TargetUrl) -> Result<(SubscriptionId, TargetUrl), Unavailable> {
+        let normalised = url.normalised();
+        if normalised != *url {
+            let id = url.subscription_id();
+            if self.get(&id).await?.is_some() {
+                return Ok((id, url.clone()));
+            }
+        }
+        Ok((normalised.subscription_id(), normalised))
     }
 
     /// All subscriptions that are kept now.

@@ -55,7 +55,7 @@ pub async fn put(Extract(registrar): Extract<Arc<Registrar>>, JsonBody(body): Js
     let now = Stamp::now();
     let SubscriptionToPut { url, events, group, delivery, .. } =
         SubscriptionToPut::parse(&body, now).map_err(Problem::unacceptable)?;
-    let id = url.subscription_id();
+    let (id, url) = registrar.store.of_url(&url).await.map_err(|error| unavailable(&error))?;
     let entries = entries::pinned(&registrar, &id, &events, now).await?;
     let (mut is_new, mut effect, act) = (false, Effect::default(), Uuid::now_v7().to_string());
     let changed = change(&registrar, &id, |current| {

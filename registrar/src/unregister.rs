@@ -44,7 +44,7 @@ pub async fn unregister_for_events(
 }
 
 async fn remove(registrar: &Registrar, pattern: &TypePattern, url: &TargetUrl) -> Result<bool, Problem> {
-    let id = url.subscription_id();
+    let (id, _) = registrar.store.of_url(url).await.map_err(|error| unavailable(&error))?;
     let mut was_registered = false;
     let changed = registrar.store.change(&id, |subscription| {
         let mut subscription = subscription?;

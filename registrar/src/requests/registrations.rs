@@ -162,7 +162,7 @@ fn parse_events<T>(
                 return Err(faults);
             }
             let url = required_text(object, &at, "url", TargetUrl::parse, &mut faults);
-            if let Some(pair) = pattern.clone().zip(url.clone())
+            if let Some(pair) = pattern.clone().zip(url.as_ref().map(TargetUrl::normalised))
                 && !seen.insert(pair)
             {
                 faults.push(FieldError::at(at.clone(), "this event and URL stand in the request already"));
@@ -300,7 +300,7 @@ mod tests {
             {"event": "a b", "urls_to_register": [{"url": "ftp://h/", "count": 0}, {"url": 5}, {"count": 1}, 7]},
             {"event": "ok", "urls_to_register": []},
             {"urls_to_register": [{"url": "http://h/"}, {"url": "http://h/"}], "extra": 1},
-            {"event": "ok", "urls_to_register": [{"url": "http://h/"}, {"url": "http://H:80"}]},
+            {"event": "ok", "urls_to_register": [{"url": "http://h/"}, {"url": "http://H:80"}, {"url": "http://h/%c3%bc"}, {"url": "http://h/ü"}]},
         ]});
         assert_eq!(
             pointers(&body),
@@ -315,6 +315,7 @@ mod tests {
                 "/events_to_register/2/event",
                 "/events_to_register/2/extra",
                 "/events_to_register/3/urls_to_register/1",
+                "/events_to_register/3/urls_to_register/3",
             ]
         );
     }

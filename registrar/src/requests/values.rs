@@ -82,7 +82,7 @@ pub(super) fn target_url() -> RefOr<Schema> {
         "type": "string",
         "description": "Where events go: an absolute http or https URL without a fragment, at most 2,048 bytes when it is percent-encoded",
         "format": "uri",
-        "pattern": "^https?://[^ #]+$",
+        "pattern": r"^https?://[^ #/\\\x00-\x1f\x7f][^ #\\\x00-\x1f\x7f]*$",
     }))
 }
 
