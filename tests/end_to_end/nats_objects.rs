@@ -1,7 +1,7 @@
 //! What the `nats` CLI shows, and a plain NATS client as a sender.
 
 use async_nats::jetstream::consumer::{FromConsumer, pull};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
 use tests::{Nats, Target, eventually, eventually_async};
 
@@ -121,4 +121,25 @@ async fn what_an_operator_has_set_for_monitoring_stays() {
         info.is_ok_and(|info| info.config.filter_subjects.len() == 2 && info.config.metadata[UNPROCESSED] == "7")
     })
     .await;
+}
+
+#[tokio::test]
+async fn removing_a_lanes_state_names_the_revision_that_it_replaces() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let url = target.url("/");
+    let mut written = nats.client().await.subscribe("$KV.LANES.>").await.unwrap();
+    api.register(&url, &["a"], &json!({})).await;
+    eventually_async("the lane is written", SOON, async || !nats.value("LANES", &url).await.is_null()).await;
+    api.unregister(&url, "a").await;
+    eventually_async("the lane is gone", SOON, async || nats.value("LANES", &url).await.is_null()).await;
+    let mut removed = 0;
+    while removed == 0 {
+        let message = tokio::time::timeout(SOON, written.next()).await.expect("it was removed").unwrap();
+        let headers = message.headers.unwrap();
+        assert!(headers.get("Nats-Expected-Last-Subject-Sequence").is_some(), "{headers:?}");
+        removed += usize::from(headers.get("KV-Operation").is_some());
+    }
 }
