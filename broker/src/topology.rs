@@ -260,10 +260,16 @@ async fn ensure_bucket(
     let has = &bucket.stream.cached_info().config;
     let mut right = has.clone();
     monitoring::complete_stream(&mut right);
-    if right != *has
-        && let Err(error) = context.update_stream(right).await
-    {
-        tracing::debug!(bucket = name, %error, "nats.stream_left_as_it_is");
+    // So that what marks a removed key goes after a while: see `buckets::entry`.
+    right.allow_message_ttl = true;
+    if right == *has {
+        return Ok(bucket);
     }
-    Ok(bucket)
+    match context.update_stream(right).await {
+        Ok(_) => context.get_key_value(name).await.during("looking for a bucket"),
+        Err(error) => {
+            tracing::debug!(bucket = name, %error, "nats.stream_left_as_it_is");
+            Ok(bucket)
+        }
+    }
 }

@@ -143,3 +143,35 @@ async fn removing_a_lanes_state_names_the_revision_that_it_replaces() {
         removed += usize::from(headers.get("KV-Operation").is_some());
     }
 }
+
+#[tokio::test]
+async fn what_marks_a_removed_url_expires_in_buckets_that_an_earlier_build_made_too() {
+    let nats = Nats::start();
+    let context = async_nats::jetstream::new(nats.client().await);
+    for bucket in ["SUBSCRIPTIONS", "LANES"] {
+        let config = async_nats::jetstream::kv::Config { bucket: bucket.to_owned(), history: 1, ..Default::default() };
+        context.create_key_value(config).await.unwrap();
+    }
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let target = Target::start().await;
+    let url = target.url("/");
+    let id = domain::TargetUrl::parse(&url).unwrap().subscription_id();
+    for _ in 0..2 {
+        api.register(&url, &["a"], &json!({})).await;
+        eventually_async("the lane is written", SOON, async || !nats.value("LANES", &url).await.is_null()).await;
+        api.unregister(&url, "a").await;
+        eventually_async("the lane is gone", SOON, async || nats.value("LANES", &url).await.is_null()).await;
+    }
+    for bucket in ["SUBSCRIPTIONS", "LANES"] {
+        let stream = context.get_stream(format!("KV_{bucket}")).await.unwrap();
+        let marker = stream.get_last_raw_message_by_subject(&format!("$KV.{bucket}.{id}")).await.unwrap();
+        assert_eq!(
+            marker.headers.get("Nats-TTL").map(|ttl| ttl.as_str()),
+            Some("3600"),
+            "{bucket}: {:?}",
+            marker.headers
+        );
+        assert!(marker.headers.get("KV-Operation").is_some());
+    }
+}

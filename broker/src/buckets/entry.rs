@@ -1,15 +1,20 @@
-//! An entry of a bucket: reading it from the stream's leader, and parsing its value.
+//! An entry of a bucket: reading it from the stream's leader, parsing its value, and removing it.
 //!
 //! Any replica may answer a bucket's ordinary read, with the value of a moment ago. A caller that acts on what it wrote
 //! itself, or on what the process before it wrote, must ask the leader.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
-use async_nats::jetstream::kv::Store;
+use async_nats::jetstream::kv::{PurgeError, Store};
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::error::{During, Unavailable};
+
+/// How long it is marked that a key was removed: longer than a dispatcher follows a bucket without listing it anew.
+const MARKERS_LAST: Duration = Duration::from_secs(3600);
 
 /// The headers by which a bucket marks a key as deleted, and the server one that has expired.
 const MARKERS: [&str; 2] = ["KV-Operation", "Nats-Marker-Reason"];
@@ -41,6 +46,15 @@ pub(crate) async fn read(bucket: &Store, key: &str, what: &'static str) -> Resul
         }
         Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok((0, None)),
         Err(error) => Err(error).during(what),
+    }
+}
+
+/// Removes a key that is at a revision. What marks it as removed goes after a while, where the bucket lets messages expire.
+pub(crate) async fn remove(bucket: &Store, key: &str, revision: u64) -> Result<(), PurgeError> {
+    if bucket.stream.cached_info().config.allow_message_ttl {
+        bucket.purge_expect_revision_with_ttl(key, revision, MARKERS_LAST).await
+    } else {
+        bucket.purge_expect_revision(key, Some(revision)).await
     }
 }
 

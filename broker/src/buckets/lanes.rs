@@ -57,7 +57,7 @@ impl Lanes {
     /// Removes a lane's state, if it is still at the revision that was read. Answers whether it was.
     pub async fn remove(&self, id: &SubscriptionId, revision: u64) -> Result<bool, Unavailable> {
         let objects = self.broker.objects()?;
-        match objects.lanes.purge_expect_revision(id.as_str(), Some(revision)).await {
+        match entry::remove(&objects.lanes, id.as_str(), revision).await {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == PurgeErrorKind::WrongLastRevision => Ok(false),
             Err(error) => Err(error).during("removing a lane's state"),

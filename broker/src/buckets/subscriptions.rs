@@ -114,9 +114,9 @@ impl Subscriptions {
     pub async fn remove(&self, id: &SubscriptionId, expected: u64) -> Result<(), WriteError> {
         const WHAT: &str = "removing a subscription";
         let objects = self.broker.objects()?;
-        match objects.subscriptions.delete_expect_revision(id.as_str(), Some(expected)).await {
+        match entry::remove(&objects.subscriptions, id.as_str(), expected).await {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == kv::DeleteErrorKind::WrongLastRevision => Err(WriteError::Conflict),
+            Err(error) if error.kind() == kv::PurgeErrorKind::WrongLastRevision => Err(WriteError::Conflict),
             Err(error) => Ok(Err(error).during(WHAT)?),
         }
     }

@@ -136,6 +136,10 @@ fn of_bucket(has: &stream::Config) -> Vec<Finding> {
         let found = "its limits remove what is oldest: URLs would be forgotten, or begin anew";
         faults.push(Finding::wrong(name, found, edit(name, "--max-bytes=-1 --max-msgs=-1")));
     }
+    if !has.allow_message_ttl {
+        let found = "messages of it cannot expire: what marks a removed URL stays for ever";
+        faults.push(Finding::warn(name, found, "mer puts it right when it starts, if it may (STREAM.UPDATE)"));
+    }
     faults
 }
 
