@@ -265,3 +265,20 @@ async fn more_requests_than_may_be_under_way_are_told_to_come_back() {
     assert_eq!(api.post("/receive_event/a", &json!({})).await.status(), 200);
     assert!(!api.get("/v1/events").await.to_string().contains("refused"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_that_has_begun_is_no_failure_for_a_token_that_may_not_read_how_it_goes_on() {
+    let nats = Nats::start();
+    let mer = guarded_mer(&nats).await;
+    let target = Target::start().await;
+    let url = target.url("/");
+    let posted = run(&mer, Some(PUBLISH), &["events", "post", "a", "{}"]);
+    assert!(posted.status.success(), "{posted:?}");
+    assert!(run(&mer, Some(SUBSCRIBE), &["subs", "add", &url, "a"]).status.success());
+    let replay = run(&mer, Some(SUBSCRIBE), &["subs", "replay", &url, "--from", "20200101000000.0"]);
+    let said = String::from_utf8_lossy(&replay.stderr);
+    assert!(replay.status.success() && said.contains("it has begun"), "{replay:?}");
+    assert!(String::from_utf8_lossy(&replay.stdout).contains(&url), "{replay:?}");
+    let refused = run(&mer, Some(READ), &["subs", "replay", &url, "--from", "20200101000000.0"]);
+    assert!(!refused.status.success(), "what has not begun is one");
+}

@@ -157,3 +157,31 @@ async fn a_command_whose_reader_has_gone_ends_quietly() {
         assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redirection_that_the_data_asks_for_is_not_followed_and_the_event_is_stored() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let target = Target::start().await;
+    let data = json!({"redirect_url": target.url("/elsewhere")}).to_string();
+    assert!(said(&mer, &["events", "post", "a", &data]).starts_with("stored as 1: a:"));
+    assert_eq!(target.received().len(), 0, "nobody else's data says whom a command asks");
+    // One that mer does not make is a failure.
+    target.answer(Answer::Redirect(mer.url()));
+    let elsewhere = run(&mer, &["subs", "ls", "--url", &target.url("")]);
+    assert!(!elsewhere.status.success() && String::from_utf8_lossy(&elsewhere.stderr).contains("does not redirect"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_is_named_by_its_url_in_any_spelling_and_what_is_missing_as_it_was_typed() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let target = Target::start().await;
+    said(&mer, &["subs", "add", &target.url("/%c3%bc"), "a"]);
+    for path in ["/%c3%bc", "/ü", "/%C3%BC"] {
+        assert!(said(&mer, &["subs", "get", &target.url(path)]).contains("/%C3%BC"), "{path}");
+    }
+    let url = target.url("/nobody");
+    let missing = run(&mer, &["subs", "get", &url]);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains(&format!("no subscription of {url}")), "{missing:?}");
+}

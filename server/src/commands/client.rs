@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io::{Write, stdout};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use futures_util::{Stream, TryStreamExt};
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio_util::io::StreamReader;
@@ -58,6 +59,19 @@ impl fmt::Debug for Token {
     }
 }
 
+/// An answer that is none of those that were hoped for.
+#[derive(Debug, thiserror::Error)]
+#[error("{status}: {said}")]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    said: String,
+}
+
+/// Whether mer answered with this status.
+pub(crate) fn is_refused_with(error: &anyhow::Error, status: StatusCode) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == status)
+}
+
 /// A client of one mer.
 pub(crate) struct Api {
     base: String,
@@ -67,7 +81,9 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(access: &ApiAccess) -> anyhow::Result<Self> {
-        let client = Client::builder().no_proxy().build().context("making the HTTP client")?;
+        // An answer may name an address that the data names: nobody else's data says whom this command asks.
+        let client = Client::builder().no_proxy().redirect(Policy::none());
+        let client = client.build().context("making the HTTP client")?;
         let token = access.token.clone().filter(|Token(token)| !token.is_empty());
         Ok(Self { base: access.url.trim_end_matches('/').to_owned(), token, client })
     }
@@ -82,19 +98,30 @@ impl Api {
 
     /// Sends a request; an answer that is a problem becomes an error that says what it says.
     pub(crate) async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        self.send_for(request, StatusCode::is_success).await
+    }
+
+    /// The same where an answer with another status may be good, too.
+    pub(crate) async fn send_for(
+        &self,
+        request: RequestBuilder,
+        is_good: impl Fn(&StatusCode) -> bool,
+    ) -> anyhow::Result<Response> {
         let response = request.send().await.with_context(|| format!("asking {} (--url, MER_URL)", self.base))?;
         let status = response.status();
-        if status.is_success() {
+        if is_good(&status) {
             return Ok(response);
         }
         let problem: Value = response.json().await.unwrap_or_default();
-        let mut said = problem["detail"].as_str().unwrap_or("no reason given").to_owned();
+        let unsaid =
+            if status.is_redirection() { "mer does not redirect here: what listens there?" } else { "no reason given" };
+        let mut said = problem["detail"].as_str().unwrap_or(unsaid).to_owned();
         for error in problem["errors"].as_array().into_iter().flatten() {
             let place =
                 ["pointer", "parameter", "header"].iter().find_map(|kind| error[kind].as_str()).unwrap_or_default();
             said = format!("{said}\n  {place}: {}", error["detail"].as_str().unwrap_or_default());
         }
-        bail!("{status}: {said}")
+        Err(Refused { status, said }.into())
     }
 
     /// Sends a request that is answered with JSON.

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::client::{Api, ApiAccess};
 use super::events::path_with;
-use super::subs::{follow, id_of, path_of, show, shown};
+use super::named::Named;
+use super::subs::{follow, show, shown};
 
 /// How many are asked for at a time.
 const PAGE: usize = 1000;
@@ -75,7 +76,8 @@ pub(crate) async fn run(command: DeadCommand, access: &ApiAccess) -> anyhow::Res
             access.show_all(letter)
         }
         DeadCommand::Redrive { id, sequences, from, to, no_wait } => {
-            let mut body = json!({ "subscription": id_of(&id)? });
+            let named = Named::find(&api, &id).await?;
+            let mut body = json!({ "subscription": named.id });
             match from {
                 Some(from) => body["from"] = from.into(),
                 None => body["sequences"] = sequences.into(),
@@ -83,15 +85,19 @@ pub(crate) async fn run(command: DeadCommand, access: &ApiAccess) -> anyhow::Res
             if let Some(to) = to {
                 body["to"] = to.into();
             }
-            let started = api.json(api.request(Method::POST, "/v1/dead-letters/redrive").json(&body)).await?;
-            if no_wait { show(access, &started) } else { follow(&api, access, &path_of(&id)?, &started).await }
+            let request = api.request(Method::POST, "/v1/dead-letters/redrive").json(&body);
+            let started = named.json(&api, request).await?;
+            if no_wait { show(access, &started) } else { follow(&api, access, &named, &started).await }
         }
     }
 }
 
 async fn list(api: &Api, access: &ApiAccess, filter: Filter) -> anyhow::Result<()> {
     let Filter { subscription, event_type, from, to, mut after, limit } = filter;
-    let subscription = subscription.map(|id| id_of(&id)).transpose()?;
+    let subscription = match subscription {
+        Some(id) => Some(Named::find(api, &id).await?.id),
+        None => None,
+    };
     let fixed = [("subscription", subscription), ("type", event_type), ("from", from), ("to", to)];
     let fixed: Vec<(&str, String)> = fixed.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     let mut left = limit.unwrap_or(usize::MAX);

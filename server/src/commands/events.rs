@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::client::{Api, ApiAccess};
@@ -153,7 +153,8 @@ async fn post(
     if let Some(key) = key {
         request = request.header("idempotency-key", key);
     }
-    let response = api.send(request).await?;
+    // Data with a `redirect_url` is answered with a redirection, once it is stored.
+    let response = api.send_for(request, |status| status.is_success() || *status == StatusCode::FOUND).await?;
     let sequence =
         response.headers().get("event-sequence").and_then(|value| value.to_str().ok()).unwrap_or("?").to_owned();
     let body: Value = response.json().await?;

@@ -1,17 +1,18 @@
 //! `mer subs`: what is registered, and how it stands.
 
-use std::io::{Write, stdout};
+use std::io::{Write, stderr, stdout};
 use std::time::Duration;
 
 use anyhow::bail;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use registrar::requests::DEFAULT_GRACE_SECS;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::client::{Api, ApiAccess};
-use super::events::{encoded, path_with};
+use super::client::{Api, ApiAccess, is_refused_with};
+use super::events::path_with;
+use super::named::Named;
 
 /// How often the progress of a replay is looked up.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -106,8 +107,8 @@ pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Res
     match command {
         SubsCommand::Ls { group } => list(&api, access, group).await,
         SubsCommand::Get { id } => {
-            let subscription = api.json(api.request(Method::GET, &path_of(&id)?)).await?;
-            access.show_all(&subscription)
+            let named = Named::find(&api, &id).await?;
+            access.show_all(&named.json(&api, named.request(&api, Method::GET, "")).await?)
         }
         SubsCommand::Add { target, types, from, count } => {
             let mut attributes = json!({ "url": target });
@@ -122,11 +123,12 @@ pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Res
             let request =
                 api.request(Method::POST, "/register_for_events/").json(&json!({"events_to_register": events}));
             let answer = api.json(request).await?;
-            let id = id_of(&target)?;
-            access.show(&answer, |_| format!("registered as {id}"))
+            let named = Named::find(&api, &target).await?;
+            access.show(&answer, |_| format!("registered as {}", named.id))
         }
         SubsCommand::Rm { id } => {
-            api.send(api.request(Method::DELETE, &path_of(&id)?)).await?;
+            let named = Named::find(&api, &id).await?;
+            api.send(named.request(&api, Method::DELETE, "")).await.map_err(|error| named.told(error))?;
             Ok(())
         }
         SubsCommand::Pause { id } => act(&api, access, &id, "pause").await,
@@ -134,8 +136,8 @@ pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Res
         SubsCommand::Test { id } => test(&api, access, &id).await,
         SubsCommand::RotateSecret { id, kind, grace_secs } => {
             let body = json!({"type": kind, "grace_secs": grace_secs});
-            let request = api.request(Method::POST, &format!("{}/rotate-secret", path_of(&id)?)).json(&body);
-            let answer = api.json(request).await?;
+            let named = Named::find(&api, &id).await?;
+            let answer = named.json(&api, named.request(&api, Method::POST, "/rotate-secret").json(&body)).await?;
             let either = |answer: &Value| {
                 ["secret", "public_key"].iter().find_map(|name| answer[name].as_str().map(str::to_owned))
             };
@@ -147,9 +149,9 @@ pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Res
             if let Some(to) = to {
                 body["to"] = to.into();
             }
-            let path = path_of(&id)?;
-            let started = api.json(api.request(Method::POST, &format!("{path}/replay")).json(&body)).await?;
-            if no_wait { show(access, &started) } else { follow(&api, access, &path, &started).await }
+            let named = Named::find(&api, &id).await?;
+            let started = named.json(&api, named.request(&api, Method::POST, "/replay").json(&body)).await?;
+            if no_wait { show(access, &started) } else { follow(&api, access, &named, &started).await }
         }
     }
 }
@@ -175,13 +177,15 @@ pub(crate) async fn subscriptions(api: &Api, group: Option<String>) -> anyhow::R
 }
 
 async fn act(api: &Api, access: &ApiAccess, id: &str, action: &str) -> anyhow::Result<()> {
-    let subscription = api.json(api.request(Method::POST, &format!("{}/{action}", path_of(id)?))).await?;
+    let named = Named::find(api, id).await?;
+    let subscription = named.json(api, named.request(api, Method::POST, &format!("/{action}"))).await?;
     show(access, &subscription)
 }
 
 /// Posts a test to a target. One that is not taken is an error.
 async fn test(api: &Api, access: &ApiAccess, id: &str) -> anyhow::Result<()> {
-    let answer = api.json(api.request(Method::POST, &format!("{}/test", path_of(id)?))).await?;
+    let named = Named::find(api, id).await?;
+    let answer = named.json(api, named.request(api, Method::POST, "/test")).await?;
     let outcome = &answer["outcome"];
     if access.json {
         writeln!(stdout(), "{answer}")?;
@@ -202,8 +206,8 @@ async fn attempts(api: &Api, access: &ApiAccess, id: &str, failed: bool, limit: 
     if failed {
         pairs.push(("outcome", "failed".to_owned()));
     }
-    let path = path_with(&format!("{}/attempts", path_of(id)?), &pairs);
-    let answer = api.json(api.request(Method::GET, &path)).await?;
+    let named = Named::find(api, id).await?;
+    let answer = named.json(api, named.request(api, Method::GET, &path_with("/attempts", &pairs))).await?;
     for attempt in answer["attempts"].as_array().into_iter().flatten() {
         access.show(attempt, line_of_attempt)?;
     }
@@ -223,13 +227,21 @@ fn line_of_attempt(attempt: &Value) -> String {
 }
 
 /// Shows the progress of a replay until it is finished.
-pub(crate) async fn follow(api: &Api, access: &ApiAccess, path: &str, started: &Value) -> anyhow::Result<()> {
+pub(crate) async fn follow(api: &Api, access: &ApiAccess, named: &Named, started: &Value) -> anyhow::Result<()> {
     let bar = ProgressBar::new(started["status"]["replay"]["total"].as_u64().unwrap_or(0));
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} of the log, {per_sec}, {eta} to go") {
         bar.set_style(style);
     }
     loop {
-        let subscription = api.json(api.request(Method::GET, path)).await?;
+        let subscription = match named.json(api, named.request(api, Method::GET, "")).await {
+            // It has begun all the same: a token may be good for that alone.
+            Err(error) if is_refused_with(&error, StatusCode::FORBIDDEN) => {
+                bar.finish_and_clear();
+                let _ = writeln!(stderr(), "it has begun; to see how it goes on takes a token with the scope `read`");
+                return show(access, started);
+            }
+            subscription => subscription?,
+        };
         let status = &subscription["status"];
         bar.set_position(status["replay"]["done"].as_u64().unwrap_or(0));
         if status["replay"]["is_finished"] == true {
@@ -270,17 +282,4 @@ fn line_of(subscription: &Value) -> String {
 /// What a target said, without what would drive a terminal.
 pub(crate) fn shown(answer: &Value) -> String {
     answer.as_str().unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-pub(crate) fn path_of(id: &str) -> anyhow::Result<String> {
-    Ok(format!("/v1/subscriptions/{}", encoded(&id_of(id)?)))
-}
-
-/// The id of a subscription that is named by its id or its URL.
-pub(crate) fn id_of(text: &str) -> anyhow::Result<String> {
-    if text.contains("://") {
-        Ok(domain::TargetUrl::parse(text)?.subscription_id().to_string())
-    } else {
-        Ok(text.to_owned())
-    }
 }
