@@ -126,12 +126,21 @@ fn parse_stamp(text: &str) -> Option<Stamp> {
         return None;
     }
     let whole = NaiveDateTime::parse_from_str(seconds, STAMP_SECONDS).ok()?.and_utc();
+    let whole = Some(whole).filter(is_a_second)?;
     let micros: i64 = format!("{fraction:0<6}").parse().ok()?;
     in_range(whole.timestamp_micros() + micros)
 }
 
 fn parse_rfc3339(text: &str) -> Option<Stamp> {
-    in_range(DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros())
+    in_range(DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc()).filter(is_a_second)?.timestamp_micros())
+}
+
+/// Whether there can be such a second: a 60th is a leap second, and there are some at the end of a month in UTC only (RFC 3339,
+/// section 5.7).
+fn is_a_second(at: &DateTime<Utc>) -> bool {
+    let is_leap = at.nanosecond() >= 1_000_000_000;
+    let is_last = (at.hour(), at.minute()) == (23, 59) && (*at + chrono::TimeDelta::seconds(2)).day() == 1;
+    !is_leap || is_last
 }
 
 fn in_range(micros: i64) -> Option<Stamp> {
@@ -183,6 +192,9 @@ mod tests {
             ("20200101000000.000001", 1_577_836_800_000_001),
             ("2020-01-01T00:00:00Z", 1_577_836_800_000_000),
             ("2020-01-01T01:00:00.25+01:00", 1_577_836_800_250_000),
+            ("2016-12-31T23:59:60Z", 1_483_228_800_000_000),
+            ("2017-01-01T08:59:60.5+09:00", 1_483_228_800_500_000),
+            ("20161231235960", 1_483_228_800_000_000),
         ] {
             assert_eq!(Stamp::parse(text), Ok(Stamp(micros)), "{text}");
         }
@@ -204,6 +216,10 @@ mod tests {
             "+0200101000000.0",
             "20200101000000.０",
             "20200101246060.0",
+            "2016-12-31T12:00:60Z",
+            "2016-12-30T23:59:60Z",
+            "2016-12-31T23:59:60+01:00",
+            "20161231120060.0",
         ] {
             assert!(Stamp::parse(text).is_err(), "{text}");
         }

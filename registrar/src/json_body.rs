@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::Value;
 use web::Problem;
 
-use crate::Registrar;
+use crate::{Registrar, unambiguous_json};
 
 /// A body that must be JSON; 400, 408, 413 or 415 where it is not.
 pub struct JsonBody(pub Value);
@@ -39,7 +39,11 @@ async fn read(request: Request, registrar: &Registrar) -> Result<Bytes, Problem>
 }
 
 fn parse(body: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: the body is not JSON: {error}"))
-    })
+    match unambiguous_json::parse(body) {
+        Ok((value, repeated)) if repeated.is_empty() => Ok(value),
+        Ok((_, repeated)) => Err(Problem::unacceptable(repeated)),
+        Err(error) => {
+            Err(Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: the body is not JSON: {error}")))
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! - [`metrics`]: what is counted.
 //! - `by_id`, `json_body`: what handlers take out of a request.
 //! - [`requests`], [`answers`]: what they read and answer, each described for OpenAPI where it is made.
+//! - `unambiguous_json`: a body as JSON, and which members it names twice.
 //! - [`start`]: to which sequence a start is resolved.
 //! - [`subscription_store`]: the subscriptions as they are kept; changing one so that no concurrent change is lost.
 //!
@@ -26,6 +27,7 @@ pub mod start;
 pub mod status;
 pub mod subscription_store;
 pub mod subscriptions;
+mod unambiguous_json;
 pub mod unregister;
 
 use std::sync::Arc;

@@ -20,7 +20,8 @@ use broker::Unavailable;
 use broker::subscriptions::WriteError;
 use domain::delivery_settings::DeliverySettings;
 use domain::{Stamp, Subscription, SubscriptionId};
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, NoSuchThing, ValueProblems};
@@ -83,6 +84,8 @@ fn register(subscription: &mut Subscription, entries: &Entries, act: &str) -> Ef
 }
 
 /// Change what is named of a subscription
+///
+/// A merge patch (RFC 7396): what is left out stays, null takes away, and `events`, being a list, is replaced as a whole.
 #[utoipa::path(
     patch,
     operation_id = "patch_subscription",
@@ -98,8 +101,10 @@ fn register(subscription: &mut Subscription, entries: &Entries, act: &str) -> Ef
 pub async fn patch(
     Extract(registrar): Extract<Arc<Registrar>>,
     ById(id): ById,
+    headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
+    check_is_merge_patch(&headers)?;
     let now = Stamp::now();
     let patch = SubscriptionPatch::parse(&body, now).map_err(Problem::unacceptable)?;
     let events = match (patch.events, patch.start) {
@@ -124,6 +129,17 @@ pub async fn patch(
         None => answer,
     };
     Ok(axum::Json(answer).into_response())
+}
+
+/// 415 for a patch of another kind, whose name ends as that of JSON does.
+fn check_is_merge_patch(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json-patch+json") {
+        let detail = "a patch is application/merge-patch+json (RFC 7396), or application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    Ok(())
 }
 
 /// Read a subscription with its status

@@ -42,6 +42,15 @@ async fn events_are_posted_listed_and_shown() {
     assert_eq!(serde_json::from_str::<Value>(paid.trim()).unwrap()["sequence"], 2);
     assert_eq!(said(&mer, &["events", "ls", "--limit", "1"]).lines().count(), 1);
     assert!(said(&mer, &["events", "get", "1"]).contains("\"sequence\": 1"));
+    for command in [&["events", "ls", "--limit", "0"], &["dead", "ls", "--limit", "0"]] {
+        assert!(!run(&mer, command).status.success(), "{command:?}: none is no answer");
+    }
+    // What drives a terminal is shown as JSON would escape it.
+    said(&mer, &["events", "post", "odd", "{\"c1\": \"\u{9b}31m\u{7f}\"}"]);
+    for command in [&["events", "ls", "--type", "odd"] as &[_], &["events", "get", "3"]] {
+        let shown = said(&mer, command);
+        assert!(shown.contains(r"\u009b31m\u007f") && !shown.contains('\u{9b}'), "{shown}");
+    }
 
     let refused = run(&mer, &["events", "post", "a..b", "{}"]);
     assert_eq!(refused.status.code(), Some(1));

@@ -325,6 +325,18 @@ async fn a_bad_subscription_names_every_fault_and_is_not_stored() {
     let pointers: Vec<&str> =
         problem["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
     assert_eq!(pointers, ["/url", "/events/0/count", "/delivery/mode", "/notify"]);
+    // One of two members of a name would win in silence.
+    let twice = r#"{"url": "http://127.0.0.1:9/", "events": [{"type": "a", "count": 1, "count": 2}], "group": "g", "group": "h"}"#;
+    let response = api.send(Method::PUT, "/v1/subscriptions", &[], twice).await.unwrap();
+    assert_eq!(response.status(), 422);
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(
+        (&problem["errors"][0]["pointer"], &problem["errors"][1]["pointer"]),
+        (&json!("/events/0/count"), &json!("/group"))
+    );
+    let headers = [("content-type", "application/json-patch+json")];
+    let response = api.send(Method::PATCH, "/v1/subscriptions/some_id", &headers, "{}").await.unwrap();
+    assert_eq!(response.status(), 415, "it is another kind of patch");
     for (method, path, code) in [
         (Method::POST, "", 405),
         (Method::GET, "?limit=0", 422),

@@ -55,7 +55,7 @@ pub struct DeliveryChange {
 
 fn mode() -> RefOr<Schema> {
     schema_of(json!({
-        "type": "string", "enum": ["ordered", "batched", "concurrent"], "default": "ordered",
+        "type": ["string", "null"], "enum": ["ordered", "batched", "concurrent", null], "default": "ordered",
         "description": "`ordered`: one event after the other. `batched`: many in order in one request, as \
             `application/cloudevents-batch+json`. `concurrent`: several requests at a time, those of one transaction one \
             after the other",
@@ -64,7 +64,7 @@ fn mode() -> RefOr<Schema> {
 
 fn on_exhausted() -> RefOr<Schema> {
     schema_of(json!({
-        "type": "string", "enum": ["hold", "dead_letter", "disable"], "default": "hold",
+        "type": ["string", "null"], "enum": ["hold", "dead_letter", "disable", null], "default": "hold",
         "description": "What becomes of an event that was tried `max_attempts` times. `hold`: it waits, and what comes behind \
             it, until the subscription is resumed or registered again. `dead_letter`: it becomes a dead letter, and the next one goes. `disable`: \
             the subscription is switched off until it is resumed or registered again",
@@ -129,8 +129,12 @@ fn set<T>(setting: &mut T, change: Option<T>) {
     }
 }
 
-fn one_of<T: DeserializeOwned>(value: &Value, words: &str) -> Result<T, String> {
-    T::deserialize(value).map_err(|_| format!("it must be {words}"))
+/// One of some words, or null for the default.
+fn one_of<T: DeserializeOwned + Default>(value: &Value, words: &str) -> Result<T, String> {
+    match value {
+        Value::Null => Ok(T::default()),
+        value => T::deserialize(value).map_err(|_| format!("it must be {words}, or null")),
+    }
 }
 
 /// A whole number within limits, or null.
@@ -168,6 +172,8 @@ mod tests {
         assert_eq!((settings.mode, settings.batch_max_events(), settings.concurrency()), (Mode::Batched, 1000, 256));
         DeliveryChange::parse(&json!({"timeout_ms": 5}), &mut faults).apply(&mut settings);
         assert_eq!((settings.mode, faults.len()), (Mode::Batched, 0));
+        DeliveryChange::parse(&json!({"mode": null, "on_exhausted": null}), &mut faults).apply(&mut settings);
+        assert_eq!((settings.mode, settings.on_exhausted, faults.len()), (Mode::Ordered, OnExhausted::Hold, 0));
         let bad = json!({"mode": "x", "batch_max_events": 1001, "batch_max_wait_ms": 60_001, "concurrency": 0, "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "rate_per_second": "1", "z": 1});
         DeliveryChange::parse(&bad, &mut faults);
         assert_eq!(faults.len(), 9, "{faults:?}");

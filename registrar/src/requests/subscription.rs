@@ -115,7 +115,8 @@ impl SubscriptionPatch {
     /// Reads `{"events":[{"type",…attributes}],"group","delivery":{…}}`, where everything may be left out.
     pub fn parse(body: &Value, now: Stamp) -> Result<Self, Vec<FieldError>> {
         let (mut faults, mut members) = (Vec::new(), Members::default());
-        for (name, value) in object(body)? {
+        let body = without_nulls_of_events(object(body)?);
+        for (name, value) in &body {
             let result = match name.as_str() {
                 "url" => Err("the URL is what a subscription is: make another one with PUT".to_owned()),
                 _ => members.take_in(name, value, now, &mut faults),
@@ -160,6 +161,15 @@ impl Members {
         }
         Ok(())
     }
+}
+
+/// In a merge patch (RFC 7396) null takes a member away: an attribute that is null is as one that is left out.
+fn without_nulls_of_events(body: &Map<String, Value>) -> Map<String, Value> {
+    let mut body = body.clone();
+    if let Some(Value::Array(events)) = body.get_mut("events") {
+        events.iter_mut().filter_map(Value::as_object_mut).for_each(|event| event.retain(|_, value| !value.is_null()));
+    }
+    body
 }
 
 fn object(body: &Value) -> Result<&Map<String, Value>, Vec<FieldError>> {
@@ -263,6 +273,19 @@ mod tests {
         }
         let both = json!({"events": [{"type": "a", "start": {"after": 1}, "datetime_start": "20200101000000.0"}]});
         assert_eq!(pointers(SubscriptionPatch::parse(&both, NOW)), ["/events/0/start"]);
+    }
+
+    #[test]
+    fn a_patch_takes_away_what_is_null() {
+        let events = json!([{"type": "a", "count": null, "datetime_start": null, "listener_data": null}]);
+        let patch = SubscriptionPatch::parse(&json!({"events": events, "delivery": {"mode": null}}), NOW).unwrap();
+        assert_eq!(patch.events.unwrap()[0].attributes, Attributes::default());
+        assert!(
+            SubscriptionPatch::parse(&json!({"events": null}), NOW).is_err(),
+            "a subscription without events is none"
+        );
+        let put = SubscriptionToPut::parse(&json!({"url": "http://h/", "events": events}), NOW);
+        assert_eq!(pointers(put), ["/events/0/count", "/events/0/datetime_start"], "what is put is whole");
     }
 
     #[test]

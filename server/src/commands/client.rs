@@ -31,7 +31,7 @@ pub(crate) struct ApiAccess {
 impl ApiAccess {
     /// Shows an answer: as JSON, or else as `for_people` writes it.
     pub(crate) fn show(&self, answer: &Value, for_people: impl FnOnce(&Value) -> String) -> anyhow::Result<()> {
-        let shown = if self.json { answer.to_string() } else { for_people(answer) };
+        let shown = if self.json { answer.to_string() } else { printable(&for_people(answer)) };
         writeln!(stdout(), "{shown}")?;
         Ok(())
     }
@@ -41,6 +41,19 @@ impl ApiAccess {
         let lines = serde_json::to_string_pretty(answer)?;
         self.show(answer, |_| lines)
     }
+}
+
+/// A text without what would drive a terminal: control characters (C1 too, which JSON leaves as they are) as JSON escapes.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => shown.push(c),
+            c if c.is_control() => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// A bearer token, which is not shown.

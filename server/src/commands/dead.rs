@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{Api, ApiAccess};
-use super::events::path_with;
+use super::events::{at_least_one, path_with};
 use super::named::Named;
 use super::subs::{follow, show, shown};
 
@@ -59,7 +59,7 @@ pub(crate) struct Filter {
     #[arg(long)]
     after: Option<u64>,
     /// Stop after so many
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     limit: Option<usize>,
 }
 

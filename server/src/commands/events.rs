@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::client::{Api, ApiAccess};
+use super::client::{Api, ApiAccess, printable};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventsCommand {
@@ -59,7 +59,7 @@ pub(crate) struct Filter {
     #[arg(long)]
     after: Option<u64>,
     /// Stop after so many
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     limit: Option<usize>,
 }
 
@@ -173,7 +173,8 @@ fn show(out: &mut impl Write, access: &ApiAccess, line: &str) -> anyhow::Result<
     let event: Value = serde_json::from_str(line).context("an unreadable answer")?;
     let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
     let data = event.get("data").or_else(|| event.get("data_base64")).cloned().unwrap_or_default();
-    writeln!(out, "{:>8}  {}  {}  {data}", event["sequence"], text("time"), text("type"))?;
+    let line = format!("{:>8}  {}  {}  {data}", event["sequence"], text("time"), text("type"));
+    writeln!(out, "{}", printable(&line))?;
     Ok(())
 }
 
@@ -184,6 +185,11 @@ fn counter() -> ProgressBar {
     }
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+/// How many to show: none would be no answer.
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "it must be a whole number of at least 1".to_owned())
 }
 
 /// A path with a query.

@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::client::{Api, ApiAccess, is_refused_with};
-use super::events::path_with;
+use super::events::{at_least_one, path_with};
 use super::named::Named;
 
 /// How often the progress of a replay is looked up.
@@ -83,7 +83,7 @@ pub(crate) enum SubsCommand {
         #[arg(long)]
         failed: bool,
         /// At most so many
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = at_least_one)]
         limit: usize,
     },
     /// Deliver a part of the log again, and wait until that is done

@@ -7,7 +7,7 @@ use domain::{EventType, TypePattern};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{Api, ApiAccess};
+use super::client::{Api, ApiAccess, printable};
 use super::events::{encoded, path_with};
 use super::subs::subscriptions;
 
@@ -33,7 +33,8 @@ pub(crate) async fn run(transaction: &str, access: &ApiAccess) -> anyhow::Result
             continue;
         }
         let text = |name: &str| event[name].as_str().unwrap_or_default();
-        writeln!(stdout(), "{:>8}  {}  {}  {}", event["sequence"], text("time"), text("type"), event["data"])?;
+        let line = format!("{:>8}  {}  {}  {}", event["sequence"], text("time"), text("type"), event["data"]);
+        writeln!(stdout(), "{}", printable(&line))?;
         for delivery in &deliveries {
             writeln!(stdout(), "          {}", line_of(delivery))?;
         }
