@@ -194,3 +194,40 @@ async fn a_subscription_is_named_by_its_url_in_any_spelling_and_what_is_missing_
     let missing = run(&mer, &["subs", "get", &url]);
     assert!(String::from_utf8_lossy(&missing.stderr).contains(&format!("no subscription of {url}")), "{missing:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_tells_what_became_of_an_event_that_was_not_delivered() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    let (late, choosy, dead) = (Target::start().await, Target::start().await, Target::start().await);
+    dead.answer(Answer::Status(422));
+    let body = json!({"url": dead.url("/"), "events": [{"type": "a"}], "delivery": {"max_attempts": 1, "on_exhausted": "dead_letter"}});
+    let put = api.send(reqwest::Method::PUT, "/v1/subscriptions", &[], body.to_string()).await.unwrap();
+    assert_eq!(put.status(), 201);
+    api.register(&choosy.url("/"), &["a"], &json!({"required_data": ["k"]})).await;
+    api.register(&dead.url("/other"), &["a"], &json!({"transaction_id": "another"})).await;
+    api.post_event("a", &json!({"transaction_id": "t"})).await;
+    api.register(&late.url("/"), &["a"], &json!({})).await;
+    api.post_event("a", &json!({"transaction_id": "t", "k": 1})).await;
+    let traced = || said(&mer, &["trace", "t"]);
+    eventually("what became of all is known", SOON, || {
+        let text = traced();
+        text.contains("dead letter 2: answered 422") && text.matches("  delivered ").count() == 2
+    })
+    .await;
+    let text = traced();
+    let lines_of = |url: String| text.lines().filter(|line| line.contains(&format!("{url}  "))).collect::<Vec<_>>();
+    let told = |target: &Target| {
+        lines_of(target.url("/")).into_iter().map(|line| line.split("  ").last().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&late)[0], "not delivered (registered later)", "{text}");
+    assert_eq!(told(&choosy)[0], "not delivered (skipped: it lacks required_data)", "{text}");
+    assert_eq!(told(&dead), ["dead letter 1: answered 422", "dead letter 2: answered 422"], "{text}");
+    assert!(told(&late)[1].starts_with("delivered ") && told(&choosy)[1].starts_with("delivered "), "{text}");
+    assert!(lines_of(dead.url("/other")).is_empty(), "it is not for it: {text}");
+    let json: Value = serde_json::from_str(said(&mer, &["trace", "t", "--json"]).lines().next().unwrap()).unwrap();
+    let outcomes: std::collections::BTreeSet<&str> =
+        json["deliveries"].as_array().unwrap().iter().map(|delivery| delivery["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["dead_letter", "not_delivered"].into());
+}
