@@ -122,7 +122,8 @@ pub async fn redrive(
         (true, false) => Err(no_room()),
         (true, true) => {
             tracing::info!(%id, events = events.len(), "dead_letters.redriven");
-            Ok((StatusCode::ACCEPTED, Json(read(&registrar, &id).await?)).into_response())
+            let answer = read(&registrar, &id).await?.after_redriving(events.len());
+            Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
         }
     }
 }

@@ -37,6 +37,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         access: ApiAccess,
     },
+    /// How all stands, and what needs attention
+    Status {
+        #[command(flatten)]
+        access: ApiAccess,
+    },
     /// Events that subscriptions have given up on
     Dead {
         #[command(subcommand)]

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
-use commands::{check, dead, events, healthcheck, subs, trace};
+use commands::{check, dead, events, healthcheck, status, subs, trace};
 use log::LogFormat;
 
 /// How many tasks a thread of the runtime may run before it looks what has come in meanwhile (61, if nothing is said). Where an
@@ -67,6 +67,7 @@ fn main() -> ExitCode {
             Command::Serve(settings) => serve::serve(*settings).await,
             Command::Events { command, access } => events::run(command, &access).await,
             Command::Subs { command, access } => subs::run(command, &access).await,
+            Command::Status { access } => status::run(&access).await,
             Command::Dead { command, access } => dead::run(command, &access).await,
             Command::Trace { transaction, access } => trace::run(&transaction, &access).await,
             Command::Check(check) => check::run(&check).await,

@@ -76,8 +76,16 @@ async fn subscriptions_are_added_listed_paused_replayed_and_removed() {
     eventually("it arrives again", SOON, || target.taken() == [1, 1]).await;
     let shown: Value = serde_json::from_str(&said(&mer, &["subs", "get", &url, "--json"])).unwrap();
     assert_eq!(shown["status"]["replay"]["is_finished"], true);
+    let set: Value =
+        serde_json::from_str(&said(&mer, &["subs", "set", &url, "timeout_ms=700", "group=g", "--json"])).unwrap();
+    assert_eq!((&set["delivery"]["timeout_ms"], &set["group"]), (&json!(700), &json!("g")));
+    said(&mer, &["subs", "set", &url, "timeout_ms=", "group="]);
+    assert_eq!(said(&mer, &["subs", "ls"]).lines().next().unwrap().split_whitespace().next(), Some("STATE"));
+    let status = said(&mer, &["status"]);
+    assert!(status.contains("1 (1 active)") && status.contains("nothing needs attention"), "{status}");
     said(&mer, &["subs", "rm", &url]);
     assert_eq!(said(&mer, &["subs", "ls"]), "");
+    assert!(String::from_utf8_lossy(&run(&mer, &["subs", "ls"]).stderr).contains("no subscriptions"));
     assert!(!run(&mer, &["subs", "get", &url]).status.success());
 }
 
@@ -230,4 +238,26 @@ async fn a_trace_tells_what_became_of_an_event_that_was_not_delivered() {
     let outcomes: std::collections::BTreeSet<&str> =
         json["deliveries"].as_array().unwrap().iter().map(|delivery| delivery["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["dead_letter", "not_delivered"].into());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_takes_every_attribute_and_times_as_people_type_them() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let url = "http://127.0.0.1:9/";
+    let attributes =
+        ["--from", "1h", "--expire-after", "600", "--count", "3", "--transaction", "t", "--priority", "-2.5"];
+    let more = ["--requires", "a", "--requires", "b", "--listener-data", r#"{"x":1}"#, "--allow-gap"];
+    said(&mer, &[&["subs", "add", url, "a"] as &[_], &attributes, &more].concat());
+    let shown: Value = serde_json::from_str(&said(&mer, &["subs", "get", url, "--json"])).unwrap();
+    let event = &shown["events"][0];
+    assert_eq!(
+        (&event["count"], &event["transaction_id"], &event["priority"], &event["required_data"]),
+        (&json!(3), &json!("t"), &json!(-2.5), &json!(["a", "b"]))
+    );
+    assert_eq!((&event["listener_data"], &event["allow_gap"]), (&json!({"x": 1}), &json!(true)));
+    assert!(event["datetime_start"].is_string() && event["datetime_end"].is_string(), "{event}");
+    said(&mer, &["subs", "add", url, "b", "--after", "0"]);
+    assert_eq!(said(&mer, &["events", "ls", "--from", "yesterday", "--to", "now"]), "");
+    assert!(!run(&mer, &["subs", "add", url, "b", "--from", "soon"]).status.success());
 }

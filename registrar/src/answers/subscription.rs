@@ -56,6 +56,10 @@ pub struct Subscription {
     #[schema(nullable = false, value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
+    /// In the answer to a redrive: how many events are delivered again because of it; absent elsewhere
+    #[schema(nullable = false, value_type = Option<u64>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redriven: Option<usize>,
     #[schema(ignore)]
     #[serde(skip)]
     is_paused: bool,
@@ -76,6 +80,11 @@ impl Subscription {
         Self { replays: Some(replays), hint, ..self }
     }
 
+    /// The answer to a redrive of so many events.
+    pub fn after_redriving(self, events: usize) -> Self {
+        Self { redriven: Some(events), ..self }
+    }
+
     /// A subscription as it stands at a moment.
     pub fn of(id: &SubscriptionId, subscription: domain::Subscription, status: Status, now: Stamp) -> Self {
         let event = |(pattern, entry): (_, domain::Entry)| EventShown {
@@ -93,6 +102,7 @@ impl Subscription {
             status,
             replays: None,
             hint: None,
+            redriven: None,
             is_paused: subscription.paused,
         }
     }

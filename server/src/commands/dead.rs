@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{Api, ApiAccess};
 use super::events::{at_least_one, path_with};
+use super::moment;
 use super::named::Named;
 use super::subs::{follow, show, shown};
 
@@ -29,11 +30,11 @@ pub(crate) enum DeadCommand {
         /// The dead letters' own sequences
         #[arg(required_unless_present = "from", conflicts_with = "from")]
         sequences: Vec<u64>,
-        /// All that were given up from this moment on: a stamp, or RFC 3339
-        #[arg(long)]
+        /// All that were given up from this moment on: 1h, yesterday, 2026-01-31, a stamp, or RFC 3339
+        #[arg(long, value_parser = moment::parse)]
         from: Option<String>,
         /// Up to this moment, if not up to now
-        #[arg(long, requires = "from")]
+        #[arg(long, requires = "from", value_parser = moment::parse)]
         to: Option<String>,
         /// Do not wait
         #[arg(long)]
@@ -49,11 +50,11 @@ pub(crate) struct Filter {
     /// Only events of a type or pattern
     #[arg(long = "type")]
     event_type: Option<String>,
-    /// Given up from this moment on: a stamp, or RFC 3339
-    #[arg(long)]
+    /// Given up from this moment on: 1h, yesterday, 2026-01-31, a stamp, or RFC 3339
+    #[arg(long, value_parser = moment::parse)]
     from: Option<String>,
     /// Given up up to this moment
-    #[arg(long)]
+    #[arg(long, value_parser = moment::parse)]
     to: Option<String>,
     /// Begin behind this dead letter
     #[arg(long)]
@@ -87,6 +88,9 @@ pub(crate) async fn run(command: DeadCommand, access: &ApiAccess) -> anyhow::Res
             }
             let request = api.request(Method::POST, "/v1/dead-letters/redrive").json(&body);
             let started = named.json(&api, request).await?;
+            if !access.json {
+                writeln!(stdout(), "{} to be delivered again", events(&started["redriven"]))?;
+            }
             if no_wait { show(access, &started) } else { follow(&api, access, &named, &started).await }
         }
     }
@@ -116,6 +120,10 @@ async fn list(api: &Api, access: &ApiAccess, filter: Filter) -> anyhow::Result<(
         }
     }
     Ok(())
+}
+
+fn events(number: &Value) -> String {
+    if *number == 1 { "1 event is".to_owned() } else { format!("{number} events are") }
 }
 
 /// One dead letter in a line.

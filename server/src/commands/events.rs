@@ -10,6 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::client::{Api, ApiAccess, printable};
+use super::moment;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventsCommand {
@@ -46,11 +47,11 @@ pub(crate) struct Filter {
     /// Only events of a type or pattern: order.created, order.*, order.>
     #[arg(long = "type")]
     event_type: Option<String>,
-    /// From this moment on: a stamp, or RFC 3339
-    #[arg(long)]
+    /// From this moment on: 1h, yesterday, 2026-01-31, a stamp, or RFC 3339
+    #[arg(long, value_parser = moment::parse)]
     from: Option<String>,
     /// Up to this moment
-    #[arg(long)]
+    #[arg(long, value_parser = moment::parse)]
     to: Option<String>,
     /// Only events of a transaction
     #[arg(long)]

@@ -1,4 +1,7 @@
-//! `mer subs`: what is registered, and how it stands.
+//! `mer subs`: what is registered, and how it stands. [`add`]: registering; [`set`]: settings.
+
+pub(crate) mod add;
+mod set;
 
 use std::io::{Write, stderr, stdout};
 use std::time::Duration;
@@ -13,6 +16,7 @@ use serde_json::{Value, json};
 use super::client::{Api, ApiAccess, is_refused_with};
 use super::events::{at_least_one, path_with};
 use super::named::Named;
+use super::{moment, table};
 
 /// How often the progress of a replay is looked up.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -37,12 +41,17 @@ pub(crate) enum SubsCommand {
         /// Types or patterns
         #[arg(required = true)]
         types: Vec<String>,
-        /// From this moment on: a stamp, or RFC 3339
-        #[arg(long)]
-        from: Option<String>,
-        /// Complete after so many
-        #[arg(long)]
-        count: Option<u64>,
+        #[command(flatten)]
+        attributes: Box<add::Attributes>,
+    },
+    /// Change how deliveries are made, or the group: NAME=VALUE, such as timeout_ms=5000, mode=batched or group=billing; without
+    /// a value it is as by default
+    Set {
+        /// Its id, or its URL
+        id: String,
+        /// What to change
+        #[arg(required = true, value_name = "NAME=VALUE", value_parser = set::setting)]
+        settings: Vec<(String, Value)>,
     },
     /// Remove a subscription
     Rm {
@@ -90,11 +99,11 @@ pub(crate) enum SubsCommand {
     Replay {
         /// Its id, or its URL
         id: String,
-        /// From this moment on: a stamp, or RFC 3339
-        #[arg(long)]
+        /// From this moment on: 1h, yesterday, 2026-01-31, a stamp, or RFC 3339
+        #[arg(long, value_parser = moment::parse)]
         from: String,
         /// Up to this moment, if not up to now
-        #[arg(long)]
+        #[arg(long, value_parser = moment::parse)]
         to: Option<String>,
         /// Do not wait
         #[arg(long)]
@@ -110,21 +119,11 @@ pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Res
             let named = Named::find(&api, &id).await?;
             access.show_all(&named.json(&api, named.request(&api, Method::GET, "")).await?)
         }
-        SubsCommand::Add { target, types, from, count } => {
-            let mut attributes = json!({ "url": target });
-            if let Some(from) = from {
-                attributes["datetime_start"] = from.into();
-            }
-            if let Some(count) = count {
-                attributes["count"] = count.into();
-            }
-            let pair = |event: &String| json!({"event": event, "urls_to_register": [attributes]});
-            let events: Vec<Value> = types.iter().map(pair).collect();
-            let request =
-                api.request(Method::POST, "/register_for_events/").json(&json!({"events_to_register": events}));
-            let answer = api.json(request).await?;
-            let named = Named::find(&api, &target).await?;
-            access.show(&answer, |_| format!("registered as {}", named.id))
+        SubsCommand::Add { target, types, attributes } => add::add(&api, access, &target, &types, *attributes).await,
+        SubsCommand::Set { id, settings } => {
+            let named = Named::find(&api, &id).await?;
+            let request = named.request(&api, Method::PATCH, "").json(&set::patch_of(settings));
+            show(access, &named.json(&api, request).await?)
         }
         SubsCommand::Rm { id } => {
             let named = Named::find(&api, &id).await?;
@@ -157,10 +156,54 @@ pub(crate) async fn run(command: SubsCommand, access: &ApiAccess) -> anyhow::Res
 }
 
 async fn list(api: &Api, access: &ApiAccess, group: Option<String>) -> anyhow::Result<()> {
-    for subscription in subscriptions(api, group).await? {
-        show(access, &subscription)?;
+    let all = subscriptions(api, group).await?;
+    if access.json {
+        return all.iter().try_for_each(|subscription| show(access, subscription));
+    }
+    if all.is_empty() {
+        let _ = writeln!(stderr(), "no subscriptions");
+        return Ok(());
+    }
+    for line in in_a_table(&all) {
+        writeln!(stdout(), "{line}")?;
     }
     Ok(())
+}
+
+/// Subscriptions as the lines of a table, under a header.
+pub(crate) fn in_a_table<'a>(subscriptions: impl IntoIterator<Item = &'a Value>) -> Vec<String> {
+    let row = |subscription: &Value| {
+        let status = &subscription["status"];
+        let mut rest = types_of(subscription);
+        rest.extend(fault_of(subscription));
+        vec![
+            table::coloured(status["state"].as_str().unwrap_or_default()),
+            status["position"].to_string(),
+            status["lag"].as_u64().map_or_else(|| "?".to_owned(), |lag| lag.to_string()),
+            subscription["url"].as_str().unwrap_or_default().to_owned(),
+            subscription["id"].as_str().unwrap_or_default().to_owned(),
+            rest.join(" "),
+        ]
+    };
+    let rows: Vec<Vec<String>> = subscriptions.into_iter().map(row).collect();
+    table::lines(&["STATE", "POSITION", "LAG", "URL", "ID", "TYPES"], &rows, table::width())
+}
+
+/// Whether it delivers what comes, or has had all.
+pub(crate) fn is_well(subscription: &Value) -> bool {
+    matches!(subscription["status"]["state"].as_str(), Some("active" | "completed"))
+}
+
+fn types_of(subscription: &Value) -> Vec<String> {
+    let types: Vec<&str> =
+        subscription["events"].as_array().into_iter().flatten().filter_map(|event| event["type"].as_str()).collect();
+    vec![types.join(", ")]
+}
+
+/// What the last attempt came to, where the subscription is not well: a healthy one has taken an event since, or will.
+fn fault_of(subscription: &Value) -> Option<String> {
+    let error = &subscription["status"]["last_attempt"]["error"];
+    (!is_well(subscription) && error.is_string()).then(|| format!("({})", shown(error)))
 }
 
 /// Every subscription (of a group), page by page.
@@ -262,8 +305,6 @@ pub(crate) fn show(access: &ApiAccess, subscription: &Value) -> anyhow::Result<(
 
 fn line_of(subscription: &Value) -> String {
     let status = &subscription["status"];
-    let types: Vec<&str> =
-        subscription["events"].as_array().into_iter().flatten().filter_map(|event| event["type"].as_str()).collect();
     let line = format!(
         "{}  {}  position {}  lag {}  {}  {}",
         subscription["id"].as_str().unwrap_or_default(),
@@ -271,10 +312,10 @@ fn line_of(subscription: &Value) -> String {
         status["position"],
         status["lag"],
         subscription["url"].as_str().unwrap_or_default(),
-        types.join(", "),
+        types_of(subscription).join(", "),
     );
-    match status["last_attempt"]["error"].as_str() {
-        Some(error) => format!("{line}  ({error})"),
+    match fault_of(subscription) {
+        Some(fault) => format!("{line}  {fault}"),
         None => line,
     }
 }
