@@ -6,8 +6,6 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::CallOf;
-
 /// Which of a run's URLs.
 pub(crate) type Url = usize;
 
@@ -75,6 +73,24 @@ pub(crate) struct Delivery {
     pub(crate) on_exhausted: OnExhausted,
     pub(crate) rate_per_second: Option<u64>,
     pub(crate) timeout_ms: Option<u64>,
+}
+
+/// A call that changes what one URL is to get: as it is planned, or as it is made. `Said` is what is said of a pattern, `Time` a
+/// moment of the log, `Letters` which dead letters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CallOf<Said, Time, Letters> {
+    Register(Vec<(String, Said)>),
+    Unregister(Vec<String>),
+    Put(Vec<(String, Said)>, Delivery),
+    PatchEvents(Vec<(String, Said)>),
+    PatchDelivery(Delivery),
+    Delete,
+    Pause,
+    Resume,
+    /// From and to.
+    Replay(Time, Option<Time>),
+    Redrive(Letters),
 }
 
 /// A call as it is made: moments in microseconds, dead letters by the sequences of their events.

@@ -76,12 +76,17 @@ impl fmt::Display for Totals {
     }
 }
 
-/// Writes a run's plan and history into a folder, one line of JSON each.
+/// Writes a run's operations and history into a folder, one line of JSON each, and what mer has logged.
 pub(crate) fn write_history(folder: &Path, plan: &Plan, outcome: &Outcome) -> Result<()> {
     fs::create_dir_all(folder)?;
     let mut file = fs::File::create(folder.join(format!("{}.jsonl", plan.seed)))?;
     for (n, line) in outcome.lines.iter().enumerate() {
         writeln!(file, "{n} {}", serde_json::to_string(line)?)?;
+    }
+    let operations: Vec<String> = plan.operations.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    fs::write(folder.join(format!("{}.operations.jsonl", plan.seed)), operations.join("\n"))?;
+    for (n, log) in outcome.logs.iter().enumerate() {
+        fs::write(folder.join(format!("{}.mer-{n}.log", plan.seed)), log)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A model of the wire contract, run against the real mer: random operations, and a checker of what came of them.
 //! `tests/model/run` builds and runs it.
 //!
-//! - [`plan`] makes a run's operations ([`operation`], [`call`]) of a seed ([`random`]); parts can be left out.
+//! - [`plan`] makes a run's operations ([`operation`]) of a seed ([`random`]); parts can be left out.
 //! - [`world`] carries them out on a nats-server, a mer and targets of its own: [`user`] posts and calls, [`target`] answers,
 //!   and all of it is written down in a [`history`].
 //! - [`checker`] reads a history and says what is wrong ([`fault`]); it is pure. [`facts`] is what the whole history says,
@@ -13,7 +13,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "it talks to mer and to itself only")]
 
-mod call;
 mod checker;
 #[cfg(test)]
 mod doctored;
@@ -87,7 +86,7 @@ struct Options {
     #[arg(long, default_value_t = 12)]
     shrink: usize,
 
-    /// Write the history of each failing run into this folder
+    /// Write the history of each failing run into this folder, and what mer has logged
     #[arg(long, value_name = "FOLDER")]
     histories: Option<PathBuf>,
 

@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use crate::call::CallOf;
-use crate::history::Url;
+use crate::history::{CallOf, Url};
 
 /// What is said of one pattern, as far as it does not depend on what has happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -42,6 +42,8 @@ pub(crate) struct Tested {
 pub(crate) struct Outcome {
     pub(crate) lines: Vec<Line>,
     pub(crate) faults: Vec<Fault>,
+    /// What mer has logged, and the second dispatcher.
+    pub(crate) logs: Vec<String>,
 }
 
 struct World {
@@ -79,7 +81,8 @@ pub(crate) async fn run(plan: &Plan, tested: &Tested) -> Result<Outcome> {
     }
     world.end().await?;
     let lines = world.history.lines();
-    Ok(Outcome { faults: check(&lines), lines })
+    let logs = world.processes().map(Mer::log).collect();
+    Ok(Outcome { faults: check(&lines), lines, logs })
 }
 
 impl Tested {
@@ -328,12 +331,15 @@ impl World {
         }
     }
 
+    fn processes(&self) -> impl Iterator<Item = &Mer> {
+        [Some(&self.mer), self.second.as_ref()].into_iter().flatten()
+    }
+
     /// The gaps of a URL that dispatchers have told of: a status shows but the last one, until somebody goes on.
     fn gaps(&self, url: Url) -> Result<Vec<What>> {
         let id = format!("lane.gap id={} ", self.user.id(url)?);
-        let logs = [Some(&self.mer), self.second.as_ref()].into_iter().flatten().map(Mer::log);
         let mut gaps = Vec::new();
-        for log in logs {
+        for log in self.processes().map(Mer::log) {
             for line in log.lines().filter(|line| line.contains(&id)) {
                 let number = |name| line.split_whitespace().find_map(|field| field.strip_prefix(name)?.parse().ok());
                 if let (Some(from), Some(to)) = (number("from_sequence="), number("to_sequence=")) {
