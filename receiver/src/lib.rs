@@ -2,7 +2,8 @@
 //!
 //! - [`receive`]: the original call, `POST /receive_event/{type}`.
 //! - [`publish`]: `POST /v1/events`: JSON, and CloudEvents in every mode.
-//! - [`query`]: `GET /v1/events`: pages, NDJSON, and live; `tail`: how the latter begins and goes on.
+//! - [`query`]: `GET /v1/events`: pages, NDJSON, and live; `scan`: which events it wants, and reading on; `tail`: how a live one
+//!   begins and goes on.
 //! - `storing`: what the calls that store events do alike.
 //! - [`requests`], [`answers`]: what they read and answer, each described for OpenAPI where it is made.
 //! - [`metrics`]: what is counted; `span`: what a collector of traces is told.
@@ -17,6 +18,7 @@ pub mod publish;
 pub mod query;
 pub mod receive;
 pub mod requests;
+mod scan;
 mod span;
 mod storing;
 mod tail;

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use web::EventView;
 
-use crate::query::Scan;
+use crate::scan::Scan;
 
 /// How often a tail looks for more.
 const INTERVAL: Duration = Duration::from_millis(100);
