@@ -1,5 +1,7 @@
 //! `mer dead`: events that subscriptions have given up on, and having them delivered again.
 
+use std::io::{Write, stdout};
+
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use reqwest::Method;
