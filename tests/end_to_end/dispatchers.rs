@@ -177,3 +177,18 @@ async fn a_shard_that_names_a_dispatcher_which_does_not_know_of_it_is_given_up()
     assert!(!free(shard).await);
     eventually_async("it is given up again", SOON, async || free(shard).await).await;
 }
+
+#[tokio::test]
+async fn a_shard_whose_record_cannot_be_read_or_was_removed_is_worked_on_again() {
+    let nats = Nats::start();
+    let _dispatcher = dispatcher(&nats).start().await;
+    eventually_async("it holds all", SOON, async || holdings(&nats).await == [64]).await;
+    let context = async_nats::jetstream::new(nats.client().await);
+    let bucket = context.get_key_value("LEASES").await.unwrap();
+    bucket.delete("shard.3").await.unwrap();
+    bucket.put("shard.5", "{\"holder\":\"junk\"}".into()).await.unwrap();
+    let is_held =
+        async |shard: &str| bucket.get(shard).await.unwrap().is_some_and(|value| value.starts_with(b"{\"owner\":\""));
+    assert!(!is_held("shard.3").await && !is_held("shard.5").await, "not at once: somebody may hold them");
+    eventually_async("it holds all again", SOON, async || is_held("shard.3").await && is_held("shard.5").await).await;
+}

@@ -35,8 +35,8 @@ pub struct Record {
     pub key: String,
     /// What to expect when replacing it.
     pub revision: u64,
-    /// What it holds.
-    pub value: Bytes,
+    /// What it holds; `None`: it was removed, or has expired.
+    pub value: Option<Bytes>,
 }
 
 /// Why a key was not written.
@@ -62,7 +62,7 @@ impl Leases {
         Self { broker }
     }
 
-    /// Every key that has a value. Any replica may answer, with the values of a moment ago; where none does, the leader.
+    /// Every key that has a value, or had one. Any replica may answer, with the values of a moment ago; where none does, the leader.
     pub async fn all(&self) -> Result<Vec<Record>, Unavailable> {
         let any = async { timeout(DEADLINE, self.all_from_any()).await.during("reading the leases")? };
         let leader = async {
@@ -88,11 +88,9 @@ impl Leases {
         let keys = subjects.iter().filter_map(|(subject, _)| subject.strip_prefix(bucket.prefix.as_str()));
         let reads = keys.map(async |key| {
             let (revision, value) = entry::read(bucket, key, WHAT).await?;
-            Ok(value.map(|value| Record { key: key.to_owned(), revision, value }))
+            Ok(Record { key: key.to_owned(), revision, value })
         });
-        let read: Result<Vec<Option<Record>>, Unavailable> =
-            timeout(DEADLINE, try_join_all(reads)).await.during(WHAT)?;
-        Ok(read?.into_iter().flatten().collect())
+        timeout(DEADLINE, try_join_all(reads)).await.during(WHAT)?
     }
 
     async fn all_from_any(&self) -> Result<Vec<Record>, Unavailable> {
@@ -149,8 +147,8 @@ impl Leases {
     }
 }
 
-/// A key out of a message of the bucket's stream; `None` where the message says that the key has no value.
+/// A key out of a message of the bucket's stream.
 fn record(subject: &str, revision: u64, headers: Option<&HeaderMap>, value: Bytes) -> Option<Record> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(LEASES)?.strip_prefix('.')?.to_owned();
-    (!entry::is_marker(headers)).then_some(Record { key, revision, value })
+    Some(Record { key, revision, value: (!entry::is_marker(headers)).then_some(value) })
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::owned::Owned;
 use super::plan::{Dispatchers, Held, Me, Readiness, Stage, Step, plan};
-use super::record::{OwnerRecord, Records};
+use super::record::{Holder, OwnerRecord, Records};
 
 /// By how much a dispatcher's own clock ends its lease before the server does.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -27,8 +27,8 @@ pub(super) struct Ledger {
     /// Owners whose keys are not there, as the leader has said, and from when on their shards may be taken: counted once
     /// for each, when it is first missed.
     gone: BTreeMap<String, Instant>,
-    /// Shards whose records cannot be read.
-    unreadable: BTreeMap<Shard, Seen>,
+    /// Shards whose records do not say who holds them.
+    unclear: BTreeMap<Shard, Seen>,
     preferences: Preferences,
 }
 
@@ -108,7 +108,7 @@ impl Ledger {
             readiness: Readiness::Withdrawn { listed_at: None },
             others: BTreeMap::new(),
             gone: BTreeMap::new(),
-            unreadable: BTreeMap::new(),
+            unclear: BTreeMap::new(),
             preferences: Preferences::default(),
         }
     }
@@ -242,16 +242,16 @@ impl Ledger {
                 .or_insert_with(|| Seen::at(record.revision, now))
                 .at_revision(record.revision, now);
         }
-        let mut unreadable: BTreeMap<Shard, Seen> = BTreeMap::new();
-        for (shard, revision) in records.unreadable() {
-            let seen = self.unreadable.remove(&shard).filter(|seen| seen.revision == revision);
-            if seen.is_none() {
-                let advice = "it counts as held: look at it with nats kv get LEASES, and remove it";
-                tracing::error!(%shard, revision, advice, "ownership.shard_unreadable");
+        let mut unclear: BTreeMap<Shard, Seen> = BTreeMap::new();
+        for (shard, record) in records.unclear() {
+            let revision = record.revision;
+            let seen = self.unclear.remove(&shard).filter(|seen| seen.revision == revision);
+            if seen.is_none() && record.holder == Holder::Unknown {
+                tracing::error!(%shard, revision, "ownership.shard_unreadable");
             }
-            unreadable.insert(shard, seen.unwrap_or_else(|| Seen::at(revision, now)));
+            unclear.insert(shard, seen.unwrap_or_else(|| Seen::at(revision, now)));
         }
-        self.unreadable = unreadable;
+        self.unclear = unclear;
         let named: BTreeSet<&str> = records.named().collect();
         self.gone.retain(|name, _| named.contains(name.as_str()));
         let missing = named.into_iter().filter(|name| *name != self.name && !records.owners.contains_key(*name));
@@ -295,14 +295,14 @@ impl Ledger {
         if self.readiness.is_at_work() {
             names.insert(self.name.clone());
         }
-        let overdue = self.unreadable.iter().filter(|(_, seen)| seen.is_overdue(self.ttl, now));
-        let long_unreadable = overdue.map(|(shard, _)| *shard).collect();
+        let overdue = self.unclear.iter().filter(|(_, seen)| seen.is_overdue(self.ttl, now));
+        let long_unclear = overdue.map(|(shard, _)| *shard).collect();
         self.preferences.prepare(names, turn.records.all_shards());
         let gone = self.gone.iter().filter(|(name, _)| turn.gone.contains(*name));
         let gone = gone.map(|(name, at)| (name.clone(), *at)).collect();
         let preferred = |shard: Shard| self.preferences.by_shard.get(&shard).map(String::as_str);
         let dispatchers =
-            Dispatchers { preferred: &preferred, has_others, is_alone, long_unreadable: &long_unreadable, gone: &gone };
+            Dispatchers { preferred: &preferred, has_others, is_alone, long_unclear: &long_unclear, gone: &gone };
         let me = Me { name: &self.name, revision: self.own_revision(), ttl: self.ttl, readiness: self.readiness, busy };
         plan(&turn.records, &dispatchers, &self.held, &me, now)
     }

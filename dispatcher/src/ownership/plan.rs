@@ -62,8 +62,8 @@ pub(super) struct Dispatchers<'a> {
     pub(super) has_others: bool,
     /// Whether there is another one at all, to work or about to leave.
     pub(super) is_alone: bool,
-    /// Shards whose records cannot be read, and have been as they are for as long as a lease.
-    pub(super) long_unreadable: &'a BTreeSet<Shard>,
+    /// Shards whose records do not say who holds them, and have been as they are for as long as a lease.
+    pub(super) long_unclear: &'a BTreeSet<Shard>,
     /// Those whose key is not there: the leader has said so after the records were read. And from when on their shards
     /// may be taken.
     pub(super) gone: &'a BTreeMap<String, Instant>,
@@ -208,7 +208,8 @@ fn of_other(
             dispatchers.gone.get(owner).is_some_and(|takeable_at| now >= *takeable_at).then(|| fenced(Some(owner)))
         }
         // Any other dispatcher may hold it.
-        Holder::Unknown => (dispatchers.is_alone && dispatchers.long_unreadable.contains(&shard)).then(|| fenced(None)),
+        Holder::Unknown if !dispatchers.is_alone => None,
+        Holder::Unknown | Holder::Removed => dispatchers.long_unclear.contains(&shard).then(|| fenced(None)),
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) enum Holder {
     Dispatcher(String),
     /// The record cannot be read: somebody, for all that is known.
     Unknown,
+    /// The record was removed, which mer does not do: whoever held it stops when it sees that.
+    Removed,
 }
 
 impl Holder {
@@ -75,7 +77,7 @@ impl Holder {
     pub(super) fn name(&self) -> Option<&str> {
         match self {
             Self::Dispatcher(name) => Some(name),
-            Self::Nobody | Self::Unknown => None,
+            Self::Nobody | Self::Unknown | Self::Removed => None,
         }
     }
 }
@@ -100,11 +102,14 @@ impl Records {
             Self { shards: Shard::all().map(|shard| (shard, ShardRecord::default())).collect(), ..Self::default() };
         for Record { key, revision, value } in listed {
             let revision = *revision;
-            if let Some(name) = key.strip_prefix(OWNER) {
+            if let (Some(name), Some(value)) = (key.strip_prefix(OWNER), value) {
                 let owner = serde_json::from_slice(value).ok();
                 records.owners.insert(name.to_owned(), OwnerRecord { revision, owner });
             } else if let Some(shard) = key.strip_prefix(SHARD).and_then(Shard::parse) {
-                records.shards.insert(shard, ShardRecord { revision, holder: Holder::read(value) });
+                records.shards.insert(
+                    shard,
+                    ShardRecord { revision, holder: value.as_deref().map_or(Holder::Removed, Holder::read) },
+                );
             }
         }
         records
@@ -135,10 +140,10 @@ impl Records {
         self.shards.values().filter_map(|record| record.holder.name())
     }
 
-    /// The shards whose records cannot be read, with their revisions.
-    pub(super) fn unreadable(&self) -> impl Iterator<Item = (Shard, u64)> {
-        let unreadable = self.shards.iter().filter(|(_, record)| record.holder == Holder::Unknown);
-        unreadable.map(|(shard, record)| (*shard, record.revision))
+    /// The shards whose records do not say who holds them.
+    pub(super) fn unclear(&self) -> impl Iterator<Item = (Shard, &ShardRecord)> {
+        let is_unclear = |record: &ShardRecord| matches!(record.holder, Holder::Unknown | Holder::Removed);
+        self.shards.iter().filter(move |(_, record)| is_unclear(record)).map(|(shard, record)| (*shard, record))
     }
 }
 

@@ -19,8 +19,8 @@ struct Scene {
     readiness: Ready,
     /// How long ago its lanes were told to end.
     ended_ago: Option<Duration>,
-    is_readable: bool,
-    is_long_unreadable: bool,
+    unclear: Option<Holder>,
+    is_long_unclear: bool,
     is_alone: bool,
 }
 
@@ -47,8 +47,8 @@ const SCENE: Scene = Scene {
     is_busy: false,
     readiness: Ready::Yes,
     ended_ago: None,
-    is_readable: true,
-    is_long_unreadable: false,
+    unclear: None,
+    is_long_unclear: false,
     is_alone: false,
 };
 
@@ -56,21 +56,19 @@ impl Scene {
     fn plan(&self) -> Vec<Step> {
         let now = Instant::now() + 100 * TTL;
         let taken_at = now - 50 * TTL;
-        let record = match self.is_readable {
-            true => ShardRecord::of(self.revision, self.owner),
-            false => ShardRecord { revision: self.revision, holder: Holder::Unknown },
-        };
+        let holder = self.unclear.clone().unwrap_or_else(|| ShardRecord::of(0, self.owner).holder);
+        let record = ShardRecord { revision: self.revision, holder };
         let records = Records::with([(shard(), record)]);
         let takeable_at = |is_takeable| if is_takeable { now } else { now + Duration::from_millis(1) };
         let gone = self.gone.iter().map(|(name, is)| ((*name).to_owned(), takeable_at(*is))).collect();
         let preferred = |_| self.preferred;
         let only = |is: bool| if is { BTreeSet::from([shard()]) } else { BTreeSet::new() };
-        let long_unreadable = only(self.is_long_unreadable);
+        let long_unclear = only(self.is_long_unclear);
         let dispatchers = Dispatchers {
             preferred: &preferred,
             has_others: !self.is_alone,
             is_alone: self.is_alone,
-            long_unreadable: &long_unreadable,
+            long_unclear: &long_unclear,
             gone: &gone,
         };
         let ended_at = self.ended_ago.map(|ago| now - ago);
@@ -247,7 +245,7 @@ fn the_only_dispatcher_never_withdraws() {
     let gone = BTreeMap::new();
     let (preferred, none) = (|_| Some("me"), BTreeSet::new());
     let dispatchers =
-        Dispatchers { preferred: &preferred, has_others: false, is_alone: true, long_unreadable: &none, gone: &gone };
+        Dispatchers { preferred: &preferred, has_others: false, is_alone: true, long_unclear: &none, gone: &gone };
     let readiness = Readiness::Failing { listed_at: now - TTL, since: now - TTL };
     let me = Me { name: "me", revision: Some(3), ttl: TTL, readiness, busy: &BTreeSet::new() };
     assert_eq!(plan(&records, &dispatchers, &BTreeMap::new(), &me, now), []);
@@ -279,11 +277,18 @@ fn one_that_leaves_gives_up_what_its_lanes_are_done_with() {
 
 #[test]
 fn a_shard_whose_record_cannot_be_read_counts_as_held_until_nobody_can_hold_it() {
-    let unreadable = |is_long_unreadable, is_alone| Scene { is_readable: false, is_long_unreadable, is_alone, ..SCENE };
+    let unreadable =
+        |is_long_unclear, is_alone| Scene { unclear: Some(Holder::Unknown), is_long_unclear, is_alone, ..SCENE };
     check(vec![
         ("another dispatcher lives", unreadable(true, false), None),
         ("one may have died a moment ago", unreadable(false, true), None),
         ("nobody else has lived for a lease", unreadable(true, true), take(Takeover::Fenced { from: None })),
+        ("it was removed a moment ago", Scene { unclear: Some(Holder::Removed), ..unreadable(false, true) }, None),
+        (
+            "it was removed, and who held it has seen that",
+            Scene { unclear: Some(Holder::Removed), ..unreadable(true, false) },
+            take(Takeover::Fenced { from: None }),
+        ),
         (
             "it is held, and somebody has written over it",
             Scene { revision: 8, held: Some((7, Stage::Working)), ..unreadable(true, true) },
