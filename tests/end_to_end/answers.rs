@@ -60,7 +60,7 @@ async fn a_target_that_is_gone_gets_nothing_until_it_is_registered_again() {
     is_in(&api, &gone, "gone").await;
     assert_eq!(status(&api, &gone).await["stopped"]["sequence"], 2);
     gone.answer(Answer::Status(200));
-    eventually("the other one has both", SOON, || other.taken() == [1, 2]).await;
+    eventually("the other one has all three", SOON, || other.taken() == [1, 2, 3]).await;
     assert!(mer.stop().await);
     mer.launch();
     mer.until_ready().await;
