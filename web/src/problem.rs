@@ -84,7 +84,7 @@ impl Problem {
         Self { status, detail: detail.to_string(), errors: Vec::new(), headers: Vec::new(), last_sequence: None }
     }
 
-    /// 422: the request can be read, but what it says cannot be accepted. Names every fault, up to [`MAX_NAMED`].
+    /// 422: the request can be read, but what it says cannot be accepted. Names every fault, up to 1,000.
     pub fn unacceptable(mut errors: Vec<FieldError>) -> Self {
         let count = errors.len();
         errors.truncate(MAX_NAMED);
@@ -98,7 +98,7 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
-    /// 400: the request cannot be read as what it says it is. Names every fault, up to [`MAX_NAMED`].
+    /// 400: the request cannot be read as what it says it is. Names every fault, up to 1,000.
     pub fn malformed(errors: Vec<FieldError>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::unacceptable(errors) }
     }
