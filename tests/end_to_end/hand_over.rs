@@ -156,5 +156,6 @@ async fn the_position_log_is_read_of_a_dispatcher_that_has_died_alone() {
     eventually_async("the other one has it all again", SOON, async || holdings(&nats).await == [64]).await;
     arrives(&api, &target, URLS, SOON).await;
     assert!((1..=8).contains(&way.came(READS)), "{}", way.came(READS));
-    assert!(target.taken_count() <= 23 * URLS + 2, "{}", target.taken_count());
+    // Of what was taken in the last moment before the kill, one event of each URL comes again at most.
+    assert!(target.taken_count() <= 24 * URLS, "{}", target.taken_count());
 }
