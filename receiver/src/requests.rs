@@ -102,8 +102,8 @@ impl PartialSchema for CloudEventBody {
                     "description": "The transaction that it belongs to, 1 to 256 bytes; left out, the data's `transaction_id`, or else a stamp",
                 },
                 "data_base64": {
-                    "type": "string", "format": "byte",
-                    "description": "Data that is not JSON, in base64; not beside `data`",
+                    "type": ["string", "null"], "format": "byte",
+                    "description": "Data that is not JSON, in base64; not beside `data`. null is as if it were left out",
                 },
             },
             "additionalProperties": {
