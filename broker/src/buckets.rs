@@ -1,6 +1,7 @@
-//! The three buckets: subscriptions, lanes and leases.
+//! The buckets: subscriptions, lanes, leases, and what is recorded of the log.
 
 mod entry;
 pub mod lanes;
 pub mod leases;
+pub mod log_records;
 pub mod subscriptions;

@@ -4,6 +4,7 @@
 mod account;
 mod clock;
 mod finding;
+mod log;
 mod objects;
 mod server;
 mod state;
@@ -69,6 +70,11 @@ async fn of_jetstream(server: &Server, config: &Config, max_body_bytes: usize) -
     }
     let mut all = account::of_account(&account, config, missing.len());
     all.extend(findings);
+    if !missing.contains(&"KV_LOG")
+        && let Some(record) = server.log_record().await
+    {
+        all.push(log::of_record(&record, Stamp::now()));
+    }
     if !missing.is_empty() {
         let mend = "start mer as a user who may make them (STREAM.CREATE); it does so by itself";
         all.push(Finding::note("objects", format!("not made yet: {}", missing.join(", ")), mend));

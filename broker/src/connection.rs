@@ -3,6 +3,7 @@
 pub(crate) mod direct_get;
 pub(crate) mod handles;
 pub(crate) mod link;
+pub(crate) mod log_gate;
 pub mod metrics;
 pub(crate) mod publish;
 mod rotation;
@@ -24,6 +25,7 @@ use crate::topology::{self, Objects};
 use handles::Handles;
 pub use link::Link;
 use link::Listeners;
+pub use log_gate::LogGate;
 use write_watchdog::{PATIENCE, WriteWatchdog};
 
 /// How often to check that the objects are still there.
@@ -50,6 +52,7 @@ pub struct Broker {
     objects: Arc<watch::Sender<Option<Arc<Objects>>>>,
     pub(crate) write_watchdog: WriteWatchdog,
     listeners: Listeners,
+    log_gate: LogGate,
     is_closing: CancellationToken,
     /// What is written to the end, though the one who asked for it goes away.
     pub(crate) writes: TaskTracker,
@@ -71,6 +74,7 @@ impl Broker {
             objects: Arc::new(watch::Sender::new(None)),
             write_watchdog: WriteWatchdog::new(),
             listeners,
+            log_gate: LogGate::default(),
             is_closing: CancellationToken::new(),
             writes: TaskTracker::new(),
         })
@@ -129,19 +133,25 @@ impl Broker {
 
     async fn keep_objects(&self) -> Infallible {
         let mut link = self.link();
+        // Where the bucket `LOG` could not be made on a connection, that is not tried again on it.
+        let mut log_refused_on = None;
         loop {
             let now = *link.borrow_and_update();
             if now.is_up {
-                Box::pin(self.make_objects()).await;
+                let may_make_log = self.config.keeps_log && log_refused_on != Some(now.generation);
+                Box::pin(self.make_objects(may_make_log)).await;
+                if self.objects().is_ok_and(|objects| objects.log.is_none()) {
+                    log_refused_on = Some(now.generation);
+                }
             }
             // The sender lives as long as this.
             let _ = timeout(CHECK_INTERVAL, link.changed()).await;
         }
     }
 
-    async fn make_objects(&self) {
+    async fn make_objects(&self, may_make_log: bool) {
         loop {
-            match topology::ensure(&self.handles().context, &self.config).await {
+            match topology::ensure(&self.handles().context, &self.config, may_make_log).await {
                 Ok(objects) => {
                     let had = self.objects.send_replace(Some(Arc::new(objects)));
                     if had.is_none() {
@@ -216,6 +226,28 @@ impl Broker {
     pub async fn until_ready(&self) {
         // The sender lives as long as this.
         let _ = self.objects.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// What keeps events from being stored before the log was looked at.
+    pub fn log_gate(&self) -> &LogGate {
+        &self.log_gate
+    }
+
+    /// Whether events may be stored now.
+    pub(crate) fn takes_events(&self) -> bool {
+        let Link { generation, is_up } = *self.listeners.link.borrow();
+        is_up && self.log_gate.is_open(generation)
+    }
+
+    /// Waits until events may be stored on the present connection, but not past the deadline.
+    pub(crate) async fn takes_events_by(&self, deadline: Instant) -> Result<(), Unavailable> {
+        let generation = self.listeners.link.borrow().generation;
+        match self.log_gate.opens_by(generation, deadline).await {
+            true => Ok(()),
+            false => {
+                Err(Unavailable::new("the log is not looked at yet", "whether it is the one that it was is not known"))
+            }
+        }
     }
 
     /// Whether there is a connection now.

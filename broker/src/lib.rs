@@ -9,7 +9,7 @@
 //! - `poison`: messages that the client library cannot read. `connection` notes how often it is lost in `poison::detection`,
 //!   and `log` reads headers by `poison::header_block`; these two use no other room.
 //! - [`consumer`]: one URL's durable consumer, and readers of the log for many lanes.
-//! - [`buckets`]: subscriptions, lanes and leases.
+//! - [`buckets`]: subscriptions, lanes, leases, and what is recorded of the log.
 //! - [`streams`]: the streams beside the log: dead letters, attempts and positions.
 //! - [`check`]: whether NATS is as mer needs it, for `mer check`.
 //!
@@ -28,8 +28,8 @@ pub mod settings;
 pub mod streams;
 mod topology;
 
-pub use buckets::{lanes, leases, subscriptions};
-pub use connection::{Broker, Link, metrics};
+pub use buckets::{lanes, leases, log_records, subscriptions};
+pub use connection::{Broker, Link, LogGate, metrics};
 pub use consumer::{feed, live, log_reader};
 pub use error::Unavailable;
 pub use log::{batch, event_log, group_commit, store};

@@ -25,6 +25,8 @@ pub struct Config {
     pub replicas: usize,
     /// How long a repeated idempotency key is recognised.
     pub duplicate_window: Duration,
+    /// Whether this process looks after the log, as a dispatcher does, and makes the bucket `LOG`.
+    pub keeps_log: bool,
     /// The limits of the log, where they are set.
     pub limits: Limits,
 }

@@ -10,16 +10,19 @@ use std::time::Duration;
 use async_nats::jetstream::context::{GetStreamErrorKind, KeyValueErrorKind};
 use async_nats::jetstream::{Context, ErrorCode, kv, stream};
 use domain::dead_letter;
+use tokio::time::timeout;
 
 use crate::error::{During, Unavailable};
 use crate::names::{
-    ATTEMPTS, ATTEMPTS_PREFIX, DEAD_LETTERS, EVENTS, LANES, LEASES, POSITIONS, POSITIONS_PREFIX, SUBSCRIPTIONS,
+    ATTEMPTS, ATTEMPTS_PREFIX, DEAD_LETTERS, EVENTS, LANES, LEASES, LOG, POSITIONS, POSITIONS_PREFIX, SUBSCRIPTIONS,
 };
 use crate::settings::Config;
 use crate::settings::limits::Limits;
 
 /// How long the marker of an expired key stays. Without markers no key can have a time to live.
 const LEASE_MARKERS: Duration = Duration::from_secs(60);
+/// How long making the bucket `LOG` may take: where it may not be made, nobody answers.
+const LOG_BUCKET_DEADLINE: Duration = Duration::from_secs(3);
 /// How long an attempt is known.
 const ATTEMPTS_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many messages of attempts are kept of one subscription, and of all. A message holds those of a second, or one.
@@ -57,7 +60,7 @@ impl Kind {
 }
 
 /// Every stream, those of buckets among them.
-pub(crate) const OBJECTS: [(&str, Kind); 7] = [
+pub(crate) const OBJECTS: [(&str, Kind); 8] = [
     (EVENTS, Kind::Log),
     (DEAD_LETTERS, Kind::Letters),
     (ATTEMPTS, Kind::Aid),
@@ -65,6 +68,7 @@ pub(crate) const OBJECTS: [(&str, Kind); 7] = [
     ("KV_SUBSCRIPTIONS", Kind::Bucket),
     ("KV_LANES", Kind::Bucket),
     ("KV_LEASES", Kind::Leases),
+    ("KV_LOG", Kind::Bucket),
 ];
 
 /// Handles on the objects.
@@ -73,10 +77,12 @@ pub(crate) struct Objects {
     pub(crate) subscriptions: kv::Store,
     pub(crate) lanes: kv::Store,
     pub(crate) leases: kv::Store,
+    /// `None`: it is not there, and could not be made. mer then works without epochs of the log.
+    pub(crate) log: Option<kv::Store>,
 }
 
-/// Makes what is missing.
-pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects, Unavailable> {
+/// Makes what is missing; the bucket `LOG` only where it may be.
+pub(crate) async fn ensure(context: &Context, config: &Config, may_make_log: bool) -> Result<Objects, Unavailable> {
     let dead_letters = stream::Config {
         name: DEAD_LETTERS.to_owned(),
         description: Some(
@@ -106,7 +112,29 @@ pub(crate) async fn ensure(context: &Context, config: &Config) -> Result<Objects
         subscriptions: ensure_bucket(context, SUBSCRIPTIONS, asked, config.replicas, None).await?,
         lanes: ensure_bucket(context, LANES, is, config.replicas, None).await?,
         leases: ensure_bucket(context, LEASES, who, config.replicas, Some(LEASE_MARKERS)).await?,
+        log: log_bucket(context, config, may_make_log).await,
     })
+}
+
+/// The bucket of the log's names and checkpoints. mer works without it, and where it may not be made nothing waits for it long.
+async fn log_bucket(context: &Context, config: &Config, may_make: bool) -> Option<kv::Store> {
+    const WHAT: &str = "Which log it is: its epochs, and what stood where in it. Written by dispatchers only";
+    let bucket = async {
+        match context.get_key_value(LOG).await {
+            Ok(found) => Ok(found),
+            Err(_) if may_make => ensure_bucket(context, LOG, WHAT, config.replicas, None).await,
+            Err(error) => Err(error).during("looking for a bucket"),
+        }
+    };
+    let why = match timeout(LOG_BUCKET_DEADLINE, bucket).await {
+        Ok(Ok(bucket)) => return Some(bucket),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "there was no answer: may this user make it (STREAM.CREATE.KV_LOG)?".to_owned(),
+    };
+    if may_make {
+        tracing::warn!(bucket = LOG, error = why, "nats.bucket_missing");
+    }
+    None
 }
 
 pub(crate) fn events_config(config: &Config) -> stream::Config {

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::attempts::Attempts;
 use crate::failpoints;
+use crate::log_watch::LogWatch;
 use crate::metrics::{Metrics, survey};
 use crate::ownership::lease::Lease;
 use crate::ownership::listing::Listing;
@@ -31,6 +32,7 @@ use crate::push::backoff::Backoff;
 use crate::push::permits::Permits;
 use crate::push::target_client::Pusher;
 use crate::shared::Shared;
+use crate::source::known_log::KnownLog;
 use crate::source::log_bounds::{self, KnownBounds};
 use crate::source::position_log::PositionLog;
 use crate::source::shared_catch_up::SharedCatchUp;
@@ -77,10 +79,11 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let (ownership, owned) =
         ShardOwnership::new(leases, (name, dispatcher.lease), lease.clone(), running.clone(), listing.clone());
     dispatcher.metrics.shows(owned.clone(), lease.clone());
-    let (log_bounds_sender, log_bounds) = watch::channel(KnownBounds::default());
+    let log_bounds_sender = Arc::new(watch::Sender::new(KnownBounds::default()));
+    let log_bounds = log_bounds_sender.subscribe();
     let grace = dispatcher.grace;
-    let shared = shared(dispatcher, positions, lease, log_bounds.clone());
-    let Shared { broker, log, tail, attempts, position_log, .. } = shared.clone();
+    let shared = shared(dispatcher, positions, lease, &log_bounds_sender);
+    let Shared { broker, log, tail, attempts, position_log, log_watch, known_log, .. } = shared.clone();
     let standings = Standings { tail: tail.clone(), shared_catch_up: shared.shared_catch_up.clone() };
     let surveying = survey::survey(shared.metrics.clone(), shared.feeds.clone(), standings.clone());
     let pusher = shared.pusher.clone();
@@ -94,7 +97,8 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         () = supervisor.run() => {}
         never = keeping => match never {},
         never = log_bounds::follow(log.clone(), log_bounds_sender) => match never {},
-        never = tail.keep_reading(&broker, &log, log_bounds) => match never {},
+        never = log_watch.keep_looking() => match never {},
+        never = tail.keep_reading(&broker, &log, &known_log, log_bounds) => match never {},
         never = answer_questions(&broker, &standings, owned) => match never {},
         never = async { tokio::join!(attempts.keep_writing(), position_log.keep_writing()).0 } => match never {},
         never = pusher.close_unused() => match never {},
@@ -120,11 +124,16 @@ fn shared(
     dispatcher: Dispatcher,
     position_log: PositionLog,
     lease: Lease,
-    log_bounds: watch::Receiver<KnownBounds>,
+    log_bounds: &Arc<watch::Sender<KnownBounds>>,
 ) -> Shared {
     let Dispatcher { broker, pusher, secret_keys, max_deliveries, metrics, tracer, .. } = dispatcher;
-    let log = EventLog::new(broker.clone());
+    let (log, tail) = (EventLog::new(broker.clone()), Tail::new());
+    let known_log = Arc::new(KnownLog::default());
+    let told = (known_log.clone(), log_bounds.clone());
+    let log_watch = LogWatch::new(&broker, log.clone(), tail.clone(), metrics.clone(), told);
     Shared {
+        known_log,
+        log_watch,
         permits: Permits::new(max_deliveries),
         transactions: Arc::new(Transactions::new(log.clone())),
         log,
@@ -134,11 +143,11 @@ fn shared(
         secret_keys,
         backoff: Backoff::default(),
         setting_up: Arc::new(Semaphore::new(SETTING_UP)),
-        log_bounds,
+        log_bounds: log_bounds.subscribe(),
         attempts: Arc::new(Attempts::new(AttemptLog::new(broker.clone()))),
         dead_letters: DeadLetters::new(broker.clone()),
         lease,
-        tail: Tail::new(),
+        tail,
         shared_catch_up: SharedCatchUp::new(broker.clone()),
         position_log: Arc::new(position_log),
         metrics,

@@ -3,6 +3,7 @@
 //! - `assembly`: the parts, put together and run. `supervisor`: which lanes there are: one per subscription, started,
 //!   told of changes, and ended. `shared`: what every lane's worker shares.
 //! - `worker`: one lane at work: reads from a source, pushes, and carries out what `domain::Lane` decides.
+//! - `log_watch`: whether the log is the one that it was: looked at again and again, by content.
 //! - `source`: where lanes read. `push`: one request to a target. `ownership`: the shards this dispatcher works on.
 //! - `attempts`: what came of attempts, written once a second; `metrics`: what is counted.
 //! - `failpoints`: ways to break all this, in builds for tests that show that it would be noticed.
@@ -13,6 +14,7 @@
 mod assembly;
 mod attempts;
 mod failpoints;
+mod log_watch;
 mod metrics;
 mod ownership;
 mod push;

@@ -8,8 +8,10 @@
 //! Nothing here has a URL or an id for a label.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use domain::log_epoch::LogRecord;
 use domain::{Stamp, SubscriptionId};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -42,6 +44,9 @@ struct Inner {
     /// Those whose workers have gone go when somebody looks.
     lanes: Mutex<Vec<Weak<Figures>>>,
     deaths: Counter,
+    /// How many names the log has had, and when it was last found to be another one, in seconds since 1970.
+    log_epochs: AtomicU64,
+    log_forked_at: AtomicU64,
     ownership: OnceLock<(watch::Receiver<Owned>, Lease)>,
 }
 
@@ -81,6 +86,14 @@ impl Metrics {
         let _ = self.0.ownership.set((owned, lease));
     }
 
+    /// This is recorded of the log.
+    pub(crate) fn log_is(&self, record: &LogRecord) {
+        let forked_at = record.epochs().iter().rfind(|epoch| epoch.is_fork).map_or(0, |epoch| epoch.at.as_micros());
+        let forked_at = u64::try_from(forked_at / 1_000_000).unwrap_or(0);
+        self.0.log_epochs.store(record.epochs().len() as u64, Ordering::Relaxed);
+        self.0.log_forked_at.store(forked_at, Ordering::Relaxed);
+    }
+
     /// A worker has died.
     pub(crate) fn lane_died(&self) {
         self.0.deaths.inc();
@@ -110,6 +123,19 @@ impl Metrics {
             }
         }
         sums
+    }
+}
+
+impl Metrics {
+    /// Which log it is.
+    fn encode_log(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let epochs = ConstGauge::new(self.0.log_epochs.load(Ordering::Relaxed));
+        let help = "Names that the log has had; 0 where it has none.";
+        epochs.encode(encoder.encode_descriptor("log_epochs", help, None, MetricType::Gauge)?)?;
+        let forked_at = ConstGauge::new(self.0.log_forked_at.load(Ordering::Relaxed));
+        let help = "When the log was last found to be another one than before, since 1970; 0: never.";
+        let unit = Some(&Unit::Seconds);
+        forked_at.encode(encoder.encode_descriptor("log_forked_timestamp", help, unit, MetricType::Gauge)?)
     }
 }
 
@@ -171,6 +197,7 @@ impl Collector for Metrics {
         gauge("lease_shards", "Shards, of 64, that this dispatcher works on.", shards as u64)?;
         let is_valid = ownership.is_some_and(|(_, lease)| lease.is_valid());
         gauge("lease_valid", "Whether this dispatcher's lease lasts, so that it may push.", u64::from(is_valid))?;
+        self.encode_log(&mut encoder)?;
         let help = "Workers that died, and were started again.";
         self.0.deaths.encode(encoder.encode_descriptor("lane_deaths", help, None, MetricType::Counter)?)
     }

@@ -66,6 +66,8 @@ const JOIN_INTERVAL: Duration = Duration::from_secs(5);
 const END_INTERVAL: Duration = Duration::from_millis(50);
 /// For how long the consumer of a lane that follows the tail may show where the lane was.
 const SHOW_INTERVAL: Duration = Duration::from_secs(15);
+/// How often a lane that does not follow the tail compares what it has had with the log. Of the tail, the log watch does.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long to wait before looking again whether a source has been read to its end.
 const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -126,6 +128,8 @@ pub(crate) struct Session<D> {
     is_joining: bool,
     /// What the source says next is to be written.
     is_noting: bool,
+    /// What the lane has had up to here was compared with the log.
+    compared_to: u64,
     /// Since when it has been waiting for the next message.
     waiting_since: Instant,
     /// How many messages are settled.
@@ -160,6 +164,7 @@ impl<D> Session<D> {
             looks_for_end: false,
             is_joining: false,
             is_noting: false,
+            compared_to: 0,
             waiting_since: now.at,
             settled: 0,
             held_written_at: None,
@@ -174,6 +179,7 @@ impl<D> Session<D> {
         let over = session.lane.next_over(&session.spec);
         session.timers.put(Timer::EndCheck, over.map(|over| now.instant_of(over)));
         session.timers.set(Timer::Note, now.at + first_note);
+        session.timers.set(Timer::Compare, now.at + COMPARE_INTERVAL);
         session.look_again(now);
         session.show_by(now.at);
         session
@@ -191,6 +197,9 @@ impl<D> Session<D> {
                 self.is_looked_up(first_sequence, last_sequence, now);
             }
             Input::Cut { first_sequence } => self.is_cut(first_sequence),
+            // What the lane has had is compared with the log where it is set up anew.
+            Input::Forked | Input::Compared { is_in: false } => self.leave(Leave::SetUp),
+            Input::Compared { is_in: true } => {}
             Input::Given { to, is_at_end } => self.is_given(to, is_at_end),
             Input::Joined => self.has_joined(now),
             Input::NotJoined => self.is_joining = false,
@@ -212,6 +221,7 @@ impl<D> Session<D> {
                     self.actions.push_back(Action::AskSource);
                     self.timers.set(Timer::Note, now.at + NOTE_INTERVAL);
                 }
+                Timer::Compare => self.compare(now),
                 Timer::Checkpoint => self.checkpoint(),
                 Timer::Acknowledge => self.acknowledge_now(),
                 Timer::Look => self.look(now),
@@ -324,6 +334,16 @@ impl<D> Session<D> {
             self.actions.push_back(Action::JoinTail { read_to: self.read_to() });
         }
         self.look_again(now);
+    }
+
+    /// Has the newest event that the lane has had compared with the log, where it was not compared before.
+    fn compare(&mut self, now: Now) {
+        self.timers.set(Timer::Compare, now.at + COMPARE_INTERVAL);
+        let mark = self.lane.mark.as_ref().filter(|mark| mark.sequence > self.compared_to);
+        if let (Reads::Consumer | Reads::Past, Some(mark)) = (self.reads, mark) {
+            self.compared_to = mark.sequence;
+            self.actions.push_back(Action::Compare(mark.clone()));
+        }
     }
 
     /// It follows the tail from now on. What the consumer has acknowledged says nothing of this lane any more: the epoch is

@@ -12,11 +12,13 @@ use spans::Tracer;
 use tokio::sync::{Semaphore, watch};
 
 use crate::attempts::Attempts;
+use crate::log_watch::LogWatch;
 use crate::metrics::Metrics;
 use crate::ownership::lease::Lease;
 use crate::push::backoff::Backoff;
 use crate::push::permits::Permits;
 use crate::push::target_client::Pusher;
+use crate::source::known_log::KnownLog;
 use crate::source::log_bounds::KnownBounds;
 use crate::source::position_log::PositionLog;
 use crate::source::shared_catch_up::SharedCatchUp;
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) setting_up: Arc<Semaphore>,
     pub(crate) log_bounds: watch::Receiver<KnownBounds>,
+    pub(crate) known_log: Arc<KnownLog>,
+    pub(crate) log_watch: Arc<LogWatch>,
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) lease: Lease,

@@ -2,7 +2,7 @@
 //!
 //! [`Worker::run`] goes from session to session. `set_up` brings the spec, what was written and the source together; `deliver` reads
 //! the source, hands what comes to the session, and has its actions carried out (`carry_out`, `requests`); `waiting` waits for
-//! what comes next; `source` is where it reads; `trial` tries a target out. Whatever goes wrong with NATS, the worker sets up again
+//! what comes next; `log` compares what the lane has had with the log; `source` is where it reads; `trial` tries a target out. Whatever goes wrong with NATS, the worker sets up again
 //! from its position. No rule of delivery stands here.
 
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::shared::{Shared, Spec};
 mod carry_out;
 mod chore;
 mod deliver;
+mod log;
 mod requests;
 mod run;
 mod set_up;
@@ -161,7 +162,7 @@ impl Worker {
             return Ok(Leave::End);
         };
         self.meter.is_asked(&spec);
-        let (lane, first_sequence) = Box::pin(self.set_up(&spec)).await?;
+        let (lane, first_sequence, known) = Box::pin(self.set_up(&spec, generation)).await?;
         if let Some(test) = lane.test_due(&spec) {
             drop(permit);
             Box::pin(self.test(lane.clone(), &spec, test)).await?;
@@ -179,9 +180,9 @@ impl Worker {
             return Ok(self.rest().await);
         }
         // What is done seldom is boxed: a lane that waits, of which there are thousands, holds no room for it.
-        let (lane, source) = Box::pin(self.open(lane, first_sequence, generation)).await?;
+        let (lane, source) = Box::pin(self.open(lane, first_sequence, known.era)).await?;
         drop(permit);
-        let mut run = Run::begin(self, spec, lane, source, generation);
+        let mut run = Run::begin(self, spec, lane, source, &known);
         let left = self.deliver(&mut run).await;
         if left.is_err() {
             self.let_land(&mut run).await;

@@ -33,6 +33,9 @@ pub struct DeliverySettings {
     /// What becomes of an event that was tried so often.
     #[serde(default, skip_serializing_if = "OnExhausted::is_default")]
     pub on_exhausted: OnExhausted,
+    /// What a lane does that stood beyond the place where the log became another one.
+    #[serde(default, skip_serializing_if = "OnFork::is_default")]
+    pub on_fork: OnFork,
     /// How many deliveries may begin in a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_second: Option<u32>,
@@ -64,6 +67,17 @@ pub enum OnExhausted {
     Disable,
 }
 
+/// What a lane does that stood beyond the place where the log became another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFork {
+    /// It goes back to what both logs share, and delivers what the present one has behind it.
+    #[default]
+    Continue,
+    /// It waits there until the subscription is resumed.
+    Wait,
+}
+
 impl DeliverySettings {
     /// How many events one request has at most.
     pub fn batch_max_events(&self) -> usize {
@@ -80,6 +94,12 @@ impl DeliverySettings {
     pub fn concurrency(&self) -> usize {
         let most = self.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
         usize::try_from(most).unwrap_or(usize::MAX)
+    }
+}
+
+impl OnFork {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

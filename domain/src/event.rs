@@ -34,12 +34,14 @@ pub mod header {
     pub const SEQUENCE: &str = "ce-sequence";
     /// Added on delivery: the sequence delivered to the same URL before this one, 20 digits, zeros for none.
     pub const PREVIOUS_SEQUENCE: &str = "ce-previoussequence";
+    /// Added on delivery: the name of the log that the sequences are of, eight hexadecimal digits.
+    pub const LOG_EPOCH: &str = "ce-logepoch";
     /// Added on delivery: whether the event is from before the registration.
     pub const REPLAY: &str = "ce-replay";
     /// Added on delivery: the registration's `listener_data`.
     pub const LISTENER_DATA: &str = "ce-listenerdata";
 
-    pub(super) const ADDED_ON_DELIVERY: [&str; 4] = [SEQUENCE, PREVIOUS_SEQUENCE, REPLAY, LISTENER_DATA];
+    pub(super) const ADDED_ON_DELIVERY: [&str; 5] = [SEQUENCE, PREVIOUS_SEQUENCE, LOG_EPOCH, REPLAY, LISTENER_DATA];
 }
 
 /// The CloudEvents version that mer speaks.

@@ -8,7 +8,7 @@
 //! - `reconcile`: what a change of the spec does to it.
 //! - `wants`: which events it owes to whom, and "has had it": the one notion of that.
 //! - `moves`: how it comes forward, and how it goes back.
-//! - [`gap`]: what retention does to it; `stop`: what ends it.
+//! - [`gap`]: what retention does to it; [`fork`]: what it does where the log has become another one; `stop`: what ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,11 +16,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::log_epoch::{LogEpoch, Mark};
 use crate::stamp::Stamp;
 use crate::subscription::{Subscription, Test};
 use crate::type_pattern::TypePattern;
 
 pub mod epoch;
+pub mod fork;
 pub mod gap;
 mod moves;
 mod reconcile;
@@ -31,7 +33,7 @@ mod tests;
 mod wants;
 
 pub use epoch::Epoch;
-pub use state::{Gap, State, Stop, Why, Word};
+pub use state::{Fork, Gap, State, Stop, Why, Word};
 
 /// The status of one URL's deliveries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +74,13 @@ pub struct Lane {
     /// bounds that began later shows that nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsure_from: Option<u64>,
+    /// Which log this lane's sequences are of. `None`: it was written by a build that did not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_epoch: Option<LogEpoch>,
+    /// What identifies the newest event of that log that the lane has had: also where the lane has gone back since, or the target
+    /// took it before others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
     /// The act of resuming that was heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumption: Option<String>,
@@ -130,6 +139,9 @@ pub struct Progress {
     /// What the earlier words still promise, where they had a count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed: Option<Owed>,
+    /// The first sequence of the present log that came after the registration, where that was made in the log of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_from: Option<u64>,
     /// The target has said itself that it is here: the start of the entry does not count any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_after: Option<u64>,

@@ -7,6 +7,7 @@
 //!   as it stands in the log.
 //! - `json_object`: the members of data, whatever their keys are.
 //! - [`trace_parent`], [`trace_state`]: which trace an event belongs to, and what its systems add.
+//! - [`log_epoch`]: which log it is, and whether it is the continuation of the one before.
 //! - [`target_url`], [`attributes`]: where events go, and what a registration says beside; [`field_error`]: what is wrong
 //!   with a request, and where.
 //! - [`delivery_settings`]: how events are delivered to one URL.
@@ -32,6 +33,7 @@ pub mod field_error;
 pub mod header_value;
 mod json_object;
 pub mod lane;
+pub mod log_epoch;
 pub mod required_data;
 pub mod sealed;
 pub mod shard;

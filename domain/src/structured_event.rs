@@ -15,9 +15,17 @@ pub const BATCH: &str = "application/cloudevents-batch+json";
 /// What names and punctuation of one event take, beside its values, in bytes.
 const FRAME: usize = 256;
 
-/// Writes one event: the attributes that a delivery of its own would carry as headers, and its data. `previous` is the
-/// sequence delivered before it, 0 for none.
-pub fn write(out: &mut Vec<u8>, event: &Event, due: &Due, previous: u64) {
+/// Where an event stands that is delivered.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The sequence delivered before it, 0 for none.
+    pub previous: u64,
+    /// The name of the log, where it has one.
+    pub log_epoch: Option<&'a str>,
+}
+
+/// Writes one event: the attributes that a delivery of its own would carry as headers, and its data.
+pub fn write(out: &mut Vec<u8>, event: &Event, due: &Due, place: Place<'_>) {
     out.reserve(due.data.len() + FRAME);
     out.push(b'{');
     for (name, value) in &event.headers {
@@ -36,7 +44,12 @@ pub fn write(out: &mut Vec<u8>, event: &Event, due: &Due, previous: u64) {
     }
     write_number(out, "sequence", event.sequence);
     out.push(b',');
-    write_number(out, "previoussequence", previous);
+    write_number(out, "previoussequence", place.previous);
+    if let Some(epoch) = place.log_epoch {
+        out.push(b',');
+        write_name(out, "logepoch");
+        write_text(out, epoch);
+    }
     out.push(b',');
     write_name(out, "replay");
     out.extend_from_slice(if due.is_replay { b"true" } else { b"false" });
@@ -112,7 +125,7 @@ mod tests {
         let event = Event::from_message("EVENTS", "events.a.b", 7, at, headers.iter().copied(), data).unwrap();
         let due = Due { is_replay: true, priority: 1.0, listener_data, data: event.data.clone() };
         let mut out = Vec::new();
-        write(&mut out, &event, &due, 5);
+        write(&mut out, &event, &due, Place { previous: 5, log_epoch: Some("00c0ffee") });
         String::from_utf8(out).unwrap()
     }
 
@@ -133,7 +146,7 @@ mod tests {
             "time": "2026-01-31T09:30:00.000007Z", "transactionid": "20260131093000.000007",
             "datacontenttype": "application/json; charset=utf-8",
             "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "sequence": "00000000000000000007", "previoussequence": "00000000000000000005", "replay": true,
+            "sequence": "00000000000000000007", "previoussequence": "00000000000000000005", "logepoch": "00c0ffee", "replay": true,
             "listenerdata": "{\"a\":\"ü\"}", "data": {"n": 1.5},
         });
         assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);

@@ -181,6 +181,7 @@ impl Settings {
             name: format!("mer {} ({})", env!("CARGO_PKG_VERSION"), names.join(", ")),
             replicas: self.replicas,
             duplicate_window: Duration::from_secs(self.duplicate_window_secs),
+            keeps_log: self.has(Role::Dispatcher),
             limits: self.events.limits(),
         }
     }

@@ -144,10 +144,13 @@ async fn the_position_log_is_read_of_a_dispatcher_that_has_died_alone() {
     let way = Lossy::to(nats.port()).await;
     let _second = dispatcher(way.url()).start().await;
     eventually_async("two share", SOON, async || holdings(&nats).await.len() == 2).await;
+    // On each connection, whether the log is the one that it was is looked at by the last message, too.
+    const LOOKED: usize = 1;
+    eventually("the log is looked at", SOON, || way.came(READS) == LOOKED).await;
     assert!(first.stop().await);
     eventually_async("the other one has it all", SOON, async || holdings(&nats).await == [64]).await;
     arrives(&api, &target, URLS, SOON).await;
-    assert_eq!(way.came(READS), 0, "all was given up in good order");
+    assert_eq!(way.came(READS), LOOKED, "all was given up in good order");
     assert_eq!(target.taken_count(), 21 * URLS, "and nothing comes twice");
     first.launch();
     eventually_async("two share again", SOON, async || holdings(&nats).await.len() == 2).await;
@@ -155,7 +158,7 @@ async fn the_position_log_is_read_of_a_dispatcher_that_has_died_alone() {
     first.kill();
     eventually_async("the other one has it all again", SOON, async || holdings(&nats).await == [64]).await;
     arrives(&api, &target, URLS, SOON).await;
-    assert!((1..=8).contains(&way.came(READS)), "{}", way.came(READS));
+    assert!((1..=8).contains(&(way.came(READS) - LOOKED)), "{}", way.came(READS));
     // Of what was taken in the last moment before the kill, one event of each URL comes again at most.
     assert!(target.taken_count() <= 24 * URLS, "{}", target.taken_count());
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use async_nats::jetstream::kv::{PurgeErrorKind, UpdateErrorKind};
+use domain::log_epoch::{LogEpoch, Mark};
 use domain::{Lane, SubscriptionId};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::buckets::entry;
@@ -13,6 +15,18 @@ use crate::error::{During, Unavailable};
 
 /// How long listing the keys may take.
 const LISTING_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the next entry of a listing may take to come.
+const ENTRY_DEADLINE: Duration = Duration::from_secs(4);
+
+/// Of a lane, what it remembers of the log.
+#[derive(Deserialize)]
+struct Marked {
+    #[serde(default)]
+    log_epoch: Option<LogEpoch>,
+    #[serde(default)]
+    mark: Option<Mark>,
+}
 
 /// The bucket.
 #[derive(Clone)]
@@ -44,6 +58,29 @@ impl Lanes {
             Ok(revision) => Ok(Some(revision)),
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
             Err(error) => Err(error).during(WHAT),
+        }
+    }
+
+    /// What identifies the newest event of each lane that was written in an epoch of the log. What cannot be read is left out.
+    pub async fn marks(&self, epoch: &LogEpoch) -> Result<Vec<Mark>, Unavailable> {
+        const WHAT: &str = "reading the lanes' marks";
+        let objects = self.broker.objects()?;
+        if objects.lanes.stream.get_info().await.during(WHAT)?.state.messages == 0 {
+            // A watch of an empty bucket never says that it is at the end.
+            return Ok(Vec::new());
+        }
+        let (mut marks, mut entries) = (Vec::new(), objects.lanes.watch_with_history(">").await.during(WHAT)?);
+        loop {
+            let entry = timeout(ENTRY_DEADLINE, entries.next()).await.during(WHAT)?;
+            let entry = entry.ok_or_else(|| Unavailable::new(WHAT, "the list broke off"))?.during(WHAT)?;
+            if let Ok(Marked { log_epoch: Some(of), mark: Some(mark) }) = entry::parse(&entry.value)
+                && of == *epoch
+            {
+                marks.push(mark);
+            }
+            if entry.delta == 0 {
+                return Ok(marks);
+            }
         }
     }
 

@@ -195,6 +195,7 @@ pub(super) mod tests {
             name: String::new(),
             replicas,
             duplicate_window: Duration::from_secs(120),
+            keeps_log: true,
             limits: crate::Limits::default(),
         }
     }

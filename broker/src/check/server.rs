@@ -7,18 +7,24 @@ use std::time::Duration;
 use async_nats::client::RequestErrorKind;
 use async_nats::jetstream::ErrorCode;
 use async_nats::{Client, ConnectError, ConnectErrorKind, Event, ServerAddr};
-use serde_json::Value;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::log_epoch::LogRecord;
+use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::finding::Finding;
 use crate::connection::OLDEST_SERVER;
 use crate::log::lookup;
-use crate::names::EVENTS;
+use crate::names::{EVENTS, LOG, RECORD};
 use crate::settings::{BadConfig, Config, options_of, redacted};
 
 /// How long a server may take to let somebody in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long the record of the log may take to come: where this user may not read it, nothing comes.
+const RECORD_DEADLINE: Duration = Duration::from_secs(1);
 /// What a message has beside a body: headers, and some room.
 const HEADER_ALLOWANCE: usize = 16 * 1024;
 
@@ -128,6 +134,16 @@ impl Server {
             Some((Some(ErrorCode::STREAM_NOT_FOUND), _)) => Ok(None),
             Some((_, text)) => Err(Finding::away(stream, text, "look at the log of nats-server")),
         }
+    }
+
+    /// What is recorded of the log; `None` where it cannot be read, as by a user of an earlier version.
+    pub(super) async fn log_record(&self) -> Option<LogRecord> {
+        let subject = format!("$JS.API.STREAM.MSG.GET.KV_{LOG}");
+        let body = json!({"last_by_subj": format!("$KV.{LOG}.{RECORD}")}).to_string();
+        let answer = timeout(RECORD_DEADLINE, self.client.request(subject, body.into())).await.ok()?.ok()?;
+        let answer: Value = serde_json::from_slice(&answer.payload).ok()?;
+        let value = STANDARD.decode(answer["message"]["data"].as_str()?).ok()?;
+        serde_json::from_slice(&value).ok()
     }
 
     /// What JetStream answers to a request.

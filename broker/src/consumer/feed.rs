@@ -17,7 +17,7 @@ use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsum
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::Stream;
 use domain::lane::Epoch;
-use domain::{Event, SubscriptionId, TypePattern};
+use domain::{Event, Stamp, SubscriptionId, TypePattern};
 use futures_util::FutureExt;
 
 use super::acknowledgement::Acknowledgement;
@@ -27,6 +27,7 @@ use super::numbered::{ConsumerMessage, Numbered};
 use super::pull::Pulls;
 use crate::connection::Broker;
 use crate::error::{During, Unavailable};
+use crate::log::message::stamp_of;
 use crate::poison::scan::{PassedOver, PoisonScan};
 use crate::topology::monitoring;
 
@@ -72,6 +73,8 @@ pub struct Standing {
     pub epoch: String,
     /// All up to here is acknowledged.
     pub floor: u64,
+    /// When the last acknowledgement came: an event that was stored later cannot be one that was acknowledged.
+    pub acknowledged_at: Option<Stamp>,
     /// Messages that it lets through and that are not acknowledged.
     pub undelivered: u64,
 }
@@ -111,6 +114,7 @@ impl Feeds {
         Ok(info.map(|info| Standing {
             epoch: info.config.metadata.get(EPOCH).cloned().unwrap_or_default(),
             floor: info.ack_floor.stream_sequence,
+            acknowledged_at: info.ack_floor.last_active.map(|at| stamp_of(at.unix_timestamp_nanos())),
             undelivered: info.num_pending + info.num_ack_pending as u64,
         }))
     }

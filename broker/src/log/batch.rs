@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::connection::RECONNECT_PATIENCE;
 use crate::error::{During, Unavailable};
 use crate::log::event_log::EventLog;
-use crate::log::store::{FULL, NewEvent, OutgoingMessage, STREAM_RETRY, StoreError, Stored};
+use crate::log::store::{FULL, NewEvent, OutgoingMessage, STORE_DEADLINE, STREAM_RETRY, StoreError, Stored};
 
 /// The most events in a batch: what nats-server takes.
 pub const MAX_BATCH: usize = 1000;
@@ -56,6 +56,8 @@ impl EventLog {
     /// seconds it is done, or fails.
     pub async fn store_batch(&self, events: &[NewEvent]) -> Result<Vec<Stored>, StoreError> {
         let deadline = Instant::now() + BATCH_DEADLINE;
+        let looked_at_by = deadline.min(Instant::now() + STORE_DEADLINE);
+        self.broker.takes_events_by(looked_at_by).await.map_err(StoreError::NotStored)?;
         let mut known: HashMap<&str, u64> = HashMap::new();
         loop {
             let (mut new, mut seen) = (Vec::new(), HashSet::new());

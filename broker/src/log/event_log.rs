@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::DiscardPolicy;
+use domain::log_epoch::{Evidence, Mark};
 use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
 use domain::{Event, Stamp, TypePattern};
 use serde::Deserialize;
@@ -56,6 +58,39 @@ pub struct LogBounds {
     pub first_stored_at: Option<Stamp>,
     /// The newest event's sequence, 0 where there has never been one.
     pub last_sequence: u64,
+}
+
+/// How much of the log there is, and may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogStatus {
+    /// The oldest event's sequence; one more than the last where there is none.
+    pub first_sequence: u64,
+    /// The newest event's sequence, 0 where there has never been one.
+    pub last_sequence: u64,
+    /// When the oldest event was stored.
+    pub first_stored_at: Option<Stamp>,
+    /// When the newest event was stored.
+    pub last_stored_at: Option<Stamp>,
+    /// How many events there are.
+    pub events: u64,
+    /// How many bytes they take.
+    pub bytes: u64,
+    /// How old an event may become.
+    pub max_age: Option<Duration>,
+    /// How many bytes they may take.
+    pub max_bytes: Option<u64>,
+    /// How many there may be.
+    pub max_events: Option<u64>,
+    /// Whether the oldest events are removed where there is no room; otherwise what is new is refused.
+    pub discards_old: bool,
+}
+
+impl LogBounds {
+    /// What they tell of the log.
+    pub fn evidence(&self) -> Evidence {
+        let Self { first_sequence, last_sequence, .. } = *self;
+        Evidence { first_sequence, last_sequence, ..Evidence::default() }
+    }
 }
 
 /// The end of the log, at a moment.
@@ -222,6 +257,44 @@ impl EventLog {
             first_stored_at: (state.messages > 0).then(|| stamp_of(state.first_timestamp.unix_timestamp_nanos())),
             last_sequence: state.last_sequence,
         })
+    }
+
+    /// How much of the log there is, and may be. Asked of the stream's leader.
+    pub async fn status(&self) -> Result<LogStatus, Unavailable> {
+        let objects = self.broker.objects()?;
+        let info = objects.events.get_info().await.during("looking up the log")?;
+        let (state, config) = (info.state, info.config);
+        let stored = |nanos: i128| (state.messages > 0).then(|| stamp_of(nanos));
+        let limit = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);
+        Ok(LogStatus {
+            first_sequence: state.first_sequence,
+            last_sequence: state.last_sequence,
+            first_stored_at: stored(state.first_timestamp.unix_timestamp_nanos()),
+            last_stored_at: stored(state.last_timestamp.unix_timestamp_nanos()),
+            events: state.messages,
+            bytes: state.bytes,
+            max_age: (config.max_age > Duration::ZERO).then_some(config.max_age),
+            max_bytes: limit(config.max_bytes),
+            max_events: limit(config.max_messages),
+            discards_old: config.discard == DiscardPolicy::Old,
+        })
+    }
+
+    /// What identifies the message with a sequence, if there is one. Asked of the stream's leader.
+    pub async fn mark_at(&self, sequence: u64) -> Result<Option<Mark>, Unavailable> {
+        Ok(lookup::at(&self.broker, sequence).await?.and_then(|message| message.mark()))
+    }
+
+    /// What the log is like where marks were made: by a look at those places that are within it.
+    pub async fn look_at(&self, bounds: &LogBounds, marks: &[&Mark]) -> Result<Evidence, Unavailable> {
+        let mut evidence = bounds.evidence();
+        for mark in marks {
+            if !evidence.holds(mark.sequence) {
+                continue;
+            }
+            evidence.found.insert(mark.sequence, self.mark_at(mark.sequence).await?);
+        }
+        Ok(evidence)
     }
 
     /// One event, if it is (still) there. Asked of the stream's leader.

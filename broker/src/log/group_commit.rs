@@ -95,7 +95,7 @@ impl GroupCommit {
         let message = self.log.message_of(event)?;
         let alone = |message, untried| self.store_alone(deadline, event, message, untried);
         let entry = self.policy.arrive();
-        if !entry.waits || event.expected_last.is_some() || !self.log.broker.is_connected() {
+        if !entry.waits || event.expected_last.is_some() || !self.log.broker.takes_events() {
             return alone(message, StoreError::NotStored).await;
         }
         match self.wait(message, event.idempotency_key.clone(), deadline).await {

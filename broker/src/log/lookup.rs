@@ -7,6 +7,7 @@ use async_nats::jetstream::context::{RequestError, RequestErrorKind};
 use async_nats::jetstream::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use domain::log_epoch::Mark;
 use domain::{Event, Stamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -128,6 +129,12 @@ impl StoredMessage {
     /// Whether the client library can read this message.
     pub(crate) fn is_readable(&self) -> bool {
         self.headers.is_some()
+    }
+
+    /// What identifies it; `None` where the server's time cannot be read.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        let stored_at = Stamp::parse(&self.stored_at).ok()?;
+        Some(self.event().map_or_else(|| Mark::new(self.sequence, "", stored_at), |event| Mark::of(&event)))
     }
 
     /// The event, if it is one.

@@ -130,6 +130,7 @@ impl EventLog {
                 let server = self.broker.server();
                 return Err(untried(Unavailable::new("NATS is out of reach", format!("no connection to {server}"))));
             }
+            self.broker.takes_events_by(deadline).await.map_err(untried)?;
             let message_bytes = message.bytes;
             let attempt_deadline = match event.idempotency_key {
                 Some(_) => deadline.min(Instant::now() + IDEMPOTENT_ATTEMPT),

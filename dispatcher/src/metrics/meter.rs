@@ -12,7 +12,7 @@ use super::group::{Group, seconds};
 use crate::push::verdict::{PushOutcome, Verdict};
 
 /// What a lane is shown as. Each stands where [`index_of`] says.
-pub(super) const SHOWN: [&str; 7] = ["starting", "active", "held", "paused", "gap", "gone", "completed"];
+pub(super) const SHOWN: [&str; 8] = ["starting", "active", "held", "paused", "gap", "gone", "completed", "forked"];
 
 /// A worker's end of what its lane shows.
 #[derive(Debug)]
@@ -176,6 +176,7 @@ fn index_of(state: Word) -> u8 {
         Word::Gap => 4,
         Word::Gone => 5,
         Word::Completed => 6,
+        Word::Forked => 7,
     }
 }
 

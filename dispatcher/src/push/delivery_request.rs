@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use domain::event::{self, header};
 use domain::lane::Due;
-use domain::structured_event;
+use domain::structured_event::{self, Place};
 use domain::subscription::Test;
 use domain::{Event, SubscriptionId, digits, header_value, webhook_signature};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -25,10 +25,14 @@ pub(crate) type Item<'a> = (&'a Event, &'a Due, u64);
 
 impl DeliveryRequest {
     /// CloudEvents binary mode: the event's own attributes, and what is true of this delivery; the body is the data.
-    pub fn of_event((event, due, previous): Item<'_>) -> Self {
+    /// `log_epoch`: the log's name, where it has one.
+    pub fn of_event((event, due, previous): Item<'_>, log_epoch: Option<&HeaderValue>) -> Self {
         let mut headers = event.headers.clone();
         headers.insert(header::SEQUENCE, twenty_digits(event.sequence));
         headers.insert(header::PREVIOUS_SEQUENCE, twenty_digits(previous));
+        if let Some(log_epoch) = log_epoch {
+            headers.insert(header::LOG_EPOCH, log_epoch.clone());
+        }
         headers.insert(header::REPLAY, HeaderValue::from_static(if due.is_replay { "true" } else { "false" }));
         if let Some(listener_data) = &due.listener_data {
             let value = header_value::encode(&listener_data.to_string()).into_owned();
@@ -40,13 +44,14 @@ impl DeliveryRequest {
     }
 
     /// CloudEvents batched mode: an array of events in the JSON event format, in order.
-    pub fn of_batch(items: &[Item<'_>]) -> Self {
+    pub fn of_batch(items: &[Item<'_>], log_epoch: Option<&HeaderValue>) -> Self {
+        let log_epoch = log_epoch.and_then(|epoch| epoch.to_str().ok());
         let mut body = vec![b'['];
         for (i, (event, due, previous)) in items.iter().enumerate() {
             if i > 0 {
                 body.push(b',');
             }
-            structured_event::write(&mut body, event, due, *previous);
+            structured_event::write(&mut body, event, due, Place { previous: *previous, log_epoch });
         }
         body.push(b']');
         let id = webhook_signature::id_of_batch(items.iter().map(|(event, ..)| *event));
@@ -99,12 +104,14 @@ mod tests {
     #[test]
     fn a_delivery_carries_the_events_attributes_and_its_own() {
         let event = event();
-        let DeliveryRequest { headers, body, .. } = DeliveryRequest::of_event((&event, &due(&event), 5));
+        let DeliveryRequest { headers, body, .. } =
+            DeliveryRequest::of_event((&event, &due(&event), 5), Some(&HeaderValue::from_static("00c0ffee")));
         for (name, value) in [
             ("ce-id", "x"),
             ("ce-type", "gr%C3%B6%C3%9Fe"),
             ("ce-sequence", "00000000000000000007"),
             ("ce-previoussequence", "00000000000000000005"),
+            ("ce-logepoch", "00c0ffee"),
             ("ce-replay", "true"),
             ("ce-listenerdata", "{%22a%22:%22%C3%BC%22}"),
             ("content-type", "application/json; charset=utf-8"),
@@ -117,12 +124,17 @@ mod tests {
     #[test]
     fn a_batch_is_an_array_in_order() {
         let (first, second) = (event(), Event { sequence: 8, ..event() });
-        let batch = DeliveryRequest::of_batch(&[(&first, &due(&first), 5), (&second, &due(&second), 7)]);
+        let items = [(&first, &due(&first), 5), (&second, &due(&second), 7)];
+        let batch = DeliveryRequest::of_batch(&items, Some(&HeaderValue::from_static("00c0ffee")));
         assert_eq!(batch.headers["content-type"], "application/cloudevents-batch+json");
         let body: serde_json::Value = serde_json::from_slice(&batch.body).unwrap();
         let sequences = |i: usize| (body[i]["sequence"].clone(), body[i]["previoussequence"].clone());
         assert_eq!(sequences(0), (json!("00000000000000000007"), json!("00000000000000000005")));
         assert_eq!(sequences(1), (json!("00000000000000000008"), json!("00000000000000000007")));
         assert!(body.get(2).is_none());
+        assert_eq!(body[1]["logepoch"], "00c0ffee");
+        let batch = DeliveryRequest::of_batch(&items, None);
+        let body: serde_json::Value = serde_json::from_slice(&batch.body).unwrap();
+        assert!(body[1].get("logepoch").is_none(), "a log without a name");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use domain::Event;
 use domain::lane::Lane;
+use domain::log_epoch::Mark;
 
 use super::Leave;
 
@@ -20,6 +21,8 @@ pub(crate) enum Action<D> {
     Look { event: Arc<Event>, keys: BTreeSet<String> },
     /// Look up where the log begins and ends; then [`super::Input::Bounds`].
     LookUpBounds,
+    /// Look whether an event is where it was in the log; then [`super::Input::Compared`].
+    Compare(Mark),
     /// Ask the source what it has given; then [`super::Input::Given`].
     AskSource,
     /// Follow the tail of the log, if it reaches back to what was read; then [`super::Input::Joined`] or `NotJoined`.

@@ -25,6 +25,10 @@ pub(crate) enum Input<D> {
     Bounds { first_sequence: u64, last_sequence: u64 },
     /// The log was seen to begin here: later than before.
     Cut { first_sequence: u64 },
+    /// The log was found to be another one.
+    Forked,
+    /// Whether the event that was to be compared is where it was.
+    Compared { is_in: bool },
     /// Up to here the source has given all that there is; `None`: that is not known. And whether nothing is known to be behind it.
     Given { to: Option<u64>, is_at_end: bool },
     /// The source is the tail from now on.

@@ -77,7 +77,9 @@ impl<D> Session<D> {
         self.target.took();
         self.window.landed(&landed.load, Stage::Taken);
         if self.window.reads_ahead() {
-            landed.load.iter().for_each(|sequence| self.lane.delivered_early(*sequence));
+            for event in landed.load.iter().filter_map(|sequence| self.window.event(*sequence)) {
+                self.lane.delivered_early(event);
+            }
         }
         self.settle(now);
     }

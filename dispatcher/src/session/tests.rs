@@ -5,6 +5,7 @@ mod answers;
 mod bench;
 mod crashes;
 mod dice;
+mod forks;
 mod rules;
 mod server;
 mod world;

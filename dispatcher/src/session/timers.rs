@@ -17,6 +17,8 @@ pub(super) enum Timer {
     EndCheck,
     /// It is written that nothing was missed.
     Note,
+    /// It is looked whether the newest event that the lane has had is in the log, while it does not follow the tail.
+    Compare,
     /// The rate that was asked for, or a target that goes to and fro, lets the next request begin.
     Turn,
     /// Something in the window may be sent.
@@ -25,13 +27,14 @@ pub(super) enum Timer {
     Burial,
 }
 
-const ALL: [Timer; 9] = [
+const ALL: [Timer; 10] = [
     Timer::Acknowledge,
     Timer::Checkpoint,
     Timer::Look,
     Timer::Show,
     Timer::EndCheck,
     Timer::Note,
+    Timer::Compare,
     Timer::Turn,
     Timer::Window,
     Timer::Burial,

@@ -1,6 +1,7 @@
 //! Where the log begins and ends, for all lanes: looked up again and again, so that what retention removes is noticed.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker::event_log::EventLog;
@@ -19,17 +20,32 @@ pub(crate) struct KnownBounds {
     pub(crate) settled_to: u64,
     /// When that was.
     pub(crate) settled_at: Option<Instant>,
+    /// Which log it is: a number that changes when the log is found to be another one.
+    pub(crate) log: u64,
 }
 
-/// Looks it up for ever. Receivers are told when the beginning moves; a look-up that fails is made good by the next.
-pub(crate) async fn follow(log: EventLog, log_bounds: watch::Sender<KnownBounds>) -> Infallible {
+impl KnownBounds {
+    /// Says that the log is another one.
+    pub(crate) fn is_of_log(log_bounds: &watch::Sender<Self>, log: u64) {
+        log_bounds.send_if_modified(|known| std::mem::replace(&mut known.log, log) != log);
+    }
+}
+
+/// Looks it up for ever. Receivers are told when the beginning moves, or the log is another one; a look-up that fails is made good
+/// by the next.
+pub(crate) async fn follow(log: EventLog, log_bounds: Arc<watch::Sender<KnownBounds>>) -> Infallible {
     let (mut settled_to, mut settled_at) = (0, None);
     loop {
         let began = Instant::now();
         if let Ok(span) = log.bounds().await {
-            let now = KnownBounds { first_sequence: span.first_sequence, settled_to, settled_at };
+            let (to, at) = (settled_to, settled_at);
             (settled_to, settled_at) = (span.last_sequence, Some(began));
-            log_bounds.send_if_modified(|known| std::mem::replace(known, now).first_sequence != now.first_sequence);
+            log_bounds.send_if_modified(|known| {
+                let is_cut = known.first_sequence != span.first_sequence;
+                *known =
+                    KnownBounds { first_sequence: span.first_sequence, settled_to: to, settled_at: at, log: known.log };
+                is_cut
+            });
         }
         sleep(INTERVAL).await;
     }

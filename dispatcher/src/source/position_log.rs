@@ -6,7 +6,10 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use broker::positions::Positions;
+use broker::Unavailable;
+use broker::event_log::EventLog;
+use broker::positions::{Newest, Noted, Positions};
+use domain::log_epoch::Mark;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -30,34 +33,54 @@ pub(crate) struct PositionLog {
     positions: Positions,
     /// The name of this dispatcher, for as long as it runs.
     name: String,
-    pending: Mutex<HashMap<String, u64>>,
+    pending: Mutex<Pending>,
     news: Notify,
     /// By who wrote it; without a name, what anybody did.
     known: Mutex<HashMap<Option<String>, Known>>,
+    /// Whether events that were noted as the newest are in the log, and as of when.
+    are_in: Mutex<HashMap<Newest, (Instant, bool)>>,
 }
 
 /// What is known of what somebody wrote. Whoever reads it has it locked.
 type Known = Arc<tokio::sync::Mutex<Option<LastRead>>>;
 
+/// What is to be written: positions by epoch, and the newest event that any lane has had.
+#[derive(Default)]
+struct Pending {
+    positions: HashMap<String, u64>,
+    newest: Option<Newest>,
+}
+
 /// What stood in the stream.
 struct LastRead {
     as_of: Instant,
-    positions: Arc<HashMap<String, u64>>,
+    positions: Arc<HashMap<String, Noted>>,
 }
 
 impl PositionLog {
     /// Of the dispatcher with a name.
     pub(crate) fn new(positions: Positions, name: String) -> Self {
-        Self { positions, name, pending: Mutex::default(), news: Notify::new(), known: Mutex::default() }
+        Self {
+            positions,
+            name,
+            pending: Mutex::default(),
+            news: Notify::new(),
+            known: Mutex::default(),
+            are_in: Mutex::default(),
+        }
     }
 
-    /// Takes note that the lane of an epoch has had everything up to an event that it has delivered.
-    pub(crate) fn note(&self, epoch: &str, position: u64) {
+    /// Takes note that the lane of an epoch has had everything up to an event that it has delivered, and what the newest event
+    /// is that it has had.
+    pub(crate) fn note(&self, epoch: &str, position: u64, newest: Option<&Mark>) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_first = pending.is_empty();
-        match pending.get_mut(epoch) {
+        let is_first = pending.positions.is_empty();
+        match pending.positions.get_mut(epoch) {
             Some(known) => *known = position,
-            None => drop(pending.insert(epoch.to_owned(), position)),
+            None => drop(pending.positions.insert(epoch.to_owned(), position)),
+        }
+        if let Some(mark) = newest.filter(|mark| pending.newest.is_none_or(|known| known.sequence < mark.sequence)) {
+            pending.newest = Some(Newest { sequence: mark.sequence, stored_at: mark.stored_at });
         }
         drop(pending);
         if is_first {
@@ -72,11 +95,11 @@ impl PositionLog {
 
     /// How far the lane of an epoch had come, as far as a dispatcher (`None`: any) wrote before `moment` or a little later.
     /// Where that cannot be read, it is not known: the lane then repeats what it delivered since its state was written.
-    pub(crate) async fn position(&self, epoch: &str, writer: Option<&str>, moment: Instant) -> Option<u64> {
+    pub(crate) async fn position(&self, epoch: &str, writer: Option<&str>, moment: Instant) -> Option<Noted> {
         self.positions(writer, moment).await.get(epoch).copied()
     }
 
-    async fn positions(&self, writer: Option<&str>, moment: Instant) -> Arc<HashMap<String, u64>> {
+    async fn positions(&self, writer: Option<&str>, moment: Instant) -> Arc<HashMap<String, Noted>> {
         // One look-up serves all lanes that come to this dispatcher together, whatever comes of it.
         let known = self.known_of(writer);
         let mut known = known.lock().await;
@@ -93,6 +116,25 @@ impl PositionLog {
         positions
     }
 
+    /// Whether an event that was noted as the newest was in the log at `moment` or a little later: then the positions that were
+    /// noted with it are of this log. Where it was removed, nothing says that they are not.
+    pub(crate) async fn is_in(&self, newest: Newest, log: &EventLog, moment: Instant) -> Result<bool, Unavailable> {
+        let known = self.are_in.lock().unwrap_or_else(PoisonError::into_inner).get(&newest).copied();
+        if let Some((_, is_in)) = known.filter(|(as_of, _)| *as_of >= moment) {
+            return Ok(is_in);
+        }
+        let (as_of, bounds) = (Instant::now(), log.bounds().await?);
+        let is_in = if newest.sequence < bounds.first_sequence || newest.sequence > bounds.last_sequence {
+            newest.sequence < bounds.first_sequence
+        } else {
+            log.mark_at(newest.sequence).await?.is_none_or(|found| found.stored_at == newest.stored_at)
+        };
+        let mut are_in = self.are_in.lock().unwrap_or_else(PoisonError::into_inner);
+        are_in.retain(|_, (as_of, _)| as_of.elapsed() < KEPT);
+        are_in.insert(newest, (as_of, is_in));
+        Ok(is_in)
+    }
+
     /// Where what somebody wrote is kept. What was read long ago is dropped.
     fn known_of(&self, writer: Option<&str>) -> Known {
         let is_recent = |known: &Option<LastRead>| known.as_ref().is_none_or(|known| known.as_of.elapsed() < KEPT);
@@ -102,7 +144,7 @@ impl PositionLog {
     }
 
     /// `None`: a dispatcher has written nothing.
-    async fn read(&self, writer: Option<&str>) -> Option<HashMap<String, u64>> {
+    async fn read(&self, writer: Option<&str>) -> Option<HashMap<String, Noted>> {
         // Of several replicas one may hang: another one may be asked the next time.
         for deadline in READ_DEADLINES {
             let reading = async {
@@ -141,15 +183,16 @@ impl PositionLog {
     /// Writes what is noted now; answers of how many lanes. What cannot be written is lost: a crash then repeats what was
     /// delivered meanwhile.
     pub(crate) async fn write(&self) -> u32 {
-        let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        let (mut pending, mut lanes) = (pending.into_iter(), 0);
+        let Pending { positions, newest } =
+            std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let (mut pending, mut lanes) = (positions.into_iter(), 0);
         loop {
             let some: HashMap<String, u64> = pending.by_ref().take(LANES_PER_MESSAGE).collect();
             if some.is_empty() {
                 return lanes;
             }
             lanes += u32::try_from(some.len()).unwrap_or(u32::MAX);
-            if let Err(error) = self.positions.add(&subject_name(&self.name), &some).await {
+            if let Err(error) = self.positions.add(&subject_name(&self.name), &some, newest).await {
                 tracing::debug!(%error, "positions.lost");
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use domain::log_epoch::Mark;
 use domain::{Event, TypePattern};
 
 /// How many events are kept, and how much of their data, in bytes, beside the newest event.
@@ -58,6 +59,17 @@ impl Recent {
             self.bytes -= oldest.data.len();
             self.from = oldest.sequence + 1;
         }
+    }
+
+    /// What identifies the newest event that is kept.
+    pub(crate) fn newest(&self) -> Option<Mark> {
+        self.events.back().map(|event| Mark::of(event))
+    }
+
+    /// What identifies the events that are kept of a part of the log, in order; not of its ends.
+    pub(crate) fn marks_between(&self, from: u64, to: u64) -> Vec<Mark> {
+        let lies_between = |event: &&Arc<Event>| from < event.sequence && event.sequence < to;
+        self.events.iter().filter(lies_between).map(|event| Mark::of(event)).collect()
     }
 
     /// The events behind a sequence that the filters let through.

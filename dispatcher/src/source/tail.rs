@@ -12,12 +12,14 @@ use std::time::Duration;
 use broker::event_log::{EventLog, LogBounds};
 use broker::feed::FeedError;
 use broker::{Broker, Link, Unavailable};
+use domain::log_epoch::Mark;
 use domain::{SubscriptionId, TypePattern};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 mod followers;
 
+use crate::source::known_log::{Era, KnownLog};
 use crate::source::log_bounds::KnownBounds;
 use crate::source::queue::Queue;
 use crate::source::recent::{Recent, RecentLimits};
@@ -43,8 +45,8 @@ const RETRY: Duration = Duration::from_millis(250);
 /// The end of the log, for all lanes.
 pub(crate) struct Tail {
     state: Mutex<TailState>,
-    /// The link's generation that the log is read on, while it is.
-    reading: watch::Sender<Option<u64>>,
+    /// The connection that the log is read on, and which log that is, while it is read.
+    reading: watch::Sender<Option<Era>>,
     /// Whether a lane wants it to be read.
     is_wanted: AtomicBool,
     /// How many messages the server has that were not read yet, when the last one was.
@@ -53,6 +55,9 @@ pub(crate) struct Tail {
 }
 
 struct TailState {
+    /// The number of the log that was read; `None`: it is another one than that, and nobody has said so yet.
+    log: Option<u64>,
+    number: u64,
     recent: Recent,
     followers: Followers,
 }
@@ -63,14 +68,19 @@ pub(crate) struct Joining<'a> {
     pub(crate) filters: &'a [TypePattern],
     /// It has read everything up to here.
     pub(crate) position: u64,
-    /// The connection that it was set up on.
-    pub(crate) generation: u64,
+    /// The connection and the log that it was set up on.
+    pub(crate) era: Era,
 }
 
 impl Tail {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(TailState { recent: Recent::nothing(KEPT), followers: Followers::default() }),
+            state: Mutex::new(TailState {
+                log: Some(0),
+                number: 0,
+                recent: Recent::nothing(KEPT),
+                followers: Followers::default(),
+            }),
             reading: watch::Sender::new(None),
             is_wanted: AtomicBool::new(false),
             unread: AtomicU64::new(0),
@@ -92,7 +102,7 @@ impl Tail {
         self.is_wanted.store(true, Ordering::Relaxed);
         self.wanted.notify_one();
         let mut reading = self.reading.subscribe();
-        let is_read = reading.wait_for(|generation| *generation == Some(joining.generation));
+        let is_read = reading.wait_for(|era| *era == Some(joining.era));
         if timeout(JOIN_DEADLINE, is_read).await.is_err() {
             return Ok(None);
         }
@@ -103,9 +113,9 @@ impl Tail {
             let wanted = log.first_of(from + 1, joining.filters).await?;
             from = from.max(wanted.map_or(read_to, |wanted| read_to.min(wanted - 1)));
         }
-        // What was looked up is true of this connection only.
+        // What was looked up is true of this connection and this log only.
         let mut state = self.state();
-        if *self.reading.borrow() != Some(joining.generation) || !state.recent.reaches_back_to(from) {
+        if *self.reading.borrow() != Some(joining.era) || !state.recent.reaches_back_to(from) {
             return Ok(None);
         }
         let queue = Queue::new(from, joining.position);
@@ -136,6 +146,18 @@ impl Tail {
         self.unread.load(Ordering::Relaxed)
     }
 
+    /// What identifies the newest event that was read, if that was in this log.
+    pub(crate) fn newest_of(&self, log: u64) -> Option<Mark> {
+        let state = self.state();
+        if state.log == Some(log) { state.recent.newest() } else { None }
+    }
+
+    /// What identifies the events of a part of this log that are kept, in order.
+    pub(crate) fn marks_of(&self, log: u64, from: u64, to: u64) -> Vec<Mark> {
+        let state = self.state();
+        if state.log == Some(log) { state.recent.marks_between(from, to) } else { Vec::new() }
+    }
+
     /// How a lane that follows stands: its position, and how much it has before it.
     pub(crate) fn standing(&self, id: &SubscriptionId) -> Option<(u64, u64)> {
         self.state().followers.of(id).map(|queue| queue.standing())
@@ -146,6 +168,7 @@ impl Tail {
         &self,
         broker: &Broker,
         log: &EventLog,
+        known_log: &KnownLog,
         log_bounds: watch::Receiver<KnownBounds>,
     ) -> Infallible {
         let mut link = broker.link();
@@ -159,7 +182,8 @@ impl Tail {
                 }
                 continue;
             }
-            let read = self.read(broker, log, &mut link, generation, &log_bounds).await;
+            let era = known_log.on(generation).await.era;
+            let read = self.read(broker, log, &mut link, era, &log_bounds).await;
             self.reading.send_replace(None);
             match read {
                 // It is opened again right before what it cannot read, and so passes over that.
@@ -178,13 +202,14 @@ impl Tail {
         broker: &Broker,
         log: &EventLog,
         link: &mut watch::Receiver<Link>,
-        generation: u64,
+        era: Era,
         log_bounds: &watch::Receiver<KnownBounds>,
     ) -> Result<(), FeedError> {
-        let from = self.begin(&log.bounds().await?);
+        let from = self.begin(log, era).await?;
         let mut tail = broker::log_reader::LogReader::open(broker, from).await?;
         self.unread.store(tail.backlog, Ordering::Relaxed);
-        self.reading.send_replace(Some(generation));
+        let mut other_log = log_bounds.clone();
+        self.reading.send_replace(Some(era));
         tracing::debug!(from, "tail.reading");
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -202,7 +227,9 @@ impl Tail {
                     self.state().take_in(read);
                     self.unread.store(unread, Ordering::Relaxed);
                 }
-                () = async { drop(link.wait_for(|link| link.generation != generation).await) } => return Ok(()),
+                () = async { drop(link.wait_for(|link| link.generation != era.generation).await) } => return Ok(()),
+                // What is kept, and what comes, may be of the log before.
+                () = async { drop(other_log.wait_for(|known| known.log != era.log).await) } => return Ok(()),
                 _ = look.tick() => {
                     if log_bounds.borrow().settled_to <= self.read_to() {
                         came_at = Instant::now();
@@ -226,20 +253,45 @@ impl Tail {
 
     /// Where to read on: behind what was read last, if the log still goes on there, and not far from its end unless
     /// somebody follows.
-    fn begin(&self, bounds: &LogBounds) -> u64 {
+    async fn begin(&self, log: &EventLog, era: Era) -> Result<u64, Unavailable> {
+        let (bounds, newest) = (log.bounds().await?, self.state().recent.newest());
+        let is_left = |newest: &Mark| newest.sequence >= bounds.first_sequence;
+        let is_same = match &newest {
+            Some(newest) => {
+                bounds.evidence().holds(newest.sequence)
+                    && log.mark_at(newest.sequence).await?.is_some_and(|found| found == *newest)
+            }
+            None => false,
+        };
+        let is_lacking = !is_same && newest.as_ref().is_some_and(is_left);
         let mut state = self.state();
+        // What is read from now on may be of a log that nobody has named yet.
+        let is_other = state.number == era.log && (is_lacking || state.log.is_none());
+        let is_same = is_same && state.number == era.log;
+        (state.log, state.number) = ((!is_other).then_some(era.log), era.log);
+        Ok(state.begin_in(&bounds, is_same))
+    }
+}
+
+impl TailState {
+    /// Where to read on, and forgets what was read where it is not in the log (`is_same`), or is far from its end.
+    fn begin_in(&mut self, bounds: &LogBounds, is_same: bool) -> u64 {
+        let state = self;
         let read_to = state.recent.read_to();
         let is_far = state.followers.is_empty() && read_to + LOOK_BACK < bounds.last_sequence;
-        if state.recent.is_empty() || is_far || read_to > bounds.last_sequence || read_to + 1 < bounds.first_sequence {
+        if state.recent.is_empty()
+            || !is_same
+            || is_far
+            || read_to > bounds.last_sequence
+            || read_to + 1 < bounds.first_sequence
+        {
             state.let_all_go();
             let from = bounds.first_sequence.max((bounds.last_sequence + 1).saturating_sub(LOOK_BACK)).max(1);
             state.recent = Recent::behind(from - 1, KEPT);
         }
         state.recent.read_to() + 1
     }
-}
 
-impl TailState {
     fn take_in(&mut self, read: broker::log_reader::LogMessage) {
         let event = read.event.map(Arc::new);
         if let Some(event) = &event {

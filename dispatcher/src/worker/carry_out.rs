@@ -2,7 +2,8 @@
 //! does not have to: no request holds a permit that only a waiting loop would give back.
 
 use broker::Unavailable;
-use broker::event_log::LogBounds;
+use broker::event_log::{EventLog, LogBounds};
+use domain::log_epoch::Mark;
 use domain::{DeadLetter, Event, Stamp};
 
 use super::Worker;
@@ -61,6 +62,10 @@ impl Worker {
                 };
                 run.session.handle(Input::ReadToEnd(is_read.then_some(end.as_of)), super::run::now());
             }
+            Action::Compare(mark) => {
+                let log = self.shared.log.clone();
+                run.chores.push(Box::pin(async move { Chore::Compared(is_in(&log, &mark).await) }));
+            }
             Action::Bury(letter) => self.bury(run, letter),
             Action::End(leave) => return Ok(Some(leave)),
         }
@@ -79,6 +84,7 @@ impl Worker {
                 let LogBounds { first_sequence, last_sequence, .. } = bounds?;
                 Input::Bounds { first_sequence, last_sequence }
             }
+            Chore::Compared(is_in) => Input::Compared { is_in: is_in? },
             Chore::Joined(follower) => match follower? {
                 Some(follower) => {
                     tracing::debug!(id = %self.id, read_to = run.session.read_to(), "lane.follows");
@@ -123,15 +129,15 @@ impl Worker {
 
     pub(super) fn note_position(&self, run: &Run, sequence: u64) {
         if run.session.reads() != Reads::Consumer {
-            self.shared.position_log.note(&run.epoch, sequence);
+            self.shared.position_log.note(&run.epoch, sequence, run.session.lane().mark.as_ref());
         }
     }
 
     fn join_tail(&self, run: &mut Run, read_to: u64) {
         let (tail, log, id) = (self.shared.tail.clone(), self.shared.log.clone(), self.id.clone());
-        let (filters, generation) = (run.session.lane().filters.clone(), run.generation);
+        let (filters, era) = (run.session.lane().filters.clone(), run.era);
         run.chores.push(Box::pin(async move {
-            let joining = Joining { id: &id, filters: &filters, position: read_to, generation };
+            let joining = Joining { id: &id, filters: &filters, position: read_to, era };
             Chore::Joined(tail.join(&log, &joining).await)
         }));
     }
@@ -156,4 +162,11 @@ impl Worker {
             Chore::Buried(letter, added)
         }));
     }
+}
+
+/// Whether an event is where it was; also where nothing is there any more, as that proves nothing.
+async fn is_in(log: &EventLog, mark: &Mark) -> Result<bool, Unavailable> {
+    let bounds = log.bounds().await?;
+    let is_cut = mark.sequence > bounds.last_sequence;
+    Ok(!is_cut && log.mark_at(mark.sequence).await?.is_none_or(|found| found == *mark))
 }

@@ -12,6 +12,7 @@ pub(super) enum Chore {
     Written(Result<Option<u64>, Unavailable>),
     Found(u64, Result<Found, Unavailable>),
     Bounds(Result<LogBounds, Unavailable>),
+    Compared(Result<bool, Unavailable>),
     Joined(Result<Option<Follower>, Unavailable>),
     Buried(Box<Letter>, Result<(), Unavailable>),
 }

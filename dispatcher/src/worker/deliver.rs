@@ -25,7 +25,7 @@ impl Run {
 impl Worker {
     /// Reads the source and has each event taken, until something changes.
     pub(super) async fn deliver(&mut self, run: &mut Run) -> Result<Leave, Unavailable> {
-        let mut calls = Calls::of(&self.spec, &self.shared, &self.shutdown, run.generation);
+        let mut calls = Calls::of(&self.spec, &self.shared, &self.shutdown, run.era.generation);
         loop {
             while let Some(action) = run.session.next_action() {
                 if let Some(leave) = self.carry_out(run, action).await? {
@@ -52,7 +52,10 @@ impl Worker {
             Came::Chore(chore) => self.is_done(run, chore)?,
             Came::Bounds(bounds) => {
                 self.say_what_is_given(run);
-                Some(Input::Cut { first_sequence: bounds.first_sequence })
+                match bounds.log == run.era.log {
+                    true => Some(Input::Cut { first_sequence: bounds.first_sequence }),
+                    false => Some(Input::Forked),
+                }
             }
             Came::Alarm => {
                 run.session.handle_timeout(now());

@@ -21,8 +21,8 @@ impl Worker {
             (window.attempts(&load), window.items(&load, last_delivered), window.is_batched());
         let priority = items.iter().map(|(_, due, _)| due.priority).fold(f64::INFINITY, f64::min);
         let mut request = match items.as_slice() {
-            [item] if !is_batch => DeliveryRequest::of_event(*item),
-            items => DeliveryRequest::of_batch(items),
+            [item] if !is_batch => DeliveryRequest::of_event(*item, run.log_epoch.as_ref()),
+            items => DeliveryRequest::of_batch(items, run.log_epoch.as_ref()),
         };
         let (id, spec) = (&self.id, &**run.session.spec());
         let span = span::of(&self.shared.tracer, &Trial { id, asked: spec, number: attempt, items: &items, is_batch });

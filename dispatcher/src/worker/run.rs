@@ -7,6 +7,7 @@ use domain::{Lane, Stamp, Subscription};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::Worker;
@@ -16,6 +17,7 @@ use super::under_way::UnderWay;
 use crate::push::target_client::TargetClient;
 use crate::session::window::Load;
 use crate::session::{Begin, Landed, NOTE_INTERVAL, Now, Session};
+use crate::source::known_log::{Era, Known};
 
 /// A session, and what is done for it.
 pub(super) struct Run {
@@ -28,8 +30,10 @@ pub(super) struct Run {
     pub(super) chores: FuturesUnordered<BoxFuture<'static, Chore>>,
     /// The consumer is being shown where the lane is. It may hold a permit that others wait for.
     pub(super) showing: FuturesUnordered<BoxFuture<'static, ()>>,
-    /// The link's generation that the source was opened on.
-    pub(super) generation: u64,
+    /// The connection and the log that the source was opened on.
+    pub(super) era: Era,
+    /// The log's name, as deliveries carry it.
+    pub(super) log_epoch: Option<HeaderValue>,
     /// The lane's epoch as it is written in the position log.
     pub(super) epoch: String,
     /// What the source and the meter were told last: position, how many are in the window, how many are settled.
@@ -47,7 +51,7 @@ impl Run {
         spec: Arc<Subscription>,
         lane: Lane,
         source: Source,
-        generation: u64,
+        known: &Known,
     ) -> Self {
         let (position, backlog, reads) = (lane.position, source.backlog(), source.reads());
         tracing::debug!(id = %worker.id, position, backlog, ?reads, "lane.reading");
@@ -73,7 +77,8 @@ impl Run {
             under_way: UnderWay::new(),
             chores: FuturesUnordered::new(),
             showing: FuturesUnordered::new(),
-            generation,
+            era: known.era,
+            log_epoch: known.epoch().and_then(|epoch| HeaderValue::from_str(epoch.as_str()).ok()),
             epoch,
             told: (0, 0, 0),
         }

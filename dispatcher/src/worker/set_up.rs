@@ -10,11 +10,16 @@ use super::{Begins, Worker};
 use crate::failpoints;
 use crate::ownership::owned::Takeover;
 use crate::session::fresh_name;
+use crate::source::known_log::Known;
 
 impl Worker {
     /// Brings together the spec and the status, and writes the outcome before anything is done about it. Answers it, and with
-    /// which sequence the log begins.
-    pub(super) async fn set_up(&mut self, spec: &Subscription) -> Result<(Lane, u64), Unavailable> {
+    /// which sequence the log begins, and which log it is.
+    pub(super) async fn set_up(
+        &mut self,
+        spec: &Subscription,
+        generation: u64,
+    ) -> Result<(Lane, u64, Known), Unavailable> {
         if self.lane.is_none() || self.is_stale {
             if self.is_stale {
                 self.began = Instant::now();
@@ -23,7 +28,7 @@ impl Worker {
             self.load().await?;
             self.is_stale = false;
         }
-        let bounds = self.shared.log.bounds().await?;
+        let (bounds, known) = self.follow_log(spec, generation).await?;
         if let Some(lane) = self.lane.as_mut().filter(|lane| lane.unsure_from.is_some()) {
             self.is_written &= !lane.is_whole_from(bounds.first_sequence);
         }
@@ -49,13 +54,14 @@ impl Worker {
                 tracing::error!(id = %self.id, from_sequence, to_sequence, "lane.gap");
             }
         }
-        self.is_written &= before == Some(&lane);
+        self.remember_position(&mut lane, &known).await?;
+        self.is_written &= self.lane.as_ref() == Some(&lane);
         self.meter.shows(&lane);
         self.lane = Some(lane.clone());
         if !self.is_written {
             self.write(&mut lane).await?;
         }
-        Ok((lane, bounds.first_sequence))
+        Ok((lane, bounds.first_sequence, known))
     }
 
     /// Goes on where an earlier worker left off.
@@ -63,10 +69,10 @@ impl Worker {
         let (revision, mut lane) = self.shared.lanes.get(&self.id).await?;
         self.is_written = lane.is_some();
         if let Some(lane) = &mut lane
-            && let Some(floor) = self.floor(lane).await?
+            && let Some((floor, mark)) = self.floor(lane).await?
         {
-            self.is_written &= floor <= lane.position;
-            lane.adopt_floor(floor);
+            self.is_written = false;
+            lane.adopt_floor(floor, mark);
         }
         if let (Some(lane), Takeover::Fenced { .. }) = (&mut lane, self.begins.takeover())
             && !failpoints::has_no_fencing()
@@ -77,31 +83,6 @@ impl Worker {
         }
         (self.revision, self.lane) = (revision, lane);
         Ok(())
-    }
-
-    /// What a lane has delivered beyond what is written of it, as far as is known.
-    async fn floor(&self, lane: &Lane) -> Result<Option<u64>, Unavailable> {
-        let epoch = lane.epoch.to_string();
-        if !lane.epoch.has_consumer() {
-            return Ok(self.logged(&epoch).await);
-        }
-        let standing = self.shared.feeds.standing(&self.id).await?.filter(|standing| standing.epoch == epoch);
-        let Some(floor) = standing.map(|standing| standing.floor).filter(|floor| *floor > lane.position) else {
-            return Ok(None);
-        };
-        Ok(self.shared.log.get(floor).await?.map(|_| floor))
-    }
-
-    /// How far the lane of an epoch had come by the position log, where that may say more than what is written of the lane.
-    async fn logged(&self, epoch: &str) -> Option<u64> {
-        let (log, mut furthest) = (&self.shared.position_log, None);
-        if let Begins::Again(_) = self.begins {
-            furthest = log.position(epoch, Some(log.name()), self.began).await;
-        }
-        if let Takeover::Fenced { from } = self.begins.takeover() {
-            furthest = furthest.max(log.position(epoch, from.as_deref(), self.began).await);
-        }
-        furthest
     }
 
     /// Writes a lane that no session has.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Worker;
 use crate::session::{Reads, fresh_name};
+use crate::source::known_log::Era;
 use crate::source::log_bounds::KnownBounds;
 use crate::source::shared_catch_up::{Alone, Member, Way};
 use crate::source::tail::{Follower, Joining};
@@ -99,10 +100,10 @@ impl Worker {
         &mut self,
         lane: Lane,
         first_sequence: u64,
-        generation: u64,
+        era: Era,
     ) -> Result<(Lane, Source), Unavailable> {
         let read_to = lane.position.max(first_sequence.saturating_sub(1));
-        let joining = Joining { id: &self.id, filters: &lane.filters, position: read_to, generation };
+        let joining = Joining { id: &self.id, filters: &lane.filters, position: read_to, era };
         if let Some(follower) = self.shared.tail.join(&self.shared.log, &joining).await? {
             return Ok((self.has_consumer(lane, false).await?, Source::Tail(follower)));
         }

@@ -28,7 +28,7 @@ pub(super) enum Came {
     Landed(Landed),
     /// Something that was begun has come to its end.
     Chore(Chore),
-    /// The log begins elsewhere.
+    /// The log begins elsewhere, or is another one.
     Bounds(KnownBounds),
     /// It is time for something.
     Alarm,

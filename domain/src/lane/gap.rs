@@ -1,6 +1,6 @@
 //! What it means for a lane that the log no longer begins where it did: retention, or an operator, has removed events.
 
-use super::{Gap, Lane, State};
+use super::{Gap, Lane, Progress, State};
 use crate::stamp::Stamp;
 use crate::subscription::{Entry, Subscription};
 use crate::type_pattern::TypePattern;
@@ -69,7 +69,7 @@ impl Lane {
     /// Takes in where the log begins.
     pub fn take_in_beginning(&mut self, spec: &Subscription, begins: Beginning, now: Stamp) -> Loss {
         if self.is_whole_from(begins.sequence) && !self.may_lack(begins.sequence)
-            || matches!(self.state, State::Completed | State::Paused(_) | State::Stopped(_))
+            || matches!(self.state, State::Completed | State::Paused(_) | State::Stopped(_) | State::Forked(_))
         {
             return Loss::None;
         }
@@ -106,9 +106,14 @@ impl Lane {
         };
         let reaches = move |pattern: &TypePattern, entry: &Entry| {
             // Without a start, in the present words or those before, nothing is promised of what was there before.
-            let promised_from = if entry.names_start() { 0 } else { entry.first_live() };
             let progress = self.entries.get(pattern);
-            progress.is_some_and(|progress| progress.from_sequence.max(promised_from) <= to_sequence)
+            let promised_from = |progress: &Progress| match (entry.names_start(), progress.live_from) {
+                (true, _) => 0,
+                (false, live_from) => {
+                    live_from.map_or(entry.first_live(), |live_from| live_from.min(entry.first_live()))
+                }
+            };
+            progress.is_some_and(|progress| progress.from_sequence.max(promised_from(progress)) <= to_sequence)
         };
         let is_concerned = move |(pattern, entry): &(&TypePattern, &Entry)| is_again || reaches(pattern, entry);
         self.active(spec).filter(is_concerned).map(|(_, entry)| entry)

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::wants::{is_satisfied, words_for};
 use super::{Failure, Lane, Phase, State};
 use crate::event::Event;
+use crate::log_epoch::Mark;
 use crate::required_data::Found;
 use crate::stamp::Stamp;
 use crate::subscription::{Entry, Subscription};
@@ -15,17 +16,28 @@ impl Lane {
     /// still in the log: one that is removed while it is out moves the floor without having been delivered. Beyond the
     /// written position it is then an event that was delivered: what is passed over is acknowledged after the position
     /// has been written, or together with a later delivery.
-    pub fn adopt_floor(&mut self, floor: u64) {
+    /// `mark`: what stands there.
+    pub fn adopt_floor(&mut self, floor: u64, mark: Option<Mark>) {
         if floor > self.position {
             self.moved_to(floor);
             self.last_delivered = floor;
+            self.is_marked_by(mark);
+        }
+    }
+
+    /// Takes note of what stands at a place that the lane has had, if that is further than what it knows.
+    pub fn is_marked_by(&mut self, mark: Option<Mark>) {
+        let known = self.mark.as_ref().map_or(0, |known| known.sequence);
+        if let Some(mark) = mark.filter(|mark| mark.sequence > known) {
+            self.mark = Some(mark);
         }
     }
 
     /// Records that an event was delivered before others that come before it in the log.
-    pub fn delivered_early(&mut self, sequence: u64) {
-        if sequence > self.position {
-            self.had.insert(sequence);
+    pub fn delivered_early(&mut self, event: &Event) {
+        if event.sequence > self.position {
+            self.had.insert(event.sequence);
+            self.remember(event);
         }
     }
 
@@ -45,7 +57,7 @@ impl Lane {
             }
         }
         self.last_delivered = event.sequence;
-        self.moved_to(event.sequence);
+        self.moved_behind(event);
         self.goes_on();
         must_write
     }
@@ -59,6 +71,7 @@ impl Lane {
             self.progress_of_wanting(spec, event).for_each(|(_, progress)| progress.skipped += 1);
         }
         self.passed_over(event.sequence);
+        self.remember(event);
         must_write
     }
 
@@ -70,7 +83,7 @@ impl Lane {
             let is_dead = is_satisfied(entry, words_for(progress, event), event, found);
             *(if is_dead { &mut progress.dead_lettered } else { &mut progress.skipped }) += 1;
         }
-        self.moved_to(event.sequence);
+        self.moved_behind(event);
         self.goes_on();
     }
 
@@ -112,6 +125,20 @@ impl Lane {
         is_news
     }
 
+    fn moved_behind(&mut self, event: &Event) {
+        self.moved_to(event.sequence);
+        self.remember(event);
+    }
+
+    /// Takes note of what the newest event is: for each event that is settled, so in the memory that is there.
+    fn remember(&mut self, event: &Event) {
+        match &mut self.mark {
+            Some(mark) if mark.sequence >= event.sequence => {}
+            Some(mark) => mark.move_to(event),
+            None => self.mark = Some(Mark::of(event)),
+        }
+    }
+
     pub(super) fn moved_to(&mut self, sequence: u64) {
         self.position = self.position.max(sequence);
         if self.had.first().is_some_and(|first| *first <= self.position) {
@@ -126,12 +153,19 @@ impl Lane {
     /// moved here, and nowhere else.
     pub(super) fn has_had_nothing_beyond(&mut self, sequence: u64) {
         self.position = sequence;
+        self.had = BTreeSet::new();
+        self.forget_beyond(sequence);
+        for progress in self.entries.values_mut() {
+            progress.anew_to = None;
+        }
+    }
+
+    /// What is known of the log beyond a sequence does not hold any more.
+    pub(super) fn forget_beyond(&mut self, sequence: u64) {
         self.clear_to = self.clear_to.min(sequence);
         self.unsure_from = self.unsure_from.filter(|from| *from <= sequence);
-        self.had = BTreeSet::new();
         for progress in self.entries.values_mut() {
             progress.from_sequence = progress.from_sequence.min(sequence + 1);
-            progress.anew_to = None;
             for to in [&mut progress.by_earlier_words_to, &mut progress.shares_to] {
                 *to = to.map(|to| to.min(sequence));
             }

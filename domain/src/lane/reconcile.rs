@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Epoch, Gap, Lane, Owed, Phase, Progress, RedeliveryProgress, State};
+use crate::delivery_settings::OnFork;
 use crate::stamp::Stamp;
 use crate::subscription::{Entry, Subscription};
 use crate::type_pattern::{self, TypePattern};
@@ -81,6 +82,8 @@ impl Lane {
             redelivery,
             clear_to,
             unsure_from: unsure_from.filter(|from| *from <= position.max(clear_to) + 1),
+            log_epoch: previous.and_then(|lane| lane.log_epoch.clone()),
+            mark: previous.and_then(|lane| lane.mark.clone()),
             test: previous.and_then(|lane| lane.test.clone()),
             resumption: spec.resumption.clone(),
             registered: spec.registered.clone(),
@@ -165,6 +168,7 @@ impl<'a> Change<'a> {
             shares_to: None,
             anew_to: None,
             owed: None,
+            live_from: None,
             resumed_after: None,
         };
         match self.standing(pattern, entry) {
@@ -175,6 +179,7 @@ impl<'a> Change<'a> {
                 anew_to: earlier.anew_to,
                 owed: owed_by(entry, Some(earlier)),
                 resumed_after: earlier.resumed_after,
+                live_from: earlier.live_from,
                 ..begun(earlier.from_sequence.max(changed_at.unwrap_or(behind)))
             },
             Standing::New(from) => {
@@ -224,6 +229,7 @@ impl<'a> Change<'a> {
         let stands = match before.map(State::beneath) {
             Some(State::Stopped(stop)) => stop.registered == self.spec.registered,
             Some(State::Gap(gap)) => lane.is_stopped_by(self.spec, gap),
+            Some(State::Forked(_)) => self.spec.delivery.on_fork == OnFork::Wait,
             // A dead letter that is decided is written. Who registers is there again, so that the event is tried at once; with
             // other filters, or further back, another event may be the next one.
             Some(State::Held(failure)) => same_consumer && (!self.is_registered || failure.letter.is_some()),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
+use crate::log_epoch::LogEpoch;
 use crate::stamp::Stamp;
 
 /// What a lane does.
@@ -17,6 +18,9 @@ pub enum State {
     Paused(Box<State>),
     /// Events were removed from the log before they could be delivered: it waits until it is told to go on without them.
     Gap(Gap),
+    /// The log has become another one, and the lane stood beyond what both share: it waits until it is told to go on with the
+    /// present one.
+    Forked(Fork),
     /// It waits until it is registered again, or resumed.
     Stopped(Stop),
     /// Every entry has had all that it asked for.
@@ -36,6 +40,7 @@ impl State {
             Self::Held(_) => Word::Held,
             Self::Paused(_) => Word::Paused,
             Self::Gap(_) => Word::Gap,
+            Self::Forked(_) => Word::Forked,
             Self::Stopped(stop) => match stop.why {
                 Why::Gone => Word::Gone,
                 Why::Exhausted => Word::Paused,
@@ -56,6 +61,14 @@ impl State {
     pub fn gap(&self) -> Option<Gap> {
         match self.beneath() {
             Self::Gap(gap) => Some(*gap),
+            _ => None,
+        }
+    }
+
+    /// Where the log has become another one, where the lane waits because of it, paused or not.
+    pub fn fork(&self) -> Option<&Fork> {
+        match self.beneath() {
+            Self::Forked(fork) => Some(fork),
             _ => None,
         }
     }
@@ -85,6 +98,19 @@ pub struct Gap {
     pub from_sequence: u64,
     /// The last sequence of it.
     pub to_sequence: u64,
+    /// When it was noticed.
+    pub noticed: Stamp,
+}
+
+/// Where the log became another one, before a lane that stood further.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The last sequence that both logs share: where the lane goes on behind.
+    pub shared_to: u64,
+    /// Where the lane stood in the log of before.
+    pub was_at: u64,
+    /// The name of the present log.
+    pub epoch: LogEpoch,
     /// When it was noticed.
     pub noticed: Stamp,
 }
@@ -125,6 +151,8 @@ pub enum Word {
     Paused,
     /// Events were removed from the log before they could be delivered.
     Gap,
+    /// The log has become another one. In the bucket this is written as `gap`, which earlier builds read.
+    Forked,
     /// The target has said that it is gone.
     Gone,
     /// Every entry has had all that it asked for.
@@ -141,16 +169,26 @@ struct Record {
     gap: Option<Gap>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stopped: Option<Stop>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forked: Option<Fork>,
+}
+
+impl Fork {
+    /// As earlier builds read it: a gap without anything in it, behind the place where the lane goes on.
+    fn as_gap(&self) -> Gap {
+        Gap { from_sequence: self.shared_to + 1, to_sequence: self.shared_to, noticed: self.noticed }
+    }
 }
 
 impl From<State> for Record {
     fn from(state: State) -> Self {
         let state_word = state.word();
-        let nothing = Self { state: state_word, failure: None, gap: None, stopped: None };
+        let nothing = Self { state: state_word, failure: None, gap: None, stopped: None, forked: None };
         match state {
             State::Active | State::Completed => nothing,
             State::Held(failure) => Self { failure: Some(failure), ..nothing },
             State::Gap(gap) => Self { gap: Some(gap), ..nothing },
+            State::Forked(fork) => Self { state: Word::Gap, gap: Some(fork.as_gap()), forked: Some(fork), ..nothing },
             State::Stopped(stop) => Self { stopped: Some(stop), ..nothing },
             State::Paused(before) => Self { state: Word::Paused, ..Self::from(*before) },
         }
@@ -160,21 +198,22 @@ impl From<State> for Record {
 impl From<Record> for State {
     /// Reads what any build has written. Where a record has more than one cause, the strongest one stands.
     fn from(record: Record) -> Self {
-        let Record { state, failure, gap, stopped } = record;
-        match (state, stopped, gap, failure) {
+        let Record { state, failure, gap, stopped, forked } = record;
+        let waits = forked.map(Self::Forked).or(gap.map(Self::Gap));
+        match (state, stopped, waits, failure) {
             (Word::Completed, ..) => Self::Completed,
             (Word::Paused, Some(stop), ..) if stop.why == Why::Exhausted => Self::Stopped(stop),
-            (Word::Paused, stop, gap, failure) => {
-                let before = match (stop, gap, failure) {
+            (Word::Paused, stop, waits, failure) => {
+                let before = match (stop, waits, failure) {
                     (Some(stop), ..) => Self::Stopped(stop),
-                    (None, Some(gap), _) => Self::Gap(gap),
+                    (None, Some(waits), _) => waits,
                     (None, None, Some(failure)) => Self::Held(failure),
                     (None, None, None) => Self::Active,
                 };
                 Self::Paused(Box::new(before))
             }
             (_, Some(stop), ..) => Self::Stopped(stop),
-            (_, None, Some(gap), _) => Self::Gap(gap),
+            (_, None, Some(waits), _) => waits,
             (_, None, None, Some(failure)) => Self::Held(failure),
             (_, None, None, None) => Self::Active,
         }
@@ -217,6 +256,18 @@ mod tests {
             if let (Some(field), Some(value)) = (field, value) {
                 assert_eq!(written[field], value);
             }
+            assert_eq!(serde_json::from_value::<State>(written).unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn a_lane_that_waits_because_of_a_fork_is_a_gap_to_earlier_builds() {
+        let (epoch, noticed) = (LogEpoch::of(1), Stamp::from_micros(0));
+        let forked = State::Forked(Fork { shared_to: 4, was_at: 9, epoch, noticed });
+        for (state, word) in [(forked.clone(), "gap"), (State::Paused(Box::new(forked)), "paused")] {
+            let written = serde_json::to_value(&state).unwrap();
+            assert_eq!(written["state"], word);
+            assert_eq!((&written["gap"]["from_sequence"], &written["gap"]["to_sequence"]), (&json!(5), &json!(4)));
             assert_eq!(serde_json::from_value::<State>(written).unwrap(), state);
         }
     }

@@ -11,6 +11,7 @@ use crate::subscription::Redelivery;
 use crate::target_url::TargetUrl;
 use proptest::prelude::*;
 
+mod fork;
 mod gaps;
 mod stops;
 mod words;
@@ -134,10 +135,10 @@ fn what_was_delivered_early_is_known_until_the_lane_is_there_or_goes_back() {
     let before = asked(&[("a", "1", 1, 1, None)]);
     let mut lane = Lane::reconcile(None, &before, fresh("e1"));
     for sequence in [2, 4, 5] {
-        lane.delivered_early(sequence);
+        lane.delivered_early(&event(sequence, "a"));
     }
     run(&mut lane, &before, &["a", "a", "a"], 2);
-    lane.delivered_early(1);
+    lane.delivered_early(&event(1, "a"));
     assert_eq!(lane.had, BTreeSet::from([4, 5]), "beyond the position alone");
     assert_eq!(Lane::reconcile(Some(&lane), &before, fresh("e2")).had, BTreeSet::from([4, 5]));
     let again = asked(&[("a", "2", 1, 6, None)]);
@@ -194,7 +195,7 @@ fn a_replay_that_a_crash_interrupted_goes_on_from_what_was_acknowledged() {
     let mut written = Lane::reconcile(Some(&lane), &one, fresh("e2"));
     assert_eq!(written.position, 1);
     // 2 to 5 were delivered and acknowledged, and the dispatcher was killed before it wrote that.
-    written.adopt_floor(5);
+    written.adopt_floor(5, Some(Mark::of(&event(5, "a"))));
     let mut lane = Lane::reconcile(Some(&written), &one, fresh("e3"));
     assert_eq!((lane.position, lane.epoch.to_string().as_str()), (5, "e2"));
     assert_eq!(run(&mut lane, &one, &log, 9), [6, 7, 8, 9]);

@@ -4,18 +4,18 @@ use domain::subscription::{Entry, Redelivery};
 use domain::{Attributes, Stamp};
 
 use super::super::{Input, Leave};
-use super::world::{Promise, TYPES, World, pattern, stored_at};
+use super::world::{Promise, TYPES, World, pattern};
 use std::collections::BTreeSet;
 
 impl World {
     pub(super) fn post(&mut self) {
         for _ in 0..=self.dice.below(4) {
-            self.log.push(TYPES[usize::try_from(self.dice.below(3)).unwrap()]);
+            self.log.push((TYPES[usize::try_from(self.dice.below(3)).unwrap()], self.logs));
         }
     }
 
     pub(super) fn post_one_of_each(&mut self) {
-        self.log.extend(TYPES);
+        self.log.extend(TYPES.map(|of| (of, self.logs)));
     }
 
     /// A limit cuts the log, but never its end.
@@ -39,7 +39,7 @@ impl World {
         // Other counts over one line are for the tests of the lane.
         let count = if reaches_back || earlier.is_none() { count } else { earlier.as_ref().and_then(|p| p.count) };
         let name = self.name();
-        let datetime_start = reaches_back.then(|| stored_at(from));
+        let datetime_start = reaches_back.then(|| self.stored_at(from));
         let entry = Entry {
             registration: name.clone(),
             registered_at: Stamp::from_micros(0),

@@ -15,12 +15,12 @@ impl World {
             return false;
         }
         let at = usize::try_from(self.dice.below(self.requests.len() as u64)).unwrap();
-        let (load, previous) = self.requests.swap_remove(at);
+        let (load, logs, previous) = self.requests.swap_remove(at);
         let outcome = if !self.is_calm && self.dice.one_in(40) {
             // The lease is over: nothing was sent.
             None
         } else {
-            Some(self.answer(&load, previous))
+            Some(self.answer(&load, &logs, previous))
         };
         let session = self.session.as_ref().unwrap();
         let attempt = session.window().attempts(&load);
@@ -29,7 +29,7 @@ impl World {
         true
     }
 
-    fn answer(&mut self, load: &[u64], previous: u64) -> PushOutcome {
+    fn answer(&mut self, load: &[u64], logs: &[u64], previous: u64) -> PushOutcome {
         let status = |status: u16| PushOutcome::Answered(Answer { status, ..Answer::default() });
         if !self.is_calm {
             match self.dice.below(12) {
@@ -46,7 +46,7 @@ impl World {
                 }
                 // It takes it, and its answer is lost.
                 4 if self.dice.one_in(4) && self.is_in_order() && !self.target.was_put_back => {
-                    self.take(load, previous);
+                    self.take(load, logs, previous);
                     self.target.before_lost.get_or_insert(previous);
                     return PushOutcome::Failed("reset".into());
                 }
@@ -59,7 +59,7 @@ impl World {
             self.gaps.push((1, self.target.last));
             return PushOutcome::Answered(Answer { status: 409, resume_after, ..Answer::default() });
         }
-        self.take(load, previous);
+        self.take(load, logs, previous);
         status(204)
     }
 
@@ -68,8 +68,15 @@ impl World {
         self.spec.delivery.mode != domain::delivery_settings::Mode::Concurrent
     }
 
-    fn take(&mut self, load: &[u64], previous: u64) {
+    fn take(&mut self, load: &[u64], logs: &[u64], previous: u64) {
         let first = load[0];
+        let is_in = |world: &Self| load.iter().zip(logs).all(|(sequence, log)| world.is_in(*sequence, *log));
+        if !is_in(self) {
+            self.sent.retain(|_, sent| !load.contains(sent));
+            // It was read before the log became another one: its name tells the target.
+            self.target.after_crash = true;
+            return;
+        }
         let is_known = previous == self.target.last || self.target.before_lost.take() == Some(previous);
         let is_known = is_known || std::mem::take(&mut self.target.after_crash);
         if self.is_in_order() && !is_known && !self.target.applied.contains(&first) {

@@ -15,6 +15,7 @@ struct Adversary {
     puts_back: bool,
     cuts: bool,
     redelivers: bool,
+    forks: bool,
 }
 
 const MODES: [&str; 3] = ["ordered", "batched", "concurrent"];
@@ -27,6 +28,7 @@ fn adversary(seed: u64) -> Adversary {
         puts_back: mode != "concurrent" && seed % 7 < 3,
         cuts: seed % 11 < 4,
         redelivers: seed % 13 < 4,
+        forks: seed % 17 < 6,
     }
 }
 
@@ -52,6 +54,8 @@ fn step(world: &mut World, what: Adversary) {
         return world.crash();
     }
     match world.dice.below(100) {
+        0 | 1 if what.forks => world.fork(),
+        2..=4 if what.forks => world.notice_fork(),
         0..=24 => drop(world.act()),
         25..=39 => drop(world.give()),
         40..=54 => drop(world.land_request()),
@@ -77,6 +81,7 @@ fn step(world: &mut World, what: Adversary) {
 /// Lets everything come to rest, by a target that takes whatever comes.
 fn settle(world: &mut World) -> Option<String> {
     world.is_calm = true;
+    world.notice_fork();
     // A target that was put back says so when the next event comes.
     world.post_one_of_each();
     for _ in 0..4_000 {
@@ -134,7 +139,7 @@ fn judge(world: &World, what: Adversary) -> Option<String> {
 /// that was taken early is forgotten by a crash, or is cut off before the lane is there (a known limit).
 fn is_exact(world: &World, what: Adversary) -> bool {
     let is_replaced = what.cuts || !world.buried.is_empty() || (what.crashes_every > 0 && what.mode == "concurrent");
-    !what.redelivers && !what.puts_back && !is_replaced
+    !what.redelivers && !what.puts_back && !what.forks && !is_replaced
 }
 
 fn check(seeds: impl IntoIterator<Item = u64>) -> (u64, u64) {

@@ -1,5 +1,6 @@
 //! What nats-server does for a lane: it takes writes and acknowledgements, and gives messages and answers.
 
+use domain::log_epoch::Mark;
 use domain::required_data::Found;
 
 use super::super::*;
@@ -11,8 +12,12 @@ impl World {
         // Behind the confirmed write that it depends on: what is beyond the written position was delivered.
         let written = self.bucket.as_ref().map_or(0, |lane| lane.position);
         let is_claimed = self.gaps.iter().any(|(from, to)| (*from..=*to).contains(&token));
-        let is_covered =
-            token <= written || self.target.applied.contains(&token) || self.target.was_put_back || is_claimed;
+        let is_of_other_log = self.undeclared.is_some() || !self.is_set_up_in_this_log();
+        let is_covered = is_of_other_log
+            || token <= written
+            || self.target.applied.contains(&token)
+            || self.target.was_put_back
+            || is_claimed;
         if !is_covered {
             self.wrong(format!("{token} is acknowledged, and was neither written nor delivered"));
         }
@@ -92,9 +97,16 @@ impl World {
             let is_read =
                 self.session.as_ref().is_some_and(|session| self.backlog(session.lane(), self.reads_from) == 0);
             self.tell(Input::ReadToEnd(is_read.then_some(self.now.utc)));
-        } else if let Some(sequence) = self.letter.take() {
+        } else if let Some(mark) = self.compares.take() {
+            let is_cut = mark.sequence > self.end();
+            let is_there = self.first <= mark.sequence && !is_cut;
+            let is_in = !is_cut && (!is_there || Mark::of(&self.event(mark.sequence)) == mark);
+            self.tell(Input::Compared { is_in });
+        } else if let Some((sequence, of_log)) = self.letter.take() {
             if self.is_calm || self.dice.one_in(2) {
-                self.buried.insert(sequence);
+                if self.is_in(sequence, of_log) {
+                    self.buried.insert(sequence);
+                }
                 self.sent.retain(|_, sent| *sent != sequence);
                 self.tell(Input::Buried);
             } else {

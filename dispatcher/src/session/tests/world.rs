@@ -8,6 +8,7 @@ use bytes::Bytes;
 use domain::delivery_settings::Mode;
 use domain::lane::gap::{Beginning, Loss};
 use domain::lane::{Epoch, Lane, State};
+use domain::log_epoch::{LogEpoch, LogRecord, Mark};
 use domain::{Event, Stamp, Subscription, TargetUrl, TypePattern};
 
 use super::super::*;
@@ -50,8 +51,13 @@ pub(super) struct World {
     pub(super) now: Now,
     pub(super) spec: Subscription,
     pub(super) promises: BTreeMap<&'static str, Promise>,
-    /// The log: the type of each event; the first one has sequence 1.
-    pub(super) log: Vec<&'static str>,
+    /// The log: the type of each event, and the log that it was posted to; the first one has sequence 1.
+    pub(super) log: Vec<(&'static str, u64)>,
+    /// How often the log has become another one.
+    pub(super) logs: u64,
+    /// What was declared of it, and up to where it is shared since, where nobody has declared it yet.
+    pub(super) record: LogRecord,
+    pub(super) undeclared: Option<u64>,
     /// Where it begins since a limit has cut it.
     pub(super) first: u64,
     /// What is in the bucket, and its revision.
@@ -67,15 +73,16 @@ pub(super) struct World {
     pub(super) memory: Option<Lane>,
     pub(super) known_revision: u64,
     pub(super) reads_from: u64,
-    /// What a session has asked for.
-    pub(super) requests: Vec<(Vec<u64>, u64)>,
+    /// What a session has asked for: events, which log each is of, and what came before.
+    pub(super) requests: Vec<(Vec<u64>, Vec<u64>, u64)>,
     /// In concurrent mode, the event of each transaction that was sent and is not taken yet: none overtakes it.
     pub(super) sent: BTreeMap<u64, u64>,
     pub(super) looks: VecDeque<u64>,
     pub(super) bounds_wanted: bool,
     pub(super) joins: bool,
     pub(super) looks_for_end: bool,
-    pub(super) letter: Option<u64>,
+    pub(super) letter: Option<(u64, u64)>,
+    pub(super) compares: Option<Mark>,
     pub(super) target_state: TargetState,
     pub(super) target: Target,
     pub(super) buried: BTreeSet<u64>,
@@ -95,10 +102,8 @@ pub(super) fn pattern(of: &str) -> TypePattern {
     TypePattern::parse(of).unwrap()
 }
 
-/// When an event was stored, and its own time.
-pub(super) fn stored_at(sequence: u64) -> Stamp {
-    Stamp::from_micros(i64::try_from(sequence).unwrap() * 1_000_000)
-}
+/// How much later the events of another log are stored than those of the one before, in microseconds.
+const ANOTHER_LOG_MICROS: i64 = 1_000_000_000;
 
 fn read_back(lane: &Lane) -> Lane {
     serde_json::from_slice(&serde_json::to_vec(lane).unwrap()).unwrap()
@@ -117,6 +122,9 @@ impl World {
             spec: Subscription::new(TargetUrl::parse("http://target/").unwrap()),
             promises: BTreeMap::new(),
             log: Vec::new(),
+            logs: 0,
+            record: LogRecord::begin(LogEpoch::of(0), Stamp::from_micros(0)),
+            undeclared: None,
             first: 1,
             bucket: None,
             revision: 0,
@@ -134,6 +142,7 @@ impl World {
             joins: false,
             looks_for_end: false,
             letter: None,
+            compares: None,
             target_state: TargetState::default(),
             target: Target::default(),
             buried: BTreeSet::new(),
@@ -151,7 +160,26 @@ impl World {
     }
 
     pub(super) fn type_of(&self, sequence: u64) -> &'static str {
-        self.log[usize::try_from(sequence).unwrap() - 1]
+        self.log[usize::try_from(sequence).unwrap() - 1].0
+    }
+
+    /// When the event at a place was stored, or would be; its own time too.
+    pub(super) fn stored_at(&self, sequence: u64) -> Stamp {
+        let at = usize::try_from(sequence).unwrap();
+        let log = self.log.get(at.wrapping_sub(1)).map_or(self.logs, |(_, log)| *log);
+        let micros = i64::try_from(sequence).unwrap() * 1_000_000;
+        Stamp::from_micros(micros + i64::try_from(log).unwrap() * ANOTHER_LOG_MICROS)
+    }
+
+    /// Whether an event of a log is in the log as it is.
+    pub(super) fn is_in(&self, sequence: u64, of_log: u64) -> bool {
+        let at = usize::try_from(sequence).unwrap();
+        at > 0 && self.log.get(at - 1).is_some_and(|(_, log)| *log == of_log)
+    }
+
+    /// Which log an event is of, by its id.
+    pub(super) fn log_of(event: &Event) -> u64 {
+        event.id().rsplit('-').next().unwrap().parse().unwrap()
     }
 
     pub(super) fn name(&mut self) -> String {
@@ -171,10 +199,11 @@ impl World {
     }
 
     pub(super) fn event(&self, sequence: u64) -> Arc<Event> {
-        let at = stored_at(sequence);
+        let at = self.stored_at(sequence);
         let transaction = ["t0", "t1", "t2"][usize::try_from(transaction_of(sequence)).unwrap()];
         let subject = format!("events.{}", self.type_of(sequence));
-        let headers = [("ce-transactionid", transaction)];
+        let id = format!("{sequence}-{}", self.log[usize::try_from(sequence).unwrap() - 1].1);
+        let headers = [("ce-id", id.as_str()), ("ce-transactionid", transaction)];
         Arc::new(Event::from_message("EVENTS", &subject, sequence, at, headers, Bytes::from("{}")).unwrap())
     }
 
@@ -191,6 +220,8 @@ impl World {
             Input::Cut { first_sequence } => format!("cut to {first_sequence}"),
             Input::Unread(why) => format!("unread: {why:?}"),
             Input::Found { sequence, .. } => format!("found for {sequence}"),
+            Input::Forked => "forked".to_owned(),
+            Input::Compared { is_in } => format!("compared: {is_in}"),
             Input::Buried | Input::NotBuried { .. } | Input::NotJoined | Input::ReadToEnd(_) => "other".to_owned(),
         });
         if let Some(session) = &mut self.session {
@@ -240,6 +271,7 @@ impl World {
         self.sent.clear();
         self.looks.clear();
         (self.bounds_wanted, self.joins, self.looks_for_end, self.letter) = (false, false, false, None);
+        self.compares = None;
     }
 
     /// As the worker does: what was written, how far it had come since, the spec, and where the log begins.
@@ -256,7 +288,8 @@ impl World {
                 && let Some((floor, _)) = self.floors.get(&lane.epoch.to_string()).copied()
                 && (!lane.epoch.has_consumer() || kept.contains(&floor))
             {
-                lane.adopt_floor(floor);
+                let mark = kept.contains(&floor).then(|| Mark::of(&self.event(floor)));
+                self.memory.as_mut().unwrap().adopt_floor(floor, mark);
             }
             if self.dice.one_in(3)
                 && let Some(lane) = &mut self.memory
@@ -267,6 +300,7 @@ impl World {
                 is_written = false;
             }
         }
+        self.follow_log();
         if let Some(lane) = self.memory.as_mut().filter(|lane| lane.unsure_from.is_some()) {
             is_written &= !lane.is_whole_from(self.first);
         }
@@ -280,8 +314,7 @@ impl World {
         }
         let begins = Beginning {
             sequence: self.first,
-            stored_at: (self.first <= self.end())
-                .then(|| Stamp::from_micros(i64::try_from(self.first).unwrap() * 1_000_000)),
+            stored_at: (self.first <= self.end()).then(|| self.stored_at(self.first)),
         };
         self.trace(|| {
             format!(
@@ -299,6 +332,7 @@ impl World {
                 self.gaps.push((gap.from_sequence, gap.to_sequence));
             }
         }
+        self.remember_position(&mut lane);
         if (!is_written || self.memory.as_ref() != Some(&lane) || self.bucket.as_ref() != Some(&lane))
             && !self.put(&lane, self.known_revision)
         {
@@ -310,6 +344,15 @@ impl World {
             return;
         }
         self.begin(lane);
+    }
+
+    /// Has a lane remember what stands at its position, as the worker does.
+    fn remember_position(&self, lane: &mut Lane) {
+        lane.log_epoch = self.record.current().map(|epoch| epoch.epoch.clone());
+        let is_known = lane.mark.as_ref().is_some_and(|mark| mark.sequence >= lane.position);
+        if !is_known && (self.first..=self.end()).contains(&lane.position) {
+            lane.is_marked_by(Some(Mark::of(&self.event(lane.position))));
+        }
     }
 
     /// Opens a source, and begins a session.
@@ -377,14 +420,16 @@ impl World {
                 let session = self.session.as_ref().unwrap();
                 let items = session.window().items(&load, session.lane().last_delivered);
                 let previous = items.first().map_or(0, |(_, _, previous)| *previous);
-                if items.len() != load.len() {
+                let logs: Vec<u64> = items.iter().map(|(event, ..)| Self::log_of(event)).collect();
+                if logs.len() != load.len() {
                     self.wrong(format!("of {load:?} not all is sent"));
                 }
                 self.is_sent(&load);
-                self.requests.push((load, previous));
+                self.requests.push((load, logs, previous));
             }
             Action::Look { event, .. } => self.looks.push_back(event.sequence),
             Action::LookUpBounds => self.bounds_wanted = true,
+            Action::Compare(mark) => self.compares = Some(mark),
             Action::AskSource => self.answer_source(),
             Action::JoinTail { .. } => self.joins = true,
             Action::Show => {}
@@ -393,7 +438,7 @@ impl World {
                 if letter.name.is_empty() {
                     self.wrong("a letter without a name".into());
                 }
-                self.letter = Some(letter.event.sequence);
+                self.letter = Some((letter.event.sequence, Self::log_of(&letter.event)));
             }
             Action::End(_) => {
                 let session = self.session.take().unwrap();
@@ -425,10 +470,9 @@ impl World {
     /// Whether a lane waits for somebody to resume it, or is not there.
     pub(super) fn is_stopped(&self) -> bool {
         self.session.is_none()
-            && self
-                .memory
-                .as_ref()
-                .is_some_and(|lane| matches!(lane.state, State::Paused(_) | State::Gap(_) | State::Stopped(_)))
+            && self.memory.as_ref().is_some_and(|lane| {
+                matches!(lane.state, State::Paused(_) | State::Gap(_) | State::Stopped(_) | State::Forked(_))
+            })
     }
 
     /// Whether a lane holds an event until somebody resumes it.

@@ -13,6 +13,7 @@ use domain::{SubscriptionId, TypePattern};
 use futures_util::FutureExt;
 
 use super::SharedCatchUp;
+use crate::source::known_log::Era;
 use crate::source::queue::{Queue, QueueEnd};
 use crate::source::recent::{Recent, RecentLimits};
 use crate::source::tail::Joining;
@@ -27,8 +28,8 @@ const AT_A_TIME: usize = 64;
 /// Lanes with the same filters that are at about the same place.
 pub(super) struct SharedReader {
     pub(super) filters: Vec<TypePattern>,
-    /// The connection that it reads on.
-    generation: u64,
+    /// The connection that it reads on, and the log.
+    era: Era,
     state: Mutex<ReaderState>,
     /// How many messages the server has that were not read yet, when the last one was.
     unread: AtomicU64,
@@ -53,14 +54,14 @@ pub(crate) struct Member {
 impl SharedReader {
     /// Begins to read from a lane's position on.
     pub(super) async fn begin(broker: &Broker, joining: &Joining<'_>) -> Result<(Arc<Self>, Arc<Queue>), Unavailable> {
-        let Joining { filters, position, generation, .. } = *joining;
+        let Joining { filters, position, era, .. } = *joining;
         let past = LogReader::open_past(broker, position + 1, filters).await?;
         let queue = Queue::new(position, position);
         let state =
             ReaderState { recent: Recent::behind(position, KEPT), queues: vec![queue.clone()], has_ended: false };
         let reader = Self {
             filters: filters.to_vec(),
-            generation,
+            era,
             state: Mutex::new(state),
             unread: AtomicU64::new(past.backlog),
             past: tokio::sync::Mutex::new(past),
@@ -77,7 +78,7 @@ impl SharedReader {
         let mut state = self.state();
         let from = joining.position;
         let is_near = state.recent.reaches_back_to(from) && from <= state.recent.read_to() + AHEAD;
-        if state.has_ended || joining.generation != self.generation || !is_near {
+        if state.has_ended || joining.era != self.era || !is_near {
             return None;
         }
         let queue = Queue::new(from, from);

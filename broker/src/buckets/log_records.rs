@@ -1,0 +1,54 @@
+//! The bucket `LOG`: which names the log has had, and what stood where in it. Only dispatchers write it, by compare-and-set.
+
+use async_nats::jetstream::kv::UpdateErrorKind;
+use domain::log_epoch::LogRecord;
+
+use crate::buckets::entry;
+use crate::connection::Broker;
+use crate::error::{During, Unavailable};
+use crate::names::RECORD;
+
+/// The bucket.
+#[derive(Clone)]
+pub struct LogRecords {
+    broker: Broker,
+}
+
+/// What the bucket holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Current {
+    /// The revision to expect when writing: 0 where nothing was ever written.
+    pub revision: u64,
+    /// The record, if there is one.
+    pub record: Option<LogRecord>,
+}
+
+impl LogRecords {
+    /// The bucket behind a connection.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker }
+    }
+
+    /// What the bucket holds, asked of the leader; `None`: there is no such bucket, and the log has no names.
+    pub async fn get(&self) -> Result<Option<Current>, Unavailable> {
+        const WHAT: &str = "reading what is recorded of the log";
+        let objects = self.broker.objects()?;
+        let Some(bucket) = &objects.log else { return Ok(None) };
+        let (revision, value) = entry::read(bucket, RECORD, WHAT).await?;
+        Ok(Some(Current { revision, record: value.map(|value| entry::parse(&value).during(WHAT)).transpose()? }))
+    }
+
+    /// Writes the record, if the key is still at the revision that was read. Answers the new one; `None`: somebody else has
+    /// written it.
+    pub async fn put(&self, record: &LogRecord, revision: u64) -> Result<Option<u64>, Unavailable> {
+        const WHAT: &str = "writing what is recorded of the log";
+        let value = serde_json::to_vec(record).during(WHAT)?;
+        let objects = self.broker.objects()?;
+        let Some(bucket) = &objects.log else { return Err(Unavailable::new(WHAT, "there is no bucket LOG")) };
+        match bucket.update(RECORD, value.into(), revision).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
+            Err(error) => Err(error).during(WHAT),
+        }
+    }
+}
