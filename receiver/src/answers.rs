@@ -89,6 +89,64 @@ pub struct EventPage<'a> {
     pub next: Option<u64>,
 }
 
+/// Which log it is, and how much of it there is
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"epoch": "5f0c11aa", "epochs": [{"epoch": "5f0c11aa", "from_sequence": 1, "at": "2026-01-31T09:30:00.000000Z", "reason": "the first one"}], "first_sequence": 1, "last_sequence": 17, "first_time": "2026-01-31T09:30:00.000000Z", "last_time": "2026-01-31T09:31:00.000000Z", "events": 17, "bytes": 5423, "limits": {"max_age_secs": null, "max_bytes": null, "max_events": null, "discard": "old"}}))]
+pub struct LogView {
+    /// The log's name: 8 hexadecimal digits, as `ce-logepoch` has it; null: it has none, as the bucket `LOG` is not there
+    #[schema(required = true)]
+    pub epoch: Option<String>,
+    /// All names that it has had, the present one last
+    pub epochs: Vec<EpochOfLog>,
+    /// The oldest event's sequence; one more than `last_sequence` where there is none
+    pub first_sequence: u64,
+    /// The newest event's sequence; 0: there has never been one
+    pub last_sequence: u64,
+    /// When the oldest event was stored: RFC 3339 in UTC, with microseconds; null: there is none
+    #[schema(required = true, format = DateTime)]
+    pub first_time: Option<String>,
+    /// When the newest event was stored: RFC 3339 in UTC, with microseconds; null: there is none
+    #[schema(required = true, format = DateTime)]
+    pub last_time: Option<String>,
+    /// How many events there are
+    pub events: u64,
+    /// How many bytes they take
+    pub bytes: u64,
+    /// What the log may hold
+    pub limits: LogLimits,
+}
+
+/// What the log may hold
+#[derive(Serialize, ToSchema)]
+pub struct LogLimits {
+    /// The greatest age of an event, in seconds; null: any
+    #[schema(required = true)]
+    pub max_age_secs: Option<u64>,
+    /// How many bytes the events may take; null: any number
+    #[schema(required = true)]
+    pub max_bytes: Option<u64>,
+    /// How many events there may be; null: any number
+    #[schema(required = true)]
+    pub max_events: Option<u64>,
+    /// What happens at `max_bytes` or `max_events`. `old`: the oldest events are removed. `new`: what is new is refused
+    pub discard: &'static str,
+}
+
+/// One name that the log has had
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"epoch": "5f0c11aa", "from_sequence": 1, "at": "2026-01-31T09:30:00.000000Z", "reason": "the first one"}))]
+pub struct EpochOfLog {
+    /// The name: 8 hexadecimal digits
+    pub epoch: String,
+    /// The first sequence that belongs to this log and not to the one before
+    pub from_sequence: u64,
+    /// When it was declared: RFC 3339 in UTC, with microseconds
+    #[schema(format = DateTime)]
+    pub at: String,
+    /// Why
+    pub reason: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

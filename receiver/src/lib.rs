@@ -4,6 +4,7 @@
 //! - [`publish`]: `POST /v1/events`: JSON, and CloudEvents in every mode.
 //! - [`query`]: `GET /v1/events`: pages, NDJSON, and live; `scan`: which events it wants, and reading on; `tail`: how a live one
 //!   begins and goes on.
+//! - [`log_status`]: `GET /v1/log`: which log it is, and naming it anew by hand.
 //! - `storing`: what the calls that store events do alike.
 //! - [`requests`], [`answers`]: what they read and answer, each described for OpenAPI where it is made.
 //! - [`metrics`]: what is counted; `span`: what a collector of traces is told.
@@ -13,6 +14,7 @@
 
 pub mod answers;
 pub mod error;
+pub mod log_status;
 pub mod metrics;
 pub mod publish;
 pub mod query;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use axum::routing::post;
 use broker::event_log::EventLog;
 use broker::group_commit::GroupCommit;
+use broker::log_records::LogRecords;
 use domain::stamp::{Stamp, StampClock, Stamped};
 use spans::Tracer;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +45,8 @@ pub use metrics::Metrics;
 pub struct Receiver {
     /// Where events are read, and batches of them go.
     pub log: EventLog,
+    /// What is recorded of the log: its names.
+    pub records: LogRecords,
     /// Where single events go.
     pub group_commit: GroupCommit,
     /// The largest body, in bytes.
@@ -80,5 +85,7 @@ pub fn router(receiver: Receiver) -> OpenApiRouter {
         .route("/receive_event/{type}/", post(receive::receive_event))
         .routes(routes!(query::list, publish::post_cloud_events))
         .routes(routes!(query::get, publish::post_json))
+        .routes(routes!(log_status::get))
+        .routes(routes!(log_status::new_epoch))
         .with_state(Arc::new(receiver))
 }

@@ -34,6 +34,15 @@ impl CloudEventBody {
     }
 }
 
+/// The body of `POST /v1/log/epochs`
+#[derive(ToSchema)]
+#[schema(example = json!({"reason": "restored from the copy of last night"}))]
+pub struct NewEpoch {
+    /// Why the log is another one, for those who read it later
+    #[schema(min_length = 1, max_length = 256)]
+    pub reason: String,
+}
+
 impl PartialSchema for EventBody {
     fn schema() -> RefOr<Schema> {
         schema_of(json!({

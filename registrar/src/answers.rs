@@ -11,5 +11,5 @@ mod subscription;
 
 pub use dead_letters::{DeadLetter, DeadLetterPage};
 pub use registrations::{Pairs, Registered, Unregistered};
-pub use status::{Attempt, Attempts, Gap, Progress, RedeliveryProgress, Status, Stopped, TestOutcome};
+pub use status::{Attempt, Attempts, Fork, Gap, Progress, RedeliveryProgress, Status, Stopped, TestOutcome};
 pub use subscription::{EventShown, NewSecret, Secret, Subscription, SubscriptionPage};

@@ -9,7 +9,7 @@ use domain::subscription::Redelivery;
 use domain::{Entry, Lane, Stamp, Subscription, SubscriptionId, TypePattern};
 
 use crate::Registrar;
-use crate::answers::{Attempt, Gap, Progress, RedeliveryProgress, Status, Stopped, TestOutcome};
+use crate::answers::{Attempt, Fork, Gap, Progress, RedeliveryProgress, Status, Stopped, TestOutcome};
 
 /// What is known of a subscription's lane at one moment.
 pub struct Snapshot {
@@ -25,6 +25,7 @@ struct Condition<'a> {
     state: Word,
     failure: Option<&'a Failure>,
     gap: Option<Gap>,
+    fork: Option<Fork>,
     stopped: Option<Stopped>,
 }
 
@@ -35,6 +36,7 @@ impl<'a> From<&'a Lane> for Condition<'a> {
             state: lane.state.word(),
             failure: lane.state.failure(),
             gap: lane.state.gap().map(Gap::from),
+            fork: lane.state.fork().map(Fork::from),
             stopped: lane.state.stop().map(Stopped::from),
         }
     }
@@ -107,7 +109,8 @@ impl Snapshot {
             None => Word::Active,
         };
         let failure = condition.as_ref().and_then(|condition| condition.failure);
-        let (gap, stopped) = condition.map_or((None, None), |condition| (condition.gap, condition.stopped));
+        let waits = condition.map(|condition| (condition.gap, condition.fork, condition.stopped));
+        let (gap, fork, stopped) = waits.unwrap_or_default();
         Status {
             state,
             phase: lane.map(|lane| lane.phase),
@@ -121,6 +124,7 @@ impl Snapshot {
                 .map(|test| TestOutcome::new(test.id.clone(), Some(test))),
             stopped,
             gap: gap.or_else(|| lacking(subscription)),
+            fork,
             replay: subscription
                 .redelivery
                 .as_ref()
@@ -271,6 +275,20 @@ mod tests {
                 + "},"
                 + TEST
                 + r#","gap":{"from_sequence":4,"to_sequence":9,"noticed":"2026-01-31T09:30:02.000000Z"},"#
+                + DONE
+                + "}"
+        );
+        let fork = json!({
+            "gap": {"from_sequence": 10, "to_sequence": 9, "noticed": "20260131093002.000000"}, "replay": {"id": "p", "next": 12},
+            "forked": {"shared_to": 9, "was_at": 11, "epoch": "00c0ffee", "noticed": "20260131093002.000000"},
+        });
+        assert_eq!(
+            waits("gap", fork),
+            start("forked")
+                + ATTEMPT
+                + "},"
+                + TEST
+                + r#","fork":{"shared_to":9,"was_at":11,"epoch":"00c0ffee","noticed":"2026-01-31T09:30:02.000000Z"},"#
                 + DONE
                 + "}"
         );

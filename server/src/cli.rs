@@ -8,6 +8,7 @@ use crate::commands::client::ApiAccess;
 use crate::commands::dead::DeadCommand;
 use crate::commands::events::EventsCommand;
 use crate::commands::healthcheck::Healthcheck;
+use crate::commands::log::LogCommand;
 use crate::commands::subs::SubsCommand;
 use crate::settings::Settings;
 
@@ -27,6 +28,13 @@ pub(crate) enum Command {
     Events {
         #[command(subcommand)]
         command: EventsCommand,
+        #[command(flatten)]
+        access: ApiAccess,
+    },
+    /// Which log a running mer has, and how much of it there is
+    Log {
+        #[command(subcommand)]
+        command: LogCommand,
         #[command(flatten)]
         access: ApiAccess,
     },

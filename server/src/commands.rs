@@ -1,6 +1,6 @@
 //! The commands besides `mer serve`.
 //!
-//! - [`events`], [`subs`], [`dead`], [`trace`], [`status`]: ask a running mer, with [`client`]; [`named`]: which
+//! - [`events`], [`log`], [`subs`], [`dead`], [`trace`], [`status`]: ask a running mer, with [`client`]; [`named`]: which
 //!   subscription is meant; [`moment`], [`table`]: what people type, and read.
 //! - [`check`]: whether NATS is as mer needs it, and how to mend what is not.
 //! - [`healthcheck`]: whether the mer that listens here is well.
@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub(crate) mod dead;
 pub(crate) mod events;
 pub(crate) mod healthcheck;
+pub(crate) mod log;
 pub(crate) mod moment;
 pub(crate) mod named;
 pub(crate) mod status;

@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         match command {
             Command::Serve(settings) => serve::serve(*settings).await,
             Command::Events { command, access } => events::run(command, &access).await,
+            Command::Log { command, access } => commands::log::run(command, &access).await,
             Command::Subs { command, access } => subs::run(command, &access).await,
             Command::Status { access } => status::run(&access).await,
             Command::Dead { command, access } => dead::run(command, &access).await,

@@ -47,6 +47,10 @@ pub struct Status {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
+    /// Where the log became another one, if it waits because of that; absent where it does not
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fork: Option<Fork>,
     /// How far the last request to deliver events again has come; absent where there was none
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,10 +59,11 @@ pub struct Status {
 
 fn state() -> RefOr<Schema> {
     schema_of(json!({
-        "type": "string", "enum": ["active", "paused", "held", "gone", "gap", "completed"],
+        "type": "string", "enum": ["active", "paused", "held", "gone", "gap", "forked", "completed"],
         "description": "Whether it delivers. `active`: it does. `paused`: it waits until it is resumed. `held`: the target does \
             not take an event, which is tried again. `gone`: the target answered 410; it waits until it is resumed or registered \
             again. `gap`: events were removed from the log before they were delivered; it waits until it is resumed. \
+            `forked`: the log is another one behind a place that the subscription had passed; it waits until it is resumed. \
             `completed`: nothing more is to come",
     }))
 }
@@ -189,6 +194,27 @@ pub struct Gap {
 impl From<lane::Gap> for Gap {
     fn from(gap: lane::Gap) -> Self {
         Self { from_sequence: gap.from_sequence, to_sequence: gap.to_sequence, noticed: gap.noticed.to_rfc3339() }
+    }
+}
+
+/// Where the log became another one
+#[derive(Serialize, ToSchema)]
+pub struct Fork {
+    /// The last sequence that both logs share: deliveries go on behind it; 0: they share nothing
+    shared_to: u64,
+    /// The last sequence that it had had of the log of before
+    was_at: u64,
+    /// The name of the present log
+    epoch: String,
+    /// When it was noticed: RFC 3339 in UTC, with microseconds
+    #[schema(format = DateTime)]
+    noticed: String,
+}
+
+impl From<&lane::Fork> for Fork {
+    fn from(fork: &lane::Fork) -> Self {
+        let lane::Fork { shared_to, was_at, epoch, noticed } = fork;
+        Self { shared_to: *shared_to, was_at: *was_at, epoch: epoch.to_string(), noticed: noticed.to_rfc3339() }
     }
 }
 

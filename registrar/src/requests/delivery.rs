@@ -1,6 +1,6 @@
 //! How events are delivered to a URL, as it stands in a request.
 
-use domain::delivery_settings::{DeliverySettings, Mode, OnExhausted};
+use domain::delivery_settings::{DeliverySettings, Mode, OnExhausted, OnFork};
 use domain::field_error::{self, FieldError};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -48,6 +48,8 @@ pub struct DeliveryChange {
     max_attempts: Option<Option<u32>>,
     #[schema(required = false, schema_with = on_exhausted)]
     on_exhausted: Option<OnExhausted>,
+    #[schema(required = false, schema_with = on_fork)]
+    on_fork: Option<OnFork>,
     /// How many deliveries may begin in a second; null: as many as the target takes
     #[schema(minimum = 1, maximum = 1_000_000, value_type = Option<u64>)]
     rate_per_second: Option<Option<u32>>,
@@ -68,6 +70,16 @@ fn on_exhausted() -> RefOr<Schema> {
         "description": "What becomes of an event that was tried `max_attempts` times. `hold`: it waits, and what comes behind \
             it, until the subscription is resumed or registered again. `dead_letter`: it becomes a dead letter, and the next one goes. `disable`: \
             the subscription is switched off until it is resumed or registered again",
+    }))
+}
+
+fn on_fork() -> RefOr<Schema> {
+    schema_of(json!({
+        "type": ["string", "null"], "enum": ["continue", "wait", null], "default": "continue",
+        "description": "What becomes of a subscription that stood beyond the place where the log became another one (restored from \
+            an older copy, made again, cut off by a lost node). `continue`: it goes back to the last event that both logs share, \
+            and gets all that is behind it in the present log; `ce-logepoch` names that. `wait`: it goes back, and waits in state \
+            `forked` until it is resumed",
     }))
 }
 
@@ -99,10 +111,11 @@ impl DeliveryChange {
             "max_attempts" => self.max_attempts = Some(limited_u32(value, MAX_ATTEMPTS)?),
             "rate_per_second" => self.rate_per_second = Some(limited_u32(value, MAX_RATE)?),
             "on_exhausted" => self.on_exhausted = Some(one_of(value, "`hold`, `dead_letter` or `disable`")?),
+            "on_fork" => self.on_fork = Some(one_of(value, "`continue` or `wait`")?),
             _ => {
                 return Err(
                     "it is unknown; expected: mode, batch_max_events, batch_max_wait_ms, concurrency, timeout_ms, \
-                            max_attempts, on_exhausted, rate_per_second"
+                            max_attempts, on_exhausted, on_fork, rate_per_second"
                         .to_owned(),
                 );
             }
@@ -119,6 +132,7 @@ impl DeliveryChange {
         set(&mut settings.timeout_ms, self.timeout_ms);
         set(&mut settings.max_attempts, self.max_attempts);
         set(&mut settings.on_exhausted, self.on_exhausted);
+        set(&mut settings.on_fork, self.on_fork);
         set(&mut settings.rate_per_second, self.rate_per_second);
     }
 }
@@ -167,15 +181,18 @@ mod tests {
         DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.timeout_ms, settings.max_attempts), (None, None));
         assert_eq!((settings.on_exhausted, faults.len()), (OnExhausted::DeadLetter, 0));
-        let change = json!({"mode": "batched", "batch_max_events": 1000, "batch_max_wait_ms": 0, "concurrency": 256});
+        let change = json!({"mode": "batched", "on_fork": "wait", "batch_max_events": 1000, "batch_max_wait_ms": 0, "concurrency": 256});
         DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.mode, settings.batch_max_events(), settings.concurrency()), (Mode::Batched, 1000, 256));
+        assert_eq!(settings.on_fork, OnFork::Wait);
         DeliveryChange::parse(&json!({"timeout_ms": 5}), &mut faults).apply(&mut settings);
         assert_eq!((settings.mode, faults.len()), (Mode::Batched, 0));
-        DeliveryChange::parse(&json!({"mode": null, "on_exhausted": null}), &mut faults).apply(&mut settings);
+        let change = json!({"mode": null, "on_exhausted": null, "on_fork": null});
+        DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.mode, settings.on_exhausted, faults.len()), (Mode::Ordered, OnExhausted::Hold, 0));
-        let bad = json!({"mode": "x", "batch_max_events": 1001, "batch_max_wait_ms": 60_001, "concurrency": 0, "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "rate_per_second": "1", "z": 1});
+        assert_eq!(settings.on_fork, OnFork::Continue);
+        let bad = json!({"mode": "x", "batch_max_events": 1001, "batch_max_wait_ms": 60_001, "concurrency": 0, "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "on_fork": "x", "rate_per_second": "1", "z": 1});
         DeliveryChange::parse(&bad, &mut faults);
-        assert_eq!(faults.len(), 9, "{faults:?}");
+        assert_eq!(faults.len(), 10, "{faults:?}");
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Option<Scope> {
         ("receive_event", Some(_)) => Some(Scope::Publish),
         ("register_for_events" | "unregister_for_events", _) => Some(Scope::Subscribe),
         ("v1", Some("events")) => Some(or_read(Scope::Publish)),
+        ("v1", Some("log")) => Some(or_read(Scope::Admin)),
         ("v1", Some("subscriptions" | "dead-letters")) => Some(or_read(Scope::Subscribe)),
         _ => Some(Scope::Admin),
     }
@@ -124,6 +125,8 @@ mod tests {
             ("GET", "/v1/events", Some(Scope::Read)),
             ("HEAD", "/v1/events", Some(Scope::Read)),
             ("GET", "/v1/events/17", Some(Scope::Read)),
+            ("GET", "/v1/log", Some(Scope::Read)),
+            ("POST", "/v1/log/epochs", Some(Scope::Admin)),
             ("PUT", "/v1/subscriptions", Some(Scope::Subscribe)),
             ("PATCH", "/v1/subscriptions/x", Some(Scope::Subscribe)),
             ("DELETE", "/v1/subscriptions/x", Some(Scope::Subscribe)),

@@ -291,7 +291,7 @@ pub(crate) async fn follow(api: &Api, access: &ApiAccess, named: &Named, started
             bar.finish();
             return show(access, &subscription);
         }
-        if let Some(state @ ("paused" | "gap" | "gone")) = status["state"].as_str() {
+        if let Some(state @ ("paused" | "gap" | "gone" | "forked")) = status["state"].as_str() {
             bail!("the subscription's state is {state}; the replay goes on when it is resumed");
         }
         tokio::time::sleep(PROGRESS_INTERVAL).await;

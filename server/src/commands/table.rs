@@ -35,7 +35,7 @@ pub(crate) fn coloured(state: &str) -> String {
     let style = console::Style::new();
     let style = match state {
         "active" => style.green(),
-        "held" | "gap" | "gone" => style.red(),
+        "held" | "gap" | "gone" | "forked" => style.red(),
         "paused" => style.yellow(),
         _ => style,
     };
