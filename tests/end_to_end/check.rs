@@ -67,7 +67,9 @@ async fn a_healthy_nats_has_nothing_wrong_and_is_left_as_it_is() {
     let mer = mer_on(&nats).await;
     let after = check(&[("MER_NATS_URL", &nats.url()), ("MER_NATS_MONITOR", &monitor)]);
     assert!(after.is_well && after.count("warn") == 0 && after.count("note") == 0, "{:#?}", after.findings);
-    for name in ["EVENTS", "DEAD_LETTERS", "ATTEMPTS", "POSITIONS", "KV_SUBSCRIPTIONS", "KV_LANES", "KV_LEASES"] {
+    for name in
+        ["EVENTS", "DEAD_LETTERS", "ATTEMPTS", "POSITIONS", "KV_SUBSCRIPTIONS", "KV_LANES", "KV_LEASES", "KV_LOG"]
+    {
         assert_eq!(after.level(name), "ok");
     }
     assert_eq!(after.level("on disk (sync_interval: always)"), "ok");

@@ -24,6 +24,7 @@ mod embedded;
 mod failing_targets;
 mod failpoints;
 mod faults;
+mod forks;
 mod gaps;
 mod hand_over;
 mod idempotency;

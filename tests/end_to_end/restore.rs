@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Api, Backup, Cluster, Mer, Nats, Target, eventually};
+use tests::{Answer, Api, Backup, Cluster, Mer, Nats, Target, eventually, eventually_async};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use crate::{LONG, MER, SOON};
 const ALL_ROLES: &str = "receiver,registrar,dispatcher";
 const FROM_THE_BEGINNING: &str = "1970-01-01T00:00:00Z";
 /// What is backed up, in this order: so no lane is further than the log, and no event given up without its dead letter.
-const IN_ORDER: [&str; 4] = ["KV_LANES", "KV_SUBSCRIPTIONS", "DEAD_LETTERS", "EVENTS"];
+const IN_ORDER: [&str; 5] = ["KV_LANES", "KV_LOG", "KV_SUBSCRIPTIONS", "DEAD_LETTERS", "EVENTS"];
 
 /// Events that are posted until the test has what it needs.
 struct Posting {
@@ -145,8 +145,9 @@ async fn replicas_catch_up(nats: Store) {
     for stream in IN_ORDER {
         backups.push(Backup::take(&client, stream).await);
     }
-    let kept = backups[3].last_sequence();
-    assert!(backups[3].chunks() > 2, "it comes in pieces: {}", backups[3].chunks());
+    let events = backups.last().unwrap();
+    let kept = events.last_sequence();
+    assert!(events.chunks() > 2, "it comes in pieces: {}", events.chunks());
     eventually("it goes on meanwhile, and beyond the backup", LONG, || well.taken().last() > Some(&(kept + 50))).await;
     let posted = posting.end().await;
 
@@ -194,12 +195,22 @@ async fn lanes_that_are_further_than_the_restored_log_lose_nothing_if_the_dispat
     mer.api().register(&target.url("/"), &["a"], &json!({})).await;
     let kept = post(&mer.api(), 20).await;
     let client = nats.client().await;
+    // What is recorded of the log says that the 20 are of both logs.
+    eventually_async("it is recorded what stands at 20", SOON, async || {
+        let bucket = async_nats::jetstream::new(client.clone()).get_key_value("LOG").await.unwrap();
+        let record = bucket.get("record").await.unwrap().map(|value| String::from_utf8(value.to_vec()).unwrap());
+        record.is_some_and(|record| record.contains("\"sequence\":20,"))
+    })
+    .await;
     let log = Backup::take(&client, "EVENTS").await;
     post(&mer.api(), 20).await;
     eventually("all have arrived", SOON, || target.taken().len() == 40).await;
     // In good order, so that what is in LANES is what has arrived.
     assert!(mer.stop().await);
-    let backups = [log, Backup::take(&client, "KV_LANES").await, Backup::take(&client, "KV_SUBSCRIPTIONS").await];
+    let mut backups = vec![log];
+    for bucket in ["KV_LANES", "KV_LOG", "KV_SUBSCRIPTIONS"] {
+        backups.push(Backup::take(&client, bucket).await);
+    }
     let another = nats.fresh().await;
     drop((client, nats));
 

@@ -69,6 +69,11 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Where it keeps its files.
+    pub fn store_dir(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process.kill();
