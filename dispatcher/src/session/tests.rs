@@ -8,4 +8,5 @@ mod dice;
 mod forks;
 mod rules;
 mod server;
+mod worker;
 mod world;
