@@ -1,9 +1,9 @@
 //! One lane at work: carries out what [`crate::session`] decides.
 //!
-//! [`Worker::run`] goes from session to session. `set_up` brings the spec, what was written and the source together; `deliver` reads
-//! the source, hands what comes to the session, and has its actions carried out (`carry_out`, `requests`); `waiting` waits for
-//! what comes next; `log` compares what the lane has had with the log; `source` is where it reads; `trial` tries a target out. Whatever goes wrong with NATS, the worker sets up again
-//! from its position. No rule of delivery stands here.
+//! [`Worker::run`] goes from session to session. `set_up` brings the spec, what was written and the source together; `deliver`
+//! reads the source, hands what comes to the session, and has its actions carried out (`carry_out`, `requests`); `waiting`
+//! waits for what comes next; `log` compares what the lane has had with the log; `source` is where it reads; `trial` tries a
+//! target out. Whatever goes wrong with NATS, the worker sets up again from its position. No rule of delivery stands here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,7 +110,7 @@ impl Worker {
     pub(crate) async fn run(&mut self) {
         self.work().await;
         for _ in 0..LAST_WRITES {
-            // Whoever takes the shard over in good order goes by what is written alone.
+            // A dispatcher that takes the shard over in good order goes by what is written alone.
             let Some(mut lane) = self.lane.clone().filter(|_| !self.is_written && !self.is_stale) else { return };
             if !self.shared.lease.is_valid() || self.write(&mut lane).await.is_ok() {
                 return;

@@ -40,7 +40,7 @@ impl Leftover {
         Self { rest: Arc::default(), is_asked_for: headers.contains_key(EXPECT) }
     }
 
-    /// The request's body, for whoever answers.
+    /// The request's body, for the handler.
     pub(crate) fn lend(&self, body: Incoming) -> Body {
         if body.is_end_stream() {
             return Body::empty();

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_wakes_itself_is_polled_at_once_and_wakes_nobody() {
+    fn a_task_that_wakes_itself_is_polled_at_once_and_wakes_nobody() {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(woken.clone());
         let (sender, receiver) = oneshot::channel();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_goes_on_waking_itself_lets_others_go_first() {
+    fn a_task_that_goes_on_waking_itself_lets_others_go_first() {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(woken.clone());
         let (_sender, receiver) = oneshot::channel();

@@ -25,7 +25,7 @@ const LANES_MARKS: usize = 16;
 pub(super) struct Looking {
     /// Whether lanes' marks were compared, once in this process.
     has_asked_lanes: bool,
-    /// Where the newest checkpoint was when it was read last: whoever finds another one there lets others write them.
+    /// Where the newest checkpoint was when it was read last: a dispatcher that finds another one there lets others write them.
     newest_checkpoint: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What one lane shows of itself: written by its worker, read by whoever asks.
+//! What one lane shows of itself: written by its worker, read by `/metrics`.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -59,7 +59,7 @@ pub(super) enum Holder {
     Dispatcher(String),
     /// The record cannot be read: somebody, for all that is known.
     Unknown,
-    /// The record was removed, which mer does not do: whoever held it stops when it sees that.
+    /// The record was removed, which mer does not do: the dispatcher that held it stops when it sees that.
     Removed,
 }
 

@@ -1,4 +1,4 @@
-//! Which addresses may be dialled: whoever registers a URL must not get a way into the network with it.
+//! Which addresses may be dialled: registering a URL must give nobody a way into the network.
 //!
 //! Pure. It judges addresses, never names or URLs: what a name means is known only when it has been looked up, and
 //! `resolver` asks then.

@@ -70,7 +70,7 @@ impl Permits {
         match state.waiting.pop() {
             Some(next) => {
                 drop(state);
-                // Whoever has given up waiting gives it back by dropping it.
+                // A delivery that has given up waiting gives it back by dropping it.
                 drop(next.turn.send(Permit(self.clone())));
             }
             None => state.free += 1,
@@ -89,8 +89,8 @@ impl PermitState {
 }
 
 impl Permit {
-    /// Runs a delivery: holding the permit for a while, and without it if it takes longer. It stays where it is: whoever runs
-    /// it would have room for it twice.
+    /// Runs a delivery: holding the permit for a while, and without it if it takes longer. It stays where it is: its caller
+    /// would have room for it twice.
     pub(crate) async fn run<T>(self, mut delivery: Pin<&mut impl Future<Output = T>>) -> T {
         match tokio::time::timeout(LONGEST_HOLD, delivery.as_mut()).await {
             Ok(result) => result,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_gives_up_waiting_does_not_take_a_turn() {
+    async fn a_delivery_that_gives_up_waiting_does_not_take_a_turn() {
         let permits = Permits::new(1);
         let first = permits.get(0.0).await;
         assert!(tokio::time::timeout(Duration::from_millis(1), permits.get(0.0)).await.is_err());

@@ -237,7 +237,7 @@ impl Destination {
     }
 }
 
-/// What a URL with user information says that whoever uses it shows (RFC 7617).
+/// What a client of a URL with user information shows (RFC 7617).
 fn authorization(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
         return None;

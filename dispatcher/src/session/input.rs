@@ -61,7 +61,7 @@ pub(crate) struct Message<D> {
 pub(crate) enum Unread {
     /// The next message cannot be read. A source that is opened right before it passes over it.
     Unreadable,
-    /// Something was lost on the way, or whoever read for this lane does so no more.
+    /// Something was lost on the way, or the reader of this lane has ended.
     Interrupted,
 }
 

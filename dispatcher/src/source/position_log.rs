@@ -41,7 +41,7 @@ pub(crate) struct PositionLog {
     are_in: Mutex<HashMap<Newest, (Instant, bool)>>,
 }
 
-/// What is known of what somebody wrote. Whoever reads it has it locked.
+/// What is known of what one dispatcher wrote. It is locked while it is read.
 type Known = Arc<tokio::sync::Mutex<Option<LastRead>>>;
 
 /// What is to be written: positions by epoch, and the newest event that any lane has had.

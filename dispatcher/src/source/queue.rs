@@ -104,7 +104,7 @@ impl Queue {
         waiting.end.is_none().then_some(waiting.events.len())
     }
 
-    /// Takes note, for whoever asks, of how far the lane has come, and how much it has taken from here and not delivered.
+    /// Notes, to be shown, how far the lane has come, and how much it has taken from here and not delivered.
     pub(crate) fn note(&self, position: u64, in_hand: usize) {
         let mut waiting = self.waiting();
         (waiting.position, waiting.in_hand) = (position, in_hand as u64);

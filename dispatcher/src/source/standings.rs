@@ -1,4 +1,4 @@
-//! How lanes stand that do not read a consumer of their own: for whoever asks.
+//! How lanes stand that do not read a consumer of their own, to be shown.
 
 use std::sync::Arc;
 

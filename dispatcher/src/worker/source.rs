@@ -83,7 +83,7 @@ impl Source {
         }
     }
 
-    /// Tells whoever asks how far the lane has come.
+    /// Shows how far the lane has come.
     pub(super) fn note(&self, position: u64, in_hand: usize) {
         match self {
             Self::Consumer(_) => {}
@@ -127,7 +127,7 @@ impl Worker {
         Ok(lane)
     }
 
-    /// Has the lane's consumer show where the lane is, as it is written, while nobody reads it. For whoever looks: what
+    /// Has the lane's consumer show where the lane is, as it is written, while nobody reads it. For an operator who looks: what
     /// fails is made good by the next time.
     pub(super) fn show(&self, lane: &Lane) -> BoxFuture<'static, ()> {
         let (id, lane, shared) = (self.id.clone(), lane.clone(), self.shared.clone());

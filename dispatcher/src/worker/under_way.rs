@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
 
-/// Futures that are polled by whoever waits for what comes of them.
+/// Futures that are polled by the task that waits for their results.
 ///
 /// One is polled directly. `FuturesUnordered` wakes its own task whenever each of its futures has been polled and waits:
 /// with one request at a time that is at each request, and wakes another thread of the runtime for nothing.

@@ -39,7 +39,7 @@ pub(super) enum Came {
 /// What may call a lane away from whatever it waits for.
 ///
 /// It is listened for from beginning to end. To begin anew at each event would be to join, and to leave, several lists that
-/// all lanes share; and whoever stands next to this one there is in no cache.
+/// all lanes share; and the neighbours of this one there are in no cache.
 pub(super) struct Calls {
     calls: BoxStream<'static, Came>,
     /// The same, to be asked whether there is any.
@@ -112,7 +112,7 @@ impl Heard {
     }
 }
 
-/// Whoever says what is wanted is there, or has gone.
+/// The supervisor, which says what is wanted, is there or has gone.
 fn left_by(is_there: bool) -> Leave {
     if is_there { Leave::SetUp } else { Leave::End }
 }
@@ -126,7 +126,7 @@ impl Run {
             let is_leaving = session.is_leaving();
             let others = poll_fn(|cx| poll_others(cx, calls, is_leaving, under_way, chores, showing));
             tokio::select! {
-                // Where there is always a next message, whoever calls would otherwise be heard by chance only.
+                // Where there is always a next message, a call would otherwise be heard by chance only.
                 biased;
                 came = others => came,
                 message = source.next() => Came::Message(message),

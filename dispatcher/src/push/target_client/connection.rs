@@ -1,6 +1,6 @@
 //! One HTTP/1.1 connection, which works only while somebody waits for it.
 //!
-//! It has no task of its own: whoever waits for an answer reads and writes meanwhile, so that a request and its answer
+//! It has no task of its own: the task that waits for an answer reads and writes meanwhile, so that a request and its answer
 //! wake one task, once. Nobody looks at a connection that is kept: what the target did to it is noticed when it is used
 //! again, before anything is written.
 
@@ -44,7 +44,7 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        // Whoever used it last is to be woken when there is something to send: that would be this very task.
+        // The task that used it last is to be woken when there is something to send: that would be this very task.
         drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         // Only the driver answers, which is always polled first: so there is nobody else to be woken by, and no need to
         // be woken by oneself. (Nor may tokio's budget end between the two: it would wake by this waker.)

@@ -19,7 +19,7 @@ pub(super) struct Kept(Mutex<KeptConnections>);
 struct KeptConnections {
     /// Since when each has been unused: the oldest first.
     connections: Vec<(Instant, Connection)>,
-    /// Whether it is known to whoever closes what has grown old.
+    /// Whether the task that closes old connections knows of it.
     is_listed: bool,
 }
 

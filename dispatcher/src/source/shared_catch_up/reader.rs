@@ -101,7 +101,7 @@ impl SharedReader {
         self.unread.load(Ordering::Relaxed)
     }
 
-    /// Reads for all what comes next, and what has come with it. Whoever stops waiting for it loses nothing.
+    /// Reads for all what comes next, and what has come with it. A lane that stops waiting for it loses nothing.
     async fn read(&self) {
         let mut past = self.past.lock().await;
         let mut next = Some(past.next().await);
@@ -124,7 +124,7 @@ impl SharedReader {
             state.queues.retain(|queue| queue.add(event));
         }
         state.recent.add(read.sequence, event);
-        // After what it goes with: whoever looks takes what waits for less at no time.
+        // After what it goes with: a lane that looks never takes what waits for less.
         self.unread.store(read.backlog, Ordering::Relaxed);
     }
 
@@ -180,7 +180,7 @@ impl Member {
         unread + self.queue.len().unwrap_or(0) as u64
     }
 
-    /// Tells whoever asks how far the lane has come, and what it has taken from here and not delivered.
+    /// Shows how far the lane has come, and what it has taken from here and not delivered.
     pub(crate) fn note(&self, position: u64, in_hand: usize) {
         self.queue.note(position, in_hand);
     }

@@ -64,7 +64,7 @@ impl Follower {
         (self.queue.len() == Some(0)).then_some(read_to)
     }
 
-    /// Tells whoever asks how far the lane has come, and what it has taken from here and not delivered.
+    /// Shows how far the lane has come, and what it has taken from here and not delivered.
     pub(crate) fn note(&self, position: u64, in_hand: usize) {
         self.queue.note(position, in_hand);
     }

@@ -7,7 +7,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::push::egress::EgressPolicy::Internal;
 
-/// A target that shows that it is `name.test`, and what whoever believes it trusts.
+/// A target that shows that it is `name.test`, and what a client that believes it trusts.
 async fn target() -> (Target, CertificateDer<'static>) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["name.test".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
