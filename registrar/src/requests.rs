@@ -26,6 +26,13 @@ pub use rotation::{DEFAULT_GRACE_SECS, RotationRequest};
 pub use subscription::{EventWanted, SubscriptionPatch, SubscriptionToPut};
 pub(crate) use values::{MAX_ENTRIES, secret_type};
 
+/// Where the faults of a body are, for the tests of what reads one.
+#[cfg(test)]
+fn pointers<T: std::fmt::Debug>(result: Result<T, Vec<domain::FieldError>>) -> Vec<String> {
+    let of = |fault| serde_json::to_value(fault).unwrap()["pointer"].as_str().unwrap().to_owned();
+    result.unwrap_err().into_iter().map(of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     //! The descriptions against the doors: what a schema says of a member is what `parse` does with it.

@@ -68,15 +68,11 @@ impl RedeliveryRequest {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pointers;
     use super::*;
     use serde_json::json;
 
     const NOW: Stamp = Stamp::from_micros(1_700_000_000_000_000);
-
-    fn pointers<T: std::fmt::Debug>(result: Result<T, Vec<FieldError>>) -> Vec<String> {
-        let of = |fault: FieldError| serde_json::to_value(fault).unwrap()["pointer"].as_str().unwrap().to_owned();
-        result.unwrap_err().into_iter().map(of).collect()
-    }
 
     #[test]
     fn a_redelivery_has_a_beginning_in_the_past() {

@@ -75,13 +75,9 @@ impl Default for RotationRequest {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pointers;
     use super::*;
     use serde_json::json;
-
-    fn pointers<T: std::fmt::Debug>(result: Result<T, Vec<FieldError>>) -> Vec<String> {
-        let of = |fault: FieldError| serde_json::to_value(fault).unwrap()["pointer"].as_str().unwrap().to_owned();
-        result.unwrap_err().into_iter().map(of).collect()
-    }
 
     #[test]
     fn a_rotation_says_which_type_and_how_long_the_others_stay() {

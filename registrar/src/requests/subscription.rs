@@ -235,16 +235,12 @@ fn group_of(value: &Value) -> Result<Option<String>, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pointers;
     use super::*;
     use domain::delivery_settings::DeliverySettings;
     use serde_json::json;
 
     const NOW: Stamp = Stamp::from_micros(1_700_000_000_000_000);
-
-    fn pointers<T: std::fmt::Debug>(result: Result<T, Vec<FieldError>>) -> Vec<String> {
-        let of = |fault: FieldError| serde_json::to_value(fault).unwrap()["pointer"].as_str().unwrap().to_owned();
-        result.unwrap_err().into_iter().map(of).collect()
-    }
 
     #[test]
     fn a_subscription_is_read_whole_or_in_part() {
