@@ -151,7 +151,9 @@ impl Broker {
 
     async fn make_objects(&self, may_make_log: bool) {
         loop {
-            match topology::ensure(&self.handles().context, &self.config, may_make_log).await {
+            let handles = self.handles();
+            let objects = topology::ensure(&handles.context, &self.config, may_make_log);
+            match self.while_connected("looking for streams and buckets", objects).await {
                 Ok(objects) => {
                     let had = self.objects.send_replace(Some(Arc::new(objects)));
                     if had.is_none() {
@@ -194,7 +196,7 @@ impl Broker {
             return Err(Unavailable::new(WHAT, format!("{} is older than {major}.{minor}", self.server())));
         }
         let objects = self.objects()?;
-        objects.events.get_info().await.during(WHAT)?;
+        self.while_connected(WHAT, async { objects.events.get_info().await.during(WHAT) }).await?;
         Ok(())
     }
 
@@ -263,6 +265,20 @@ impl Broker {
         // The sender lives as long as this.
         if !now.is_up || link.wait_for(|link| *link != now).await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// What some request comes to. Ends with an error when the present connection is lost, as an answer may never come then;
+    /// `what` was being done, and where that is a write, it may have been done.
+    pub(crate) async fn while_connected<T>(
+        &self,
+        what: &'static str,
+        request: impl Future<Output = Result<T, Unavailable>>,
+    ) -> Result<T, Unavailable> {
+        tokio::select! {
+            biased;
+            done = request => done,
+            () = self.is_lost() => Err(Unavailable::new(what, "the connection was lost")),
         }
     }
 

@@ -7,7 +7,7 @@ pub(crate) mod monitoring;
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{GetStreamErrorKind, KeyValueErrorKind};
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, KeyValueError};
 use async_nats::jetstream::{Context, ErrorCode, kv, stream};
 use domain::dead_letter;
 use tokio::time::timeout;
@@ -209,6 +209,12 @@ async fn ensure_stream(
     }
 }
 
+/// Whether there is no such bucket, and not only no answer.
+fn is_missing_bucket(error: &KeyValueError) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<GetStreamError>());
+    source.is_some_and(|error| is_missing(&error.kind()))
+}
+
 fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
@@ -269,7 +275,7 @@ async fn ensure_bucket(
 ) -> Result<kv::Store, Unavailable> {
     let bucket = match context.get_key_value(name).await {
         Ok(found) => found,
-        Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {
+        Err(error) if is_missing_bucket(&error) => {
             let config = kv::Config {
                 bucket: name.to_owned(),
                 description: description.to_owned(),
@@ -278,7 +284,6 @@ async fn ensure_bucket(
                 limit_markers,
                 ..kv::Config::default()
             };
-            // Where the bucket exists after all and the look-up failed for another reason, this fails too, or finds it.
             let made = context.create_key_value(config).await.during("making a bucket")?;
             tracing::info!(bucket = name, "nats.bucket_made");
             made

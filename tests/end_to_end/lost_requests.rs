@@ -1,6 +1,6 @@
 //! What is asked of nats-server may get lost on the way: events come all the same, and none is passed over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::TargetUrl;
 use serde_json::json;
@@ -75,4 +75,31 @@ async fn live_events_come_when_a_request_for_the_end_of_the_log_is_lost() {
     eventually("a request is lost", SOON, || setting.way.has_lost()).await;
     let posted = api.post_event("a", &json!({})).await.sequence;
     eventually("it has come", SOON, || setting.target.taken() == [posted]).await;
+}
+
+#[tokio::test]
+async fn what_was_asked_on_a_connection_that_is_lost_is_asked_on_the_next_one_at_once() {
+    // What a lane asks as it begins, and what the registrar asks for the call.
+    for asked in ["STREAM.MSG.GET.KV_LANES", "CONSUMER.INFO.EVENTS", "STREAM.MSG.GET.KV_SUBSCRIPTIONS"] {
+        let setting = Setting::new().await;
+        let (api, way) = (setting.mer.api(), &setting.way);
+        way.lose_all(asked);
+        let url = setting.target.url("/");
+        let registered = tokio::spawn(async move { api.register(&url, &["a"], &json!({})).await });
+        eventually("it is asked", SOON, || way.came(asked) > 0).await;
+        way.lose_no_more();
+        way.cut();
+        let began = Instant::now();
+        registered.await.expect("registered");
+        let (api, mut posted) = (setting.mer.api(), None);
+        while posted.is_none() && began.elapsed() < SOON {
+            // Under one key: where the connection is lost while it is stored, it may be stored already.
+            posted = api.try_post_event_as("one", "a", &json!({})).await;
+        }
+        let posted = posted.expect("an acknowledgement").sequence;
+        eventually("it has come", SOON, || setting.target.taken() == [posted]).await;
+        let took = began.elapsed();
+        // A request that is not answered is given up after 4 s.
+        assert!(took < Duration::from_secs(3), "{asked}: after {took:?}");
+    }
 }

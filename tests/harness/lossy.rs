@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::wire;
@@ -13,6 +14,7 @@ use crate::wire;
 pub struct Lossy {
     port: u16,
     plan: Arc<Plan>,
+    cuts: watch::Sender<u64>,
     task: JoinHandle<()>,
 }
 
@@ -43,9 +45,11 @@ impl Lossy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let own = listener.local_addr().expect("its address").port();
         let plan = Arc::<Plan>::default();
-        let losing = plan.clone();
-        let task = tokio::spawn(wire::accept(listener, move |near| relay(near, port, losing.clone())));
-        Self { port: own, plan, task }
+        let (losing, cuts) = (plan.clone(), watch::Sender::new(0));
+        let seen = cuts.clone();
+        let relay = move |near| relay(near, port, losing.clone(), seen.subscribe());
+        let task = tokio::spawn(wire::accept(listener, relay));
+        Self { port: own, plan, cuts, task }
     }
 
     /// Where it listens.
@@ -62,6 +66,16 @@ impl Lossy {
     /// Has all requests get lost from now on that have this in their subject.
     pub fn lose_all(&self, part: &str) {
         self.plan.passage().closed_to = Some(part.to_owned());
+    }
+
+    /// Has nothing more get lost after [`Lossy::lose_all`].
+    pub fn lose_no_more(&self) {
+        self.plan.passage().closed_to = None;
+    }
+
+    /// Cuts all connections that there are.
+    pub fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
     /// How many requests have come, lost or not, that have this in their subject.
@@ -101,8 +115,8 @@ impl Plan {
     }
 }
 
-/// Passes on what comes from either side, until one ends.
-async fn relay(near: TcpStream, to: u16, plan: Arc<Plan>) -> std::io::Result<()> {
+/// Passes on what comes from either side, until one ends or the connection is cut.
+async fn relay(near: TcpStream, to: u16, plan: Arc<Plan>, mut cuts: watch::Receiver<u64>) -> std::io::Result<()> {
     let far = TcpStream::connect(("127.0.0.1", to)).await?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
@@ -110,6 +124,7 @@ async fn relay(near: TcpStream, to: u16, plan: Arc<Plan>) -> std::io::Result<()>
     tokio::select! {
         ended = pass_on_commands(from_near, to_far, &plan) => ended,
         ended = tokio::io::copy(&mut from_far, &mut to_near) => ended.map(drop),
+        _ = cuts.changed() => Ok(()),
     }
 }
 

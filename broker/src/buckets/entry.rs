@@ -6,11 +6,13 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::kv::{PurgeError, Store};
+use async_nats::jetstream::kv::{PurgeErrorKind, Store, UpdateErrorKind};
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
+use crate::connection::{Broker, RECONNECT_PATIENCE};
 use crate::error::{During, Unavailable};
 
 /// How long it is marked that a key was removed: longer than a dispatcher follows a bucket without listing it anew.
@@ -37,25 +39,72 @@ pub(crate) fn is_marker(headers: Option<&HeaderMap>) -> bool {
     headers.is_some_and(|headers| MARKERS.iter().any(|name| headers.get(*name).is_some()))
 }
 
-/// Reads a key: its revision (0 where it has never been written), and its value, if it has one now.
-pub(crate) async fn read(bucket: &Store, key: &str, what: &'static str) -> Result<(u64, Option<Bytes>), Unavailable> {
-    match bucket.stream.get_last_raw_message_by_subject(&format!("{}{key}", bucket.prefix)).await {
+/// Reads a key: its revision (0 where it has never been written), and its value, if it has one now. Where the connection is lost
+/// meanwhile, it is read once more on the next one.
+pub(crate) async fn read(
+    broker: &Broker,
+    bucket: &Store,
+    key: &str,
+    what: &'static str,
+) -> Result<(u64, Option<Bytes>), Unavailable> {
+    let read = async || match bucket.stream.get_last_raw_message_by_subject(&format!("{}{key}", bucket.prefix)).await {
         Ok(message) => {
             let is_gone = is_marker(Some(&message.headers));
             Ok((message.sequence, (!is_gone).then_some(message.payload)))
         }
         Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok((0, None)),
         Err(error) => Err(error).during(what),
+    };
+    let link = *broker.link().borrow();
+    let first = broker.while_connected(what, read()).await;
+    if first.is_ok() || !link.is_up || *broker.link().borrow() == link {
+        return first;
     }
+    broker.connected_anew_by(link, Instant::now() + RECONNECT_PATIENCE).await;
+    broker.while_connected(what, read()).await
+}
+
+/// Writes a key that is at a revision (0: it has never been written). Answers the new revision; `None`: the key was at another.
+pub(crate) async fn update(
+    broker: &Broker,
+    bucket: &Store,
+    key: &str,
+    value: Bytes,
+    revision: u64,
+    what: &'static str,
+) -> Result<Option<u64>, Unavailable> {
+    let update = async {
+        match bucket.update(key, value, revision).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
+            Err(error) => Err(error).during(what),
+        }
+    };
+    broker.while_connected(what, update).await
 }
 
 /// Removes a key that is at a revision. What marks it as removed goes after a while, where the bucket lets messages expire.
-pub(crate) async fn remove(bucket: &Store, key: &str, revision: u64) -> Result<(), PurgeError> {
-    if bucket.stream.cached_info().config.allow_message_ttl {
-        bucket.purge_expect_revision_with_ttl(key, revision, MARKERS_LAST).await
-    } else {
-        bucket.purge_expect_revision(key, Some(revision)).await
-    }
+/// Answers whether it was at that revision.
+pub(crate) async fn remove(
+    broker: &Broker,
+    bucket: &Store,
+    key: &str,
+    revision: u64,
+    what: &'static str,
+) -> Result<bool, Unavailable> {
+    let remove = async {
+        let removed = if bucket.stream.cached_info().config.allow_message_ttl {
+            bucket.purge_expect_revision_with_ttl(key, revision, MARKERS_LAST).await
+        } else {
+            bucket.purge_expect_revision(key, Some(revision)).await
+        };
+        match removed {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == PurgeErrorKind::WrongLastRevision => Ok(false),
+            Err(error) => Err(error).during(what),
+        }
+    };
+    broker.while_connected(what, remove).await
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::kv::{PurgeErrorKind, UpdateErrorKind};
 use domain::log_epoch::{LogEpoch, Mark};
 use domain::{Lane, SubscriptionId};
 use futures_util::{StreamExt, TryStreamExt};
@@ -44,7 +43,7 @@ impl Lanes {
     pub async fn get(&self, id: &SubscriptionId) -> Result<(u64, Option<Lane>), Unavailable> {
         const WHAT: &str = "reading a lane's state";
         let objects = self.broker.objects()?;
-        let (revision, value) = entry::read(&objects.lanes, id.as_str(), WHAT).await?;
+        let (revision, value) = entry::read(&self.broker, &objects.lanes, id.as_str(), WHAT).await?;
         Ok((revision, value.map(|value| entry::parse(&value).during(WHAT)).transpose()?))
     }
 
@@ -54,59 +53,56 @@ impl Lanes {
         const WHAT: &str = "writing a lane's state";
         let value = serde_json::to_vec(lane).during(WHAT)?;
         let objects = self.broker.objects()?;
-        match objects.lanes.update(id.as_str(), value.into(), revision).await {
-            Ok(revision) => Ok(Some(revision)),
-            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
-            Err(error) => Err(error).during(WHAT),
-        }
+        entry::update(&self.broker, &objects.lanes, id.as_str(), value.into(), revision, WHAT).await
     }
 
     /// What identifies the newest event of each lane that was written in an epoch of the log. What cannot be read is left out.
     pub async fn marks(&self, epoch: &LogEpoch) -> Result<Vec<Mark>, Unavailable> {
         const WHAT: &str = "reading the lanes' marks";
         let objects = self.broker.objects()?;
-        if objects.lanes.stream.get_info().await.during(WHAT)?.state.messages == 0 {
-            // A watch of an empty bucket never says that it is at the end.
-            return Ok(Vec::new());
-        }
-        let (mut marks, mut entries) = (Vec::new(), objects.lanes.watch_with_history(">").await.during(WHAT)?);
-        loop {
-            let entry = timeout(ENTRY_DEADLINE, entries.next()).await.during(WHAT)?;
-            let entry = entry.ok_or_else(|| Unavailable::new(WHAT, "the list broke off"))?.during(WHAT)?;
-            if let Ok(Marked { log_epoch: Some(of), mark: Some(mark) }) = entry::parse(&entry.value)
-                && of == *epoch
-            {
-                marks.push(mark);
+        let read = async {
+            if objects.lanes.stream.get_info().await.during(WHAT)?.state.messages == 0 {
+                // A watch of an empty bucket never says that it is at the end.
+                return Ok(Vec::new());
             }
-            if entry.delta == 0 {
-                return Ok(marks);
+            let (mut marks, mut entries) = (Vec::new(), objects.lanes.watch_with_history(">").await.during(WHAT)?);
+            loop {
+                let entry = timeout(ENTRY_DEADLINE, entries.next()).await.during(WHAT)?;
+                let entry = entry.ok_or_else(|| Unavailable::new(WHAT, "the list broke off"))?.during(WHAT)?;
+                if let Ok(Marked { log_epoch: Some(of), mark: Some(mark) }) = entry::parse(&entry.value)
+                    && of == *epoch
+                {
+                    marks.push(mark);
+                }
+                if entry.delta == 0 {
+                    return Ok(marks);
+                }
             }
-        }
+        };
+        self.broker.while_connected(WHAT, read).await
     }
 
     /// The revision of a lane's state, if there is one, readable or not. Asked of the leader.
     pub async fn revision(&self, id: &SubscriptionId) -> Result<Option<u64>, Unavailable> {
         let objects = self.broker.objects()?;
-        let (revision, value) = entry::read(&objects.lanes, id.as_str(), "reading a lane's state").await?;
+        let (revision, value) =
+            entry::read(&self.broker, &objects.lanes, id.as_str(), "reading a lane's state").await?;
         Ok(value.map(|_| revision))
     }
 
     /// Removes a lane's state, if it is still at the revision that was read. Answers whether it was.
     pub async fn remove(&self, id: &SubscriptionId, revision: u64) -> Result<bool, Unavailable> {
         let objects = self.broker.objects()?;
-        match entry::remove(&objects.lanes, id.as_str(), revision).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == PurgeErrorKind::WrongLastRevision => Ok(false),
-            Err(error) => Err(error).during("removing a lane's state"),
-        }
+        entry::remove(&self.broker, &objects.lanes, id.as_str(), revision, "removing a lane's state").await
     }
 
     /// The ids of all lanes that have a state.
     pub async fn ids(&self) -> Result<Vec<SubscriptionId>, Unavailable> {
         const WHAT: &str = "listing the lanes";
         let objects = self.broker.objects()?;
-        let keys = objects.lanes.keys().await.during(WHAT)?.try_collect();
-        let keys: Vec<String> = timeout(LISTING_DEADLINE, keys).await.during(WHAT)?.during(WHAT)?;
+        let keys = async { objects.lanes.keys().await.during(WHAT)?.try_collect().await.during(WHAT) };
+        let keys = async { timeout(LISTING_DEADLINE, keys).await.during(WHAT)? };
+        let keys: Vec<String> = self.broker.while_connected(WHAT, keys).await?;
         Ok(keys.iter().filter_map(|key| SubscriptionId::parse(key).ok()).collect())
     }
 }

@@ -87,7 +87,7 @@ impl Leases {
         let subjects: Vec<(String, usize)> = subjects.await.during(WHAT)??;
         let keys = subjects.iter().filter_map(|(subject, _)| subject.strip_prefix(bucket.prefix.as_str()));
         let reads = keys.map(async |key| {
-            let (revision, value) = entry::read(bucket, key, WHAT).await?;
+            let (revision, value) = entry::read(&self.broker, bucket, key, WHAT).await?;
             Ok(Record { key: key.to_owned(), revision, value })
         });
         timeout(DEADLINE, try_join_all(reads)).await.during(WHAT)?
@@ -112,7 +112,7 @@ impl Leases {
     pub async fn get(&self, key: &str) -> Result<(u64, Option<Bytes>), Unavailable> {
         const WHAT: &str = "reading a lease";
         let objects = self.broker.objects()?;
-        timeout(DEADLINE, entry::read(&objects.leases, key, WHAT)).await.during(WHAT)?
+        timeout(DEADLINE, entry::read(&self.broker, &objects.leases, key, WHAT)).await.during(WHAT)?
     }
 
     /// Writes a key that is at a revision, to last for `ttl` (for ever, without one). Answers the new revision.
@@ -136,7 +136,7 @@ impl Leases {
         let began = Instant::now();
         headers.insert(EXPECTED_REVISION, revision.to_string());
         let subject = format!("$KV.{LEASES}.{key}");
-        match self.broker.publish(STREAM, subject, headers, value, began + DEADLINE).await {
+        match self.broker.publish_while_connected(STREAM, subject, headers, value, began + DEADLINE).await {
             Ok(stored) => Ok(stored.sequence),
             Err(error) if error.is_wrong_last() => Err(LeaseError::Conflict),
             Err(error) => {

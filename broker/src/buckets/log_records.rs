@@ -1,6 +1,5 @@
 //! The bucket `LOG`: which names the log has had, and what stood where in it. Only dispatchers write it, by compare-and-set.
 
-use async_nats::jetstream::kv::UpdateErrorKind;
 use domain::log_epoch::LogRecord;
 
 use crate::buckets::entry;
@@ -34,7 +33,7 @@ impl LogRecords {
         const WHAT: &str = "reading what is recorded of the log";
         let objects = self.broker.objects()?;
         let Some(bucket) = &objects.log else { return Ok(None) };
-        let (revision, value) = entry::read(bucket, RECORD, WHAT).await?;
+        let (revision, value) = entry::read(&self.broker, bucket, RECORD, WHAT).await?;
         Ok(Some(Current { revision, record: value.map(|value| entry::parse(&value).during(WHAT)).transpose()? }))
     }
 
@@ -45,10 +44,6 @@ impl LogRecords {
         let value = serde_json::to_vec(record).during(WHAT)?;
         let objects = self.broker.objects()?;
         let Some(bucket) = &objects.log else { return Err(Unavailable::new(WHAT, "there is no bucket LOG")) };
-        match bucket.update(RECORD, value.into(), revision).await {
-            Ok(revision) => Ok(Some(revision)),
-            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
-            Err(error) => Err(error).during(WHAT),
-        }
+        entry::update(&self.broker, bucket, RECORD, value.into(), revision, WHAT).await
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
-use async_nats::jetstream::kv::{Operation, UpdateErrorKind};
+use async_nats::jetstream::kv::Operation;
 use domain::{Subscription, SubscriptionId};
 use futures_util::StreamExt;
 use tokio::time::timeout;
@@ -86,7 +86,7 @@ impl Subscriptions {
     pub async fn get(&self, id: &SubscriptionId) -> Result<Current, Unavailable> {
         const WHAT: &str = "reading a subscription";
         let objects = self.broker.objects()?;
-        let (revision, value) = entry::read(&objects.subscriptions, id.as_str(), WHAT).await?;
+        let (revision, value) = entry::read(&self.broker, &objects.subscriptions, id.as_str(), WHAT).await?;
         let subscription = value.map(|value| entry::parse(&value).during(WHAT)).transpose()?;
         Ok(Current { revision, subscription })
     }
@@ -96,11 +96,9 @@ impl Subscriptions {
         const WHAT: &str = "writing a subscription";
         let value = self.serialise(subscription)?;
         let objects = self.broker.objects()?;
-        match objects.subscriptions.update(id.as_str(), value.into(), expected).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Err(WriteError::Conflict),
-            Err(error) => Ok(Err(error).during(WHAT)?),
-        }
+        let stored =
+            entry::update(&self.broker, &objects.subscriptions, id.as_str(), value.into(), expected, WHAT).await?;
+        stored.map(drop).ok_or(WriteError::Conflict)
     }
 
     /// The value that is written; an error where it is larger than the server takes.
@@ -114,11 +112,8 @@ impl Subscriptions {
     pub async fn remove(&self, id: &SubscriptionId, expected: u64) -> Result<(), WriteError> {
         const WHAT: &str = "removing a subscription";
         let objects = self.broker.objects()?;
-        match entry::remove(&objects.subscriptions, id.as_str(), expected).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == kv::PurgeErrorKind::WrongLastRevision => Err(WriteError::Conflict),
-            Err(error) => Ok(Err(error).during(WHAT)?),
-        }
+        let is_removed = entry::remove(&self.broker, &objects.subscriptions, id.as_str(), expected, WHAT).await?;
+        if is_removed { Ok(()) } else { Err(WriteError::Conflict) }
     }
 
     /// All subscriptions as they are now.
@@ -126,28 +121,32 @@ impl Subscriptions {
         const WHAT: &str = "listing the subscriptions";
         let objects = self.broker.objects()?;
         let bucket = &objects.subscriptions;
-        let state = bucket.stream.get_info().await.during(WHAT)?.state;
-        let mut subscriptions = Vec::new();
-        if state.messages > 0 {
-            // A watch of an empty bucket never says that it is at the end.
-            let mut entries = bucket.watch_with_history(">").await.during(WHAT)?;
-            loop {
-                let entry = timeout(ENTRY_DEADLINE, entries.next()).await.during(WHAT)?;
-                let entry = entry.ok_or_else(|| Unavailable::new(WHAT, "the list broke off"))?.during(WHAT)?;
-                subscriptions.extend(change_of(&entry).filter(|change| change.subscription.is_some()));
-                if entry.delta == 0 {
-                    break;
+        let list = async {
+            let state = bucket.stream.get_info().await.during(WHAT)?.state;
+            let mut subscriptions = Vec::new();
+            if state.messages > 0 {
+                // A watch of an empty bucket never says that it is at the end.
+                let mut entries = bucket.watch_with_history(">").await.during(WHAT)?;
+                loop {
+                    let entry = timeout(ENTRY_DEADLINE, entries.next()).await.during(WHAT)?;
+                    let entry = entry.ok_or_else(|| Unavailable::new(WHAT, "the list broke off"))?.during(WHAT)?;
+                    subscriptions.extend(change_of(&entry).filter(|change| change.subscription.is_some()));
+                    if entry.delta == 0 {
+                        break;
+                    }
                 }
             }
-        }
-        Ok(Snapshot { as_of: state.last_sequence, subscriptions })
+            Ok(Snapshot { as_of: state.last_sequence, subscriptions })
+        };
+        self.broker.while_connected(WHAT, list).await
     }
 
     /// What the bucket holds, and then every change.
     pub async fn changes(&self) -> Result<Changes, Unavailable> {
         let objects = self.broker.objects()?;
-        let watch = objects.subscriptions.watch_with_history(">").await.during("watching the subscriptions")?;
-        Ok(Changes { watch })
+        const WHAT: &str = "watching the subscriptions";
+        let watch = async { objects.subscriptions.watch_with_history(">").await.during(WHAT) };
+        Ok(Changes { watch: self.broker.while_connected(WHAT, watch).await? })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading a stream's messages in order by batched direct get, which any replica answers.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use async_nats::HeaderValue;
@@ -121,12 +122,17 @@ async fn answers(
     mut each: impl FnMut(DirectMessage),
 ) -> Result<End, PageError> {
     let client = &broker.handles().client;
+    let mut is_lost = pin!(broker.is_lost());
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.during(what)?;
     let subject = format!("$JS.API.DIRECT.GET.{stream}");
     client.publish_with_reply(subject, inbox, body.to_string().into()).await.during(what)?;
     loop {
-        let answer = timeout(ANSWER_DEADLINE, answers.next()).await.during(what)?;
+        let answer = tokio::select! {
+            biased;
+            answer = timeout(ANSWER_DEADLINE, answers.next()) => answer.during(what)?,
+            () = &mut is_lost => None,
+        };
         let answer =
             answer.ok_or_else(|| PageError::ConnectionEnded(Unavailable::new(what, "the connection was lost")))?;
         match answer.status.map(|status| status.as_u16()) {

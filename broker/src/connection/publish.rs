@@ -138,6 +138,22 @@ impl Broker {
         ack
     }
 
+    /// The same for what is done again where no acknowledgement comes: does not wait for one when the connection is lost.
+    pub(crate) async fn publish_while_connected(
+        &self,
+        stream: &'static str,
+        subject: String,
+        headers: HeaderMap,
+        data: Bytes,
+        deadline: Instant,
+    ) -> Result<PublishAck, PublishError> {
+        tokio::select! {
+            biased;
+            ack = self.publish(stream, subject, headers, data, deadline) => ack,
+            () = self.is_lost() => Err(PublishError::BrokenOff),
+        }
+    }
+
     /// Notes for the watchdog that a write which began then was not acknowledged, unless it was refused.
     pub(crate) fn note_missed(&self, began: Instant, error: &PublishError) {
         if !error.is_refusal() && !error.is_too_large() {

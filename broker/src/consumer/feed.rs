@@ -33,6 +33,9 @@ use crate::topology::monitoring;
 
 /// How many messages are asked for at a time.
 const PULL_BATCH: usize = 128;
+const FINDING: &str = "looking for a consumer";
+const MAKING: &str = "making a consumer";
+const REMOVING: &str = "removing a consumer";
 /// How many messages may be out at once, unacknowledged: several pulls.
 pub const MAX_OUT: u32 = 1024;
 /// After which the server sends a message again that was not acknowledged. A lost message is noticed by its number as soon as
@@ -110,7 +113,7 @@ impl Feeds {
     /// The state of a lane's consumer, if there is one.
     pub async fn standing(&self, id: &SubscriptionId) -> Result<Option<Standing>, Unavailable> {
         let objects = self.broker.objects()?;
-        let info = find(&objects.events, id).await?;
+        let info = self.broker.while_connected(FINDING, find(&objects.events, id)).await?;
         Ok(info.map(|info| Standing {
             epoch: info.config.metadata.get(EPOCH).cloned().unwrap_or_default(),
             floor: info.ack_floor.stream_sequence,
@@ -126,6 +129,10 @@ impl Feeds {
 
     /// Opens a feed: every message after the position that the filters let through, without an end.
     pub async fn open(&self, want: &Want<'_>) -> Result<Feed, Unavailable> {
+        self.broker.while_connected(MAKING, self.open_on_this(want)).await
+    }
+
+    async fn open_on_this(&self, want: &Want<'_>) -> Result<Feed, Unavailable> {
         let objects = self.broker.objects()?;
         let events = &objects.events;
         let found = find(events, want.id).await?;
@@ -139,7 +146,7 @@ impl Feeds {
         // The lane has settled everything before them, so a consumer that stands behind them shows the truth.
         let position = passed_over.end().unwrap_or(want.position);
         let config = config(want, found.as_ref());
-        let mut consumer: PullConsumer = events.create_consumer(config).await.during("making a consumer")?;
+        let mut consumer: PullConsumer = events.create_consumer(config).await.during(MAKING)?;
         if !stands_at(consumer.cached_info(), position) {
             consumer.reset(Some(position + 1)).await.during("resetting a consumer")?;
         }
@@ -152,6 +159,10 @@ impl Feeds {
 
     /// Moves a lane's consumer to where the lane is, so that it shows that to an operator while nobody reads it.
     pub async fn show(&self, want: &Want<'_>) -> Result<(), Unavailable> {
+        self.broker.while_connected(MAKING, self.show_on_this(want)).await
+    }
+
+    async fn show_on_this(&self, want: &Want<'_>) -> Result<(), Unavailable> {
         let objects = self.broker.objects()?;
         let events = &objects.events;
         let found = find(events, want.id).await?;
@@ -161,12 +172,12 @@ impl Feeds {
             Some(info) if stands_at(&info, want.position) => return Ok(()),
             Some(_) => {
                 let found = events.get_consumer(want.id.as_str()).await;
-                found.map_err(|error| Unavailable::new("looking for a consumer", error))?
+                found.map_err(|error| Unavailable::new(FINDING, error))?
             }
             None => {
                 self.remove(want.id).await?;
                 config.metadata.insert(EPOCH.to_owned(), NO_EPOCH.to_owned());
-                events.create_consumer(config).await.during("making a consumer")?
+                events.create_consumer(config).await.during(MAKING)?
             }
         };
         consumer.reset(Some(want.position + 1)).await.during("resetting a consumer")?;
@@ -176,7 +187,7 @@ impl Feeds {
     /// Whether there is nothing in the log, for now, that this feed lets through and has not given.
     pub async fn is_read_to_the_end(&self, id: &SubscriptionId, feed: &Feed) -> Result<bool, Unavailable> {
         let objects = self.broker.objects()?;
-        let info = find(&objects.events, id).await?;
+        let info = self.broker.while_connected(FINDING, find(&objects.events, id)).await?;
         Ok(info.is_some_and(|info| {
             feed.ahead.is_none()
                 && feed.passed_over.is_empty()
@@ -188,10 +199,13 @@ impl Feeds {
     /// Removes a lane's consumer, if there is one.
     pub async fn remove(&self, id: &SubscriptionId) -> Result<(), Unavailable> {
         let objects = self.broker.objects()?;
-        match find(&objects.events, id).await? {
-            Some(_) => remove(&objects.events, id).await,
-            None => Ok(()),
-        }
+        let remove = async {
+            match find(&objects.events, id).await? {
+                Some(_) => remove(&objects.events, id).await,
+                None => Ok(()),
+            }
+        };
+        self.broker.while_connected(REMOVING, remove).await
     }
 }
 
@@ -266,11 +280,11 @@ async fn find(events: &Stream, id: &SubscriptionId) -> Result<Option<consumer::I
     match events.consumer_info(id.as_str()).await {
         Ok(info) => Ok(Some(info)),
         Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).during("looking for a consumer"),
+        Err(error) => Err(error).during(FINDING),
     }
 }
 
 async fn remove(events: &Stream, id: &SubscriptionId) -> Result<(), Unavailable> {
-    events.delete_consumer(id.as_str()).await.during("removing a consumer")?;
+    events.delete_consumer(id.as_str()).await.during(REMOVING)?;
     Ok(())
 }

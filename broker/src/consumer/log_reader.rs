@@ -14,6 +14,7 @@ use crate::poison::scan::{PassedOver, PoisonScan};
 
 /// How many messages are asked for at a time.
 const PULL_BATCH: usize = 512;
+const MAKING: &str = "making a consumer for many lanes";
 /// After which nats-server removes the consumer of a reader of the tail that has gone without removing it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 /// The same for a reader of the past. It asks for nothing while all its lanes wait for their targets; where they wait longer
@@ -82,8 +83,8 @@ impl LogReader {
             inactive_threshold: forgotten_after,
             ..pull::Config::default()
         };
-        let consumer: PullConsumer =
-            objects.events.create_consumer(config).await.during("making a consumer for many lanes")?;
+        let consumer = async { objects.events.create_consumer(config).await.during(MAKING) };
+        let consumer: PullConsumer = broker.while_connected(MAKING, consumer).await?;
         let backlog = passed_over.lie_before(consumer.cached_info().num_pending);
         let pulls = Pulls::begin(broker, &consumer, PULL_BATCH, scan).await?;
         Ok(Self { broker: broker.clone(), name, messages: Numbered::new(pulls, 1), passed_over, backlog })
@@ -102,7 +103,8 @@ impl LogReader {
     pub async fn close(self) -> Result<(), Unavailable> {
         let objects = self.broker.objects()?;
         drop(self.messages);
-        objects.events.delete_consumer(&self.name).await.during("removing a consumer for many lanes")?;
-        Ok(())
+        const WHAT: &str = "removing a consumer for many lanes";
+        let remove = async { objects.events.delete_consumer(&self.name).await.during(WHAT).map(drop) };
+        self.broker.while_connected(WHAT, remove).await
     }
 }

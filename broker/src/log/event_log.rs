@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::DiscardPolicy;
+use async_nats::jetstream::stream::{self, DiscardPolicy};
 use domain::log_epoch::{Evidence, Mark};
 use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
 use domain::{Event, Stamp, TypePattern};
@@ -124,23 +124,26 @@ impl EventLog {
     /// The sequence of the newest event, 0 for an empty log. Asked of the stream's leader: every event that was
     /// acknowledged before the call is at or below it.
     pub async fn last_sequence(&self) -> Result<u64, Unavailable> {
-        let objects = self.broker.objects()?;
-        let info = objects.events.get_info().await.during("looking up the end of the log")?;
-        Ok(info.state.last_sequence)
+        Ok(self.info("looking up the end of the log").await?.state.last_sequence)
     }
 
     /// Where the log ends, and when it does. Asked of the stream's leader, whose clock says when events are stored.
     pub async fn end(&self) -> Result<LogEnd, Unavailable> {
         const WHAT: &str = "looking up the end of the log";
         let context = &self.broker.handles().context;
-        let answer: Response<StreamInfo> =
-            context.request(format!("STREAM.INFO.{EVENTS}"), &json!({})).await.during(WHAT)?;
+        let answer = async { context.request(format!("STREAM.INFO.{EVENTS}"), &json!({})).await.during(WHAT) };
+        let answer: Response<StreamInfo> = self.broker.while_connected(WHAT, answer).await?;
         match answer {
             Response::Ok(StreamInfo { ts, state: StreamState { last_sequence } }) => {
                 Ok(LogEnd { last_sequence, as_of: Stamp::parse(&ts).during(WHAT)? })
             }
             Response::Err { error } => Err(error).during(WHAT),
         }
+    }
+
+    async fn info(&self, what: &'static str) -> Result<stream::Info, Unavailable> {
+        let objects = self.broker.objects()?;
+        self.broker.while_connected(what, async { objects.events.get_info().await.during(what) }).await
     }
 
     /// The first event that was stored at or after a moment, if there is one. Asked of the stream's leader.
@@ -250,8 +253,7 @@ impl EventLog {
 
     /// Where the log begins and ends. Asked of the stream's leader.
     pub async fn bounds(&self) -> Result<LogBounds, Unavailable> {
-        let objects = self.broker.objects()?;
-        let state = objects.events.get_info().await.during("looking up the bounds of the log")?.state;
+        let state = self.info("looking up the bounds of the log").await?.state;
         Ok(LogBounds {
             first_sequence: state.first_sequence,
             first_stored_at: (state.messages > 0).then(|| stamp_of(state.first_timestamp.unix_timestamp_nanos())),
@@ -261,8 +263,7 @@ impl EventLog {
 
     /// How much of the log there is, and may be. Asked of the stream's leader.
     pub async fn status(&self) -> Result<LogStatus, Unavailable> {
-        let objects = self.broker.objects()?;
-        let info = objects.events.get_info().await.during("looking up the log")?;
+        let info = self.info("looking up the log").await?;
         let (state, config) = (info.state, info.config);
         let stored = |nanos: i128| (state.messages > 0).then(|| stamp_of(nanos));
         let limit = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);

@@ -79,7 +79,10 @@ fn countable(moment: Stamp) -> Stamp {
 /// What a request of `STREAM.MSG.GET` finds.
 async fn get(broker: &Broker, request: &Value, what: &'static str) -> Result<Option<StoredMessage>, Unavailable> {
     let subject = format!("STREAM.MSG.GET.{EVENTS}");
-    let answer: Result<Response<GetAnswer>, RequestError> = broker.handles().context.request(subject, request).await;
+    let handles = broker.handles();
+    let answer = handles.context.request(subject, request);
+    let answer: Result<Response<GetAnswer>, RequestError> =
+        broker.while_connected(what, async { Ok(answer.await) }).await?;
     match answer {
         Ok(Response::Ok(answer)) => {
             let message = StoredMessage::from(answer.message);

@@ -56,7 +56,8 @@ impl DeadLetters {
         headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id.as_str());
         headers.insert(async_nats::header::NATS_EXPECTED_STREAM, DEAD_LETTERS);
         let (data, deadline) = (letter.event.data.clone(), Instant::now() + ADD_DEADLINE);
-        self.broker.publish(DEAD_LETTERS, letter.subject(), headers, data, deadline).await.during(WHAT)?;
+        let (broker, subject) = (&self.broker, letter.subject());
+        broker.publish_while_connected(DEAD_LETTERS, subject, headers, data, deadline).await.during(WHAT)?;
         Ok(())
     }
 
@@ -64,11 +65,14 @@ impl DeadLetters {
     async fn last_message_id(&self, letter: &DeadLetter) -> Result<Option<String>, Unavailable> {
         const WHAT: &str = "looking for a dead letter";
         let stream: Stream<()> = self.broker.handles().context.get_stream_no_info(DEAD_LETTERS).await.during(WHAT)?;
-        match stream.get_last_raw_message_by_subject(&letter.subject()).await {
-            Ok(last) => Ok(last.headers.get(async_nats::header::NATS_MESSAGE_ID).map(ToString::to_string)),
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(error).during(WHAT),
-        }
+        let last = async {
+            match stream.get_last_raw_message_by_subject(&letter.subject()).await {
+                Ok(last) => Ok(last.headers.get(async_nats::header::NATS_MESSAGE_ID).map(ToString::to_string)),
+                Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
+                Err(error) => Err(error).during(WHAT),
+            }
+        };
+        self.broker.while_connected(WHAT, last).await
     }
 
     /// Some dead letters from a sequence on, in order, of one subscription or (`None`) of all: at most `limit`, fewer

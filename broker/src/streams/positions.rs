@@ -101,7 +101,8 @@ impl Positions {
         let subject = format!("$JS.API.DIRECT.GET.{POSITIONS}");
         let handles = self.broker.handles();
         let answer =
-            timeout(DEADLINE, handles.client.request(subject, body.into())).await.during(WHAT)?.during(WHAT)?;
+            async { timeout(DEADLINE, handles.client.request(subject, body.into())).await.during(WHAT)?.during(WHAT) };
+        let answer = self.broker.while_connected(WHAT, answer).await?;
         let noted_at = answer.headers.as_ref().and_then(|headers| headers.get_last("Nats-Time-Stamp"));
         let Some(noted_at) = noted_at.and_then(|at| Stamp::parse(at.as_str()).ok()) else { return Ok(None) };
         let some: HashMap<String, u64> = serde_json::from_slice(&answer.payload).unwrap_or_default();
@@ -118,7 +119,9 @@ impl Positions {
 
     /// The furthest that any dispatcher has written of each epoch, of the last minutes in which one wrote.
     pub async fn read(&self) -> Result<HashMap<String, Noted>, Unavailable> {
-        let stream = self.broker.handles().context.get_stream(POSITIONS).await.during(READING)?;
+        let handles = self.broker.handles();
+        let stream = async { handles.context.get_stream(POSITIONS).await.during(READING) };
+        let stream = self.broker.while_connected(READING, stream).await?;
         let state = &stream.cached_info().state;
         if state.messages == 0 {
             return Ok(HashMap::new());
