@@ -72,7 +72,7 @@ async fn heal(cluster: &mut Cluster, node: usize, fault: Fault) {
             cluster.set_clients(node, Passage::Open);
         }
     }
-    cluster.until_whole().await;
+    cluster.until_whole_again().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
