@@ -91,7 +91,9 @@ async fn resolve(
 async fn check(registrar: &Registrar, additions: &BTreeMap<SubscriptionId, Addition>) -> Result<(), Problem> {
     for (id, addition) in additions {
         let checked = match registrar.store.get(id).await {
-            Ok(current) => addition.to(current).and_then(|subscription| Ok(registrar.store.check(&subscription)?)),
+            Ok(current) => addition
+                .to(current.clone())
+                .and_then(|subscription| Ok(registrar.store.check(current.as_ref(), &subscription)?)),
             Err(error) => Err(Refusal::Write(error.into())),
         };
         checked.map_err(|refusal| refusal.into_problem(&[]))?;

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use broker::Unavailable;
-use broker::subscriptions::{Subscriptions, WriteError};
+use broker::subscriptions::{Room, Subscriptions, WriteError};
 use domain::{Subscription, SubscriptionId, TargetUrl};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -53,9 +53,9 @@ impl SubscriptionStore {
         Ok(all.into_iter().filter_map(|change| Some((change.id, change.subscription?))).collect())
     }
 
-    /// Whether a subscription is small enough to be written.
-    pub fn check(&self, subscription: &Subscription) -> Result<(), WriteError> {
-        self.subscriptions.serialise(subscription).map(drop)
+    /// Whether a subscription is small enough to be written in the place of what there is.
+    pub fn check(&self, had: Option<&Subscription>, has: &Subscription) -> Result<(), WriteError> {
+        self.subscriptions.serialise(has, room_for(had, has)).map(drop)
     }
 
     /// Reads a subscription, lets `change` have it, and writes what it answers (`None`: nothing is left, the key goes).
@@ -72,7 +72,10 @@ impl SubscriptionStore {
             let had = current.subscription.clone();
             let written = match change(current.subscription) {
                 has if has == had => Ok(()),
-                Some(subscription) => self.subscriptions.put(id, &subscription, current.revision).await,
+                Some(subscription) => {
+                    let room = room_for(had.as_ref(), &subscription);
+                    self.subscriptions.put(id, &subscription, room, current.revision).await
+                }
                 None => self.subscriptions.remove(id, current.revision).await,
             };
             match written {
@@ -82,6 +85,16 @@ impl SubscriptionStore {
         }
         Err(Unavailable::new("writing a subscription", "it is being changed by too many others").into())
     }
+}
+
+/// What a subscription may fill in the place of the one before: what asks for nothing more than that has all the room.
+fn room_for(had: Option<&Subscription>, has: &Subscription) -> Room {
+    let asks_for_no_more = had.is_some_and(|had| {
+        (&had.url, &had.group, &had.delivery) == (&has.url, &has.group, &has.delivery)
+            && had.secrets == has.secrets
+            && has.entries.iter().all(|(pattern, entry)| had.entries.get(pattern) == Some(entry))
+    });
+    if asks_for_no_more { Room::ForState } else { Room::ForAttributes }
 }
 
 fn queue_of(id: &SubscriptionId) -> usize {

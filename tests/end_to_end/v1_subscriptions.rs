@@ -348,3 +348,45 @@ async fn a_bad_subscription_names_every_fault_and_is_not_stored() {
     }
     assert_eq!(call(&api, Method::GET, "", &Value::Null).await.1, json!({"subscriptions": [], "next": null}));
 }
+
+#[tokio::test]
+async fn the_largest_subscription_can_be_paused_resumed_tested_and_delivered_again() {
+    const TYPES: usize = 200;
+    let nats = Nats::start_with("max_payload: 1MB");
+    let mer = mer_on(&nats).await;
+    let (api, target) = (mer.api(), Target::start().await);
+    let url = target.url("/");
+    let first = api.post_event("a", &json!({})).await.stamp;
+    let add = async |name: &str, bytes: usize| {
+        let sizes = (0..TYPES).map(|n| (n, bytes / TYPES + usize::from(n < bytes % TYPES)));
+        let events = sizes.map(|(n, size)| {
+            let url = json!({"url": url, "listener_data": "x".repeat(size)});
+            json!({"event": format!("{name}.{n}"), "urls_to_register": [url]})
+        });
+        let events: Vec<Value> = events.collect();
+        let response = api.post("/register_for_events/", &json!({"events_to_register": events})).await;
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let (most, rest) = (700_000, 500_000);
+    assert_eq!(add("most", most).await.0, 200);
+    // The answer says by how much it is too large: so it can be filled to the byte.
+    let (code, problem) = add("rest", rest).await;
+    assert_eq!(code, 413, "{problem}");
+    let detail = serde_json::from_str::<Value>(&problem).unwrap()["detail"].as_str().unwrap().to_owned();
+    let numbers: Vec<usize> = detail.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+    let (bytes, limit) = (numbers[0], numbers[1]);
+    let (code, problem) = add("rest", rest - (bytes - limit)).await;
+    assert_eq!(code, 200, "{problem}");
+    let (_, listed) = call(&api, Method::GET, "", &Value::Null).await;
+    let id = listed["subscriptions"][0]["id"].as_str().expect("an id").to_owned();
+    for (act, body, expected) in [
+        ("pause", Value::Null, 200),
+        ("resume", Value::Null, 200),
+        ("replay", json!({"from": first}), 202),
+        ("test", Value::Null, 200),
+        ("pause", Value::Null, 200),
+    ] {
+        let (code, answer) = call(&api, Method::POST, &format!("/{id}/{act}"), &body).await;
+        assert_eq!(code, expected, "{act} with {limit} bytes: {answer}");
+    }
+}

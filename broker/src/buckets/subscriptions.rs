@@ -16,6 +16,8 @@ use crate::error::{During, Unavailable};
 const ENTRY_DEADLINE: Duration = Duration::from_secs(4);
 /// What a message's headers may take, in bytes.
 const HEADER_ALLOWANCE: usize = 1024;
+/// What pauses, tests and requests for a redelivery, with up to 1,000 sequences, add to what is registered.
+const KEPT_FOR_STATE: usize = 32 * 1024;
 
 /// A key of the bucket with its revision and value.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +48,16 @@ pub struct Snapshot {
     pub subscriptions: Vec<Change>,
 }
 
+/// What a write of a subscription may fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// What there is, less what is kept for a change of state: so that what is registered can be paused, resumed, delivered
+    /// again and tested.
+    ForAttributes,
+    /// All that there is.
+    ForState,
+}
+
 /// Why a subscription was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -53,11 +65,11 @@ pub enum WriteError {
     #[error("the subscription was changed by somebody else")]
     Conflict,
     /// It can never be written.
-    #[error("all that is registered for this URL has {bytes} bytes; the NATS server takes at most {limit}")]
+    #[error("all that is registered for this URL has {bytes} bytes; with this NATS server it may have {limit}")]
     TooLarge {
         /// Size of the subscription as JSON.
         bytes: usize,
-        /// What the server takes, less some room for headers.
+        /// What the server takes, less room for headers and for changes of state.
         limit: usize,
     },
     /// JetStream does not answer as it should.
@@ -92,19 +104,26 @@ impl Subscriptions {
     }
 
     /// Writes a subscription, if the key is still at the revision that was read.
-    pub async fn put(&self, id: &SubscriptionId, subscription: &Subscription, expected: u64) -> Result<(), WriteError> {
+    pub async fn put(
+        &self,
+        id: &SubscriptionId,
+        subscription: &Subscription,
+        room: Room,
+        expected: u64,
+    ) -> Result<(), WriteError> {
         const WHAT: &str = "writing a subscription";
-        let value = self.serialise(subscription)?;
+        let value = self.serialise(subscription, room)?;
         let objects = self.broker.objects()?;
         let stored =
             entry::update(&self.broker, &objects.subscriptions, id.as_str(), value.into(), expected, WHAT).await?;
         stored.map(drop).ok_or(WriteError::Conflict)
     }
 
-    /// The value that is written; an error where it is larger than the server takes.
-    pub fn serialise(&self, subscription: &Subscription) -> Result<Vec<u8>, WriteError> {
+    /// The value that is written; an error where it is larger than the room that there is for it.
+    pub fn serialise(&self, subscription: &Subscription, room: Room) -> Result<Vec<u8>, WriteError> {
         let value = serde_json::to_vec(subscription).during("writing a subscription")?;
-        let (bytes, limit) = (value.len(), self.broker.max_message_bytes().saturating_sub(HEADER_ALLOWANCE));
+        let kept_free = HEADER_ALLOWANCE + if room == Room::ForAttributes { KEPT_FOR_STATE } else { 0 };
+        let (bytes, limit) = (value.len(), self.broker.max_message_bytes().saturating_sub(kept_free));
         if bytes > limit { Err(WriteError::TooLarge { bytes, limit }) } else { Ok(value) }
     }
 
