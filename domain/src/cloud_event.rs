@@ -23,8 +23,8 @@ const STRINGS: [&str; 8] = ["specversion", "id", "source", "type", "time", "subj
 const MAX_IDENTITY_BYTES: usize = 1024;
 /// The most attributes beside the required ones.
 const MAX_EXTENSIONS: usize = 64;
-/// The most that they may have together, in bytes.
-const MAX_EXTENSION_BYTES: usize = 8 * 1024;
+/// The most that all attributes may have together as headers, in bytes: with `ce-listenerdata` that is what Node.js takes.
+const MAX_ATTRIBUTE_BYTES: usize = 8 * 1024;
 /// The longest media type and the longest trace context, in bytes.
 const MAX_SHORT_BYTES: usize = 256;
 
@@ -231,10 +231,14 @@ impl Builder<'_> {
             |(name, value): (String, String)| (format!("{PREFIX}{name}"), header_value::encode(&value).into_owned());
         let extensions: Vec<(String, String)> =
             std::mem::take(&mut self.attributes).into_iter().map(to_header).collect();
-        let bytes: usize = extensions.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if extensions.len() > MAX_EXTENSIONS || bytes > MAX_EXTENSION_BYTES {
-            let detail =
-                format!("more than {MAX_EXTENSIONS} extension attributes, or {MAX_EXTENSION_BYTES} bytes of them");
+        let own = [Some(&id), Some(&source), Some(&type_text), transaction_id.as_ref(), tracestate.as_ref()];
+        let own_bytes = own.into_iter().flatten().map(|text| header_value::encode(text).len()).sum::<usize>();
+        let bytes = own_bytes + extensions.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if extensions.len() > MAX_EXTENSIONS || bytes > MAX_ATTRIBUTE_BYTES {
+            let detail = format!(
+                "more than {MAX_EXTENSIONS} extension attributes, or {MAX_ATTRIBUTE_BYTES} bytes of all attributes, \
+                 percent-encoded as headers have them"
+            );
             self.fault("", &detail);
         }
         if !self.faults.is_empty() {

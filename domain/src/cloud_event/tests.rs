@@ -124,3 +124,14 @@ fn an_attribute_that_does_not_decode_to_utf_8_is_refused_whichever_it_is() {
         }
     }
 }
+
+#[test]
+fn all_attributes_fit_together_into_headers_that_servers_take() {
+    // As headers, id and source have 3,072 bytes each.
+    let long = "ж".repeat(512);
+    let event = |bytes: usize| {
+        format!(r#"{{"specversion":"1.0","type":"t","source":"{long}","id":"{long}","shop":"{}"}}"#, "x".repeat(bytes))
+    };
+    assert!(structured(&event(2_000)).is_ok());
+    assert_eq!(pointers(&event(2_100)), ["/0/"]);
+}

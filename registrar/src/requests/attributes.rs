@@ -3,7 +3,7 @@
 use domain::attributes::StartAt;
 use domain::event_data::MAX_TRANSACTION_ID_BYTES;
 use domain::field_error::{self, FieldError};
-use domain::{Attributes, Stamp};
+use domain::{Attributes, Stamp, header_value};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
@@ -14,6 +14,8 @@ use super::values::{moment_of, whole_number};
 
 /// The largest `listener_data`, in bytes of compact JSON.
 const MAX_LISTENER_DATA_BYTES: usize = 4096;
+/// The same, percent-encoded as it is delivered. nginx, Apache and gunicorn refuse headers of 8 KiB.
+const MAX_LISTENER_DATA_HEADER_BYTES: usize = 7 * 1024;
 /// The most keys that `required_data` may name.
 const MAX_REQUIRED_KEYS: usize = 64;
 /// The furthest that `expire_after` may reach, in seconds: a hundred years.
@@ -208,9 +210,17 @@ fn different_keys(value: &Value) -> Result<Vec<String>, String> {
 }
 
 fn small_json(value: &Value) -> Result<Value, String> {
-    match value.to_string().len() {
-        0..=MAX_LISTENER_DATA_BYTES => Ok(value.clone()),
-        bytes => Err(format!("it has {bytes} bytes of JSON; at most {MAX_LISTENER_DATA_BYTES} are kept")),
+    let text = value.to_string();
+    let (bytes, header_bytes) = (text.len(), header_value::encode(&text).len());
+    if bytes > MAX_LISTENER_DATA_BYTES {
+        Err(format!("it has {bytes} bytes of JSON; at most {MAX_LISTENER_DATA_BYTES} are kept"))
+    } else if header_bytes > MAX_LISTENER_DATA_HEADER_BYTES {
+        Err(format!(
+            "as the header `ce-listenerdata` it has {header_bytes} bytes (quotes and what is not ASCII take three a byte); \
+             at most {MAX_LISTENER_DATA_HEADER_BYTES} go, as many servers refuse longer headers"
+        ))
+    } else {
+        Ok(value.clone())
     }
 }
 
@@ -277,6 +287,8 @@ mod tests {
             (json!({"required_data": ["a", "a"]}), "/0/required_data"),
             (json!({"required_data": "a"}), "/0/required_data"),
             (json!({"listener_data": "x".repeat(4095)}), "/0/listener_data"),
+            (json!({"listener_data": "ж".repeat(2040)}), "/0/listener_data"),
+            (json!({"listener_data": "\"".repeat(2040)}), "/0/listener_data"),
             (json!({"allow_gap": 1}), "/0/allow_gap"),
             (json!({"cuont": 1}), "/0/cuont"),
         ] {
