@@ -69,7 +69,8 @@ pub async fn list(
         let id = match headers.get(LAST_EVENT_ID) {
             Some(id) => {
                 let id = id.to_str().ok().and_then(|id| id.parse().ok());
-                let fault = || Problem::unacceptable(vec![FieldError::header(LAST_EVENT_ID, "it must be a sequence")]);
+                let fault =
+                    || Problem::unacceptable_question(vec![FieldError::header(LAST_EVENT_ID, "it must be a sequence")]);
                 Some(id.ok_or_else(fault)?)
             }
             None => None,
@@ -114,7 +115,7 @@ pub async fn get(
 ) -> Result<Response, Problem> {
     let text = path.map(|Path(text)| text).unwrap_or_default();
     let sequence = query::whole_number(&text, 1..=MAX_SEQUENCE)
-        .map_err(|detail| Problem::unacceptable(vec![FieldError::parameter("sequence", detail)]))?;
+        .map_err(|detail| Problem::unacceptable_question(vec![FieldError::parameter("sequence", detail)]))?;
     match receiver.log.get(sequence).await.map_err(unavailable)? {
         Some(event) => Ok(axum::Json(EventView::of(&event)).into_response()),
         None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no event with sequence {sequence}"))),

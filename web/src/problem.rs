@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 /// How many faults of a request are named: more would make the answer many times as large as the request.
-const MAX_NAMED: usize = 1000;
+const MAX_NAMED: usize = 100;
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -38,7 +38,7 @@ pub struct ProblemDetails {
     /// What is wrong, whether anything was stored, and what to do
     #[schema(example = "nothing was stored: `a..b` has an empty token: dots stand between tokens only")]
     detail: String,
-    /// The faults of the request, at most 1,000, each with its place; absent where no single place is at fault
+    /// The faults of the request, at most 100, each with its place; absent where no single place is at fault
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<Fault>>,
@@ -84,21 +84,27 @@ impl Problem {
         Self { status, detail: detail.to_string(), errors: Vec::new(), headers: Vec::new(), last_sequence: None }
     }
 
-    /// 422: the request can be read, but what it says cannot be accepted. Names every fault, up to 1,000.
-    pub fn unacceptable(mut errors: Vec<FieldError>) -> Self {
+    /// 422: the request can be read, but what it says cannot be accepted. Names every fault, up to 100.
+    pub fn unacceptable(errors: Vec<FieldError>) -> Self {
+        let asked = Self::unacceptable_question(errors);
+        Self { detail: format!("nothing was stored: {}", asked.detail), ..asked }
+    }
+
+    /// The same of a request that would store nothing anyway.
+    pub fn unacceptable_question(mut errors: Vec<FieldError>) -> Self {
         let count = errors.len();
         errors.truncate(MAX_NAMED);
         let detail = match errors.as_slice() {
-            [one] => format!("nothing was stored: {}", one.detail),
-            first if count > first.len() => format!(
-                "nothing was stored: {count} things are wrong with the request; the first {MAX_NAMED} are in `errors`"
-            ),
-            many => format!("nothing was stored: {} things are wrong with the request, see `errors`", many.len()),
+            [one] => one.detail.clone(),
+            first if count > first.len() => {
+                format!("{count} things are wrong with the request; the first {MAX_NAMED} are in `errors`")
+            }
+            many => format!("{} things are wrong with the request, see `errors`", many.len()),
         };
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
-    /// 400: the request cannot be read as what it says it is. Names every fault, up to 1,000.
+    /// 400: the request cannot be read as what it says it is. Names every fault, up to 100.
     pub fn malformed(errors: Vec<FieldError>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::unacceptable(errors) }
     }
@@ -178,6 +184,7 @@ mod tests {
     fn one_fault_is_told_in_the_detail_and_many_are_counted() {
         let one = Problem::unacceptable(vec![FieldError::at("/a", "no good")]);
         assert_eq!(one.detail, "nothing was stored: no good");
+        assert_eq!(Problem::unacceptable_question(vec![FieldError::at("/a", "no good")]).detail, "no good");
         let two = Problem::unacceptable(vec![FieldError::at("/a", "x"), FieldError::at("/b", "y")]);
         assert!(two.detail.contains("2 things"));
     }

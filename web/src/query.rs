@@ -27,7 +27,7 @@ pub fn read(
         Some(FieldError::parameter(&name, taken.err()?))
     };
     let faults: Vec<FieldError> = pairs.filter_map(fault_of).collect();
-    if faults.is_empty() { Ok(()) } else { Err(Problem::unacceptable(faults)) }
+    if faults.is_empty() { Ok(()) } else { Err(Problem::unacceptable_question(faults)) }
 }
 
 /// What is wrong with a parameter that is not known.
