@@ -58,6 +58,8 @@ struct Sum {
     waiting: u64,
     /// How long the oldest one has been waiting, in seconds.
     oldest: f64,
+    /// The same of those of which it is no event of the past.
+    oldest_live: f64,
 }
 
 impl Metrics {
@@ -120,6 +122,7 @@ impl Metrics {
                 sum.replays += u64::from(figures.is_replaying());
                 sum.waiting += figures.waiting();
                 sum.oldest = sum.oldest.max(figures.waiting_seconds(now));
+                sum.oldest_live = sum.oldest_live.max(figures.live_waiting_seconds(now));
             }
         }
         sums
@@ -188,6 +191,9 @@ impl Collector for Metrics {
         let help = "How long the one that has been waiting longest has been.";
         let family = encoder.encode_descriptor("lag", help, Some(&Unit::Seconds), MetricType::Gauge)?;
         each(family, &groups, |group, encoder| ConstGauge::new(sum_of(group).oldest).encode(encoder))?;
+        let help = "The same, of lanes of which it is no event from before a registration, or of a replay.";
+        let family = encoder.encode_descriptor("live_lag", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        each(family, &groups, |group, encoder| ConstGauge::new(sum_of(group).oldest_live).encode(encoder))?;
 
         let mut gauge = |name, help, value: u64| {
             ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)

@@ -130,6 +130,9 @@ async fn an_event_is_tried_as_often_as_is_asked_for_and_then_waits_or_ends_it() 
         };
         eventually("three attempts are made", SOON, || target.received().len() == 3).await;
         eventually_async("it is given up", SOON, given_up).await;
+        let disabled = async || api.metrics().await.sum("mer_lanes", &[("state", "disabled")]);
+        let is_counted = async || disabled().await == Some(f64::from(u8::from(on_exhausted == "disable")));
+        eventually_async("it is counted as what it is", SOON, is_counted).await;
         // Changing something else does not set it going; resuming does.
         call(&api, Method::PATCH, &target, "", &json!({"group": "g"})).await;
         eventually_async("that is heard", SOON, given_up).await;

@@ -133,7 +133,7 @@ async fn lag_grows_while_a_target_takes_nothing_and_ends_when_it_does() {
         let response = api.send(Method::POST, "/v1/events", &batched, json!(batch).to_string()).await.unwrap();
         assert_eq!(response.status(), 201);
     }
-    let seconds = async || api.metrics().await.sum("mer_lag_seconds", SHOP).unwrap();
+    let seconds = async || api.metrics().await.sum("mer_live_lag_seconds", SHOP).unwrap();
     let earlier = seconds().await;
     becomes(&api, &[("mer_lag_events", None, 1621.0)]).await;
     eventually_async("the oldest grows older", SOON, async || seconds().await >= earlier + 1.0).await;
@@ -214,7 +214,11 @@ async fn a_replay_is_seen_and_is_no_older_than_it_was_asked_for() {
     target.answer(Answer::Status(500));
     let asked_at = std::time::Instant::now();
     act(&api, &id, "replay", &json!({"from": "20200101000000.0"})).await;
-    let held = [("mer_replays_in_progress", None, 1.0), ("mer_lanes", Some(("state", "held")), 1.0)];
+    let held = [
+        ("mer_replays_in_progress", None, 1.0),
+        ("mer_lanes", Some(("state", "held")), 1.0),
+        ("mer_live_lag_seconds", None, 0.0),
+    ];
     becomes(&api, &held).await;
     let waiting = api.metrics().await.sum("mer_lag_seconds", SHOP).unwrap();
     assert!(waiting > 0.0 && waiting <= asked_at.elapsed().as_secs_f64() + 0.1, "{waiting}");

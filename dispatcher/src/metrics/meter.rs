@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use domain::lane::{Lane, Phase, Word};
+use domain::lane::{Lane, Phase, State, Why, Word};
 use domain::{Stamp, Subscription, SubscriptionId};
 
 use super::Metrics;
@@ -12,7 +12,10 @@ use super::group::{Group, seconds};
 use crate::push::verdict::{PushOutcome, Verdict};
 
 /// What a lane is shown as. Each stands where [`index_of`] says.
-pub(super) const SHOWN: [&str; 8] = ["starting", "active", "held", "paused", "gap", "gone", "completed", "forked"];
+pub(super) const SHOWN: [&str; 9] =
+    ["starting", "active", "held", "paused", "gap", "gone", "completed", "forked", "disabled"];
+/// Paused because too many attempts failed, and not by anybody: that is to be told sooner.
+const DISABLED: u8 = 8;
 
 /// A worker's end of what its lane shows.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(super) struct Figures {
     waiting: AtomicU64,
     /// Since when the oldest of them has been waiting, in microseconds; 0 where it is not known, or nothing waits.
     waiting_since: AtomicI64,
+    /// Whether that one is of the past, or of a redelivery.
+    oldest_is_replay: AtomicBool,
     /// How many events are settled, since the worker began.
     settled: AtomicU64,
     /// How many will be when all that the server had is, when it was asked last.
@@ -53,6 +58,7 @@ impl Meter {
             is_replaying: AtomicBool::new(false),
             waiting: AtomicU64::new(0),
             waiting_since: AtomicI64::new(0),
+            oldest_is_replay: AtomicBool::new(false),
             settled: AtomicU64::new(0),
             will_be_settled: AtomicU64::new(0),
             surveyed: AtomicU64::new(0),
@@ -76,7 +82,11 @@ impl Meter {
 
     /// The lane is like this.
     pub(crate) fn shows(&self, lane: &Lane) {
-        self.figures.shown.store(index_of(lane.state.word()), Ordering::Relaxed);
+        let shown = match &lane.state {
+            State::Stopped(stop) if stop.why == Why::Exhausted => DISABLED,
+            state => index_of(state.word()),
+        };
+        self.figures.shown.store(shown, Ordering::Relaxed);
         self.figures.is_replaying.store(lane.phase == Phase::Replaying, Ordering::Relaxed);
     }
 
@@ -89,6 +99,9 @@ impl Meter {
             None if events > 0 => self.figures.waiting_since.load(Ordering::Relaxed),
             None => 0,
         };
+        if let Some((_, is_replay)) = oldest {
+            self.figures.oldest_is_replay.store(is_replay, Ordering::Relaxed);
+        }
         self.figures.waiting.store(events, Ordering::Relaxed);
         self.figures.waiting_since.store(since, Ordering::Relaxed);
     }
@@ -155,6 +168,11 @@ impl Figures {
             0 => 0.0,
             since => seconds(Stamp::from_micros(since), now),
         }
+    }
+
+    /// The same, where that one is neither of the past nor of a redelivery.
+    pub(super) fn live_waiting_seconds(&self, now: Stamp) -> f64 {
+        if self.oldest_is_replay.load(Ordering::Relaxed) { 0.0 } else { self.waiting_seconds(now) }
     }
 
     /// How many messages are settled: what is to be told when NATS has said what waits.
