@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State as Extract};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State as Extract};
 use axum::response::{IntoResponse, Json, Response};
 use broker::Unavailable;
 use broker::dead_letters::End;
@@ -46,7 +47,7 @@ struct Query {
 /// List dead letters, the oldest first
 ///
 /// Dead letters are events that were tried as often as `max_attempts` says, where `on_exhausted` is `dead_letter`. They are
-/// kept until somebody removes them from the stream `DEAD_LETTERS`. A page may end early where little matches or there is
+/// kept until somebody removes them. A page may end early where little matches or there is
 /// much data; `next` says where to go on.
 #[utoipa::path(
     get,
@@ -125,6 +126,33 @@ pub async fn redrive(
             let answer = read(&registrar, &id).await?.after_redriving(events.len());
             Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
         }
+    }
+}
+
+/// Remove a dead letter
+///
+/// The event stays in the log. A redrive that has the event left to deliver delivers it all the same.
+#[utoipa::path(
+    delete,
+    operation_id = "delete_dead_letter",
+    path = "/v1/dead-letters/{sequence}",
+    tag = "Dead letters",
+    params(("sequence" = u64, Path, description = "The dead letter's own sequence, from 1", minimum = 1)),
+    responses((status = 204, description = "The dead letter is removed"), NoSuchThing, ValueProblems, NatsProblems, AccessProblems),
+)]
+pub async fn delete(
+    Extract(registrar): Extract<Arc<Registrar>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    let text = path.map(|Path(text)| text).unwrap_or_default();
+    let sequence: u64 = query::whole_number(&text, 1..=MAX_SEQUENCE)
+        .map_err(|detail| Problem::unacceptable_question(vec![FieldError::parameter("sequence", detail)]))?;
+    let was_there = registrar.dead_letters.remove(sequence).await.map_err(|error| unavailable(&error))?;
+    tracing::info!(sequence, was_there, "dead_letters.removed");
+    if was_there {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no dead letter with sequence {sequence}")))
     }
 }
 

@@ -97,6 +97,7 @@ pub fn router(registrar: Registrar) -> OpenApiRouter {
         .routes(routes!(secrets::rotate))
         .routes(routes!(attempts::list))
         .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::delete))
         .routes(routes!(dead_letters::redrive))
         .with_state(Arc::new(registrar))
         .route_layer(from_fn_with_state(metrics, metrics::count))

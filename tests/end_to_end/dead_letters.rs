@@ -234,3 +234,27 @@ async fn a_dead_letter_that_was_stored_just_before_a_crash_is_not_written_again_
     let stream = context.get_stream("DEAD_LETTERS").await.unwrap();
     assert_eq!(stream.cached_info().state.messages, 2);
 }
+
+#[tokio::test]
+async fn a_dead_letter_is_removed_and_its_event_stays() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let (api, target) = (mer.api(), Target::start().await);
+    subscribe(&api, &target, 1).await;
+    target.answer(Answer::Status(500));
+    post(&api, 3).await;
+    eventually_async("they are dead letters", SOON, async || letters(&api, "").await.len() == 3).await;
+    let remove = async |sequence: &str| {
+        let path = format!("/v1/dead-letters/{sequence}");
+        api.send(Method::DELETE, &path, &[], "").await.unwrap().status().as_u16()
+    };
+    assert_eq!(remove("2").await, 204);
+    for (sequence, status) in [("2", 404), ("9", 404), ("0", 422), ("x", 422)] {
+        assert_eq!(remove(sequence).await, status, "{sequence}");
+    }
+    let left: Vec<u64> = letters(&api, "").await.iter().map(|letter| letter["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(left, [1, 3]);
+    assert_eq!(api.status("/v1/events/2").await, Some(200));
+    assert_eq!(said(&mer, &["dead", "rm", "1", "3"]), "removed 1\nremoved 3\n");
+    assert!(letters(&api, "").await.is_empty());
+}

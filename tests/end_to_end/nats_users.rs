@@ -101,6 +101,8 @@ async fn every_role_does_its_work_with_its_own_user() {
     let redrive = json!({"subscription": letter["subscription"], "sequences": [letter["sequence"]]});
     assert_eq!(subscriptions.post("/v1/dead-letters/redrive", &redrive).await.status(), 202);
     eventually("it is delivered", SOON, || poisoned.taken() == [dead]).await;
+    let path = format!("/v1/dead-letters/{}", letter["sequence"]);
+    assert_eq!(subscriptions.send(Method::DELETE, &path, &[], "").await.unwrap().status(), 204);
 
     // Another dispatcher takes over, and a URL goes.
     dispatcher.kill();

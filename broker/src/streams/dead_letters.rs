@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::stream::{DeleteMessageErrorKind, RawMessageErrorKind, Stream};
 use domain::{DeadLetter, SubscriptionId, dead_letter};
 use tokio::time::Instant;
 
@@ -75,6 +76,22 @@ impl DeadLetters {
         self.broker.while_connected(WHAT, last).await
     }
 
+    /// Removes a dead letter. Answers whether there was one with that sequence of its own.
+    pub async fn remove(&self, sequence: u64) -> Result<bool, Unavailable> {
+        const WHAT: &str = "removing a dead letter";
+        let stream: Stream<()> = self.broker.handles().context.get_stream_no_info(DEAD_LETTERS).await.during(WHAT)?;
+        let remove = async {
+            match stream.delete_message(sequence).await {
+                Ok(_) => Ok(true),
+                Err(error) => match error.kind() {
+                    DeleteMessageErrorKind::JetStream(error) if is_absent(error.error_code()) => Ok(false),
+                    _ => Err(error).during(WHAT),
+                },
+            }
+        };
+        self.broker.while_connected(WHAT, remove).await
+    }
+
     /// Some dead letters from a sequence on, in order, of one subscription or (`None`) of all: at most `limit`, fewer
     /// where they are large or there are no more. Other messages are left out.
     pub async fn read(
@@ -94,4 +111,9 @@ impl DeadLetters {
         });
         Ok(LetterPage { end: end.await?, letters })
     }
+}
+
+/// Whether JetStream says that there is no such message. nats-server 2.15 says the second where it was removed before.
+fn is_absent(code: ErrorCode) -> bool {
+    code == ErrorCode::SEQUENCE_NOT_FOUND || code == ErrorCode::STREAM_MESSAGE_DELETE_FAILED
 }

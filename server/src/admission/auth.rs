@@ -134,6 +134,7 @@ mod tests {
             ("GET", "/v1/subscriptions", Some(Scope::Read)),
             ("GET", "/v1/dead-letters", Some(Scope::Read)),
             ("POST", "/v1/dead-letters/redrive", Some(Scope::Subscribe)),
+            ("DELETE", "/v1/dead-letters/17", Some(Scope::Subscribe)),
             ("GET", "/v1/subscriptions/x/attempts", Some(Scope::Read)),
             ("GET", "/healthz", None),
             ("GET", "/readyz", None),

@@ -25,6 +25,12 @@ pub(crate) enum DeadCommand {
         /// Its own sequence
         sequence: u64,
     },
+    /// Remove dead letters; their events stay in the log
+    Rm {
+        /// The dead letters' own sequences
+        #[arg(required = true)]
+        sequences: Vec<u64>,
+    },
     /// Have dead letters delivered again to their subscription, and wait until that is done
     Redrive {
         /// The subscription's id, or its URL
@@ -77,6 +83,16 @@ pub(crate) async fn run(command: DeadCommand, access: &ApiAccess) -> anyhow::Res
             let letter = &page["dead_letters"][0];
             anyhow::ensure!(letter["sequence"] == sequence, "there is no dead letter {sequence}");
             access.show_all(letter)
+        }
+        DeadCommand::Rm { sequences } => {
+            for sequence in sequences {
+                let request = api.request(Method::DELETE, &format!("/v1/dead-letters/{sequence}"));
+                api.send(request).await.with_context(|| format!("dead letter {sequence}"))?;
+                if !access.json {
+                    writeln!(stdout(), "removed {sequence}")?;
+                }
+            }
+            Ok(())
         }
         DeadCommand::Redrive { id, sequences, from, to, no_wait } => {
             let named = Named::find(&api, &id).await?;
