@@ -38,10 +38,13 @@ pub mod header {
     pub const LOG_EPOCH: &str = "ce-logepoch";
     /// Added on delivery: whether the event is from before the registration.
     pub const REPLAY: &str = "ce-replay";
+    /// Of what is delivered again because somebody asked for it: the id of that request.
+    pub const REDELIVERY: &str = "ce-redelivery";
     /// Added on delivery: the registration's `listener_data`.
     pub const LISTENER_DATA: &str = "ce-listenerdata";
 
-    pub(super) const ADDED_ON_DELIVERY: [&str; 5] = [SEQUENCE, PREVIOUS_SEQUENCE, LOG_EPOCH, REPLAY, LISTENER_DATA];
+    pub(super) const ADDED_ON_DELIVERY: [&str; 6] =
+        [SEQUENCE, PREVIOUS_SEQUENCE, LOG_EPOCH, REPLAY, REDELIVERY, LISTENER_DATA];
 }
 
 /// The CloudEvents version that mer speaks.

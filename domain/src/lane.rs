@@ -221,8 +221,10 @@ pub struct Failure {
 /// An event that a lane has to deliver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Due {
-    /// Whether it is from before the registrations of all entries that want it, or a redelivery.
+    /// Whether it is from before the registrations of all entries that want it.
     pub is_replay: bool,
+    /// The id of the request because of which it is delivered, where that is a redelivery.
+    pub redelivery: Option<String>,
     /// How urgent it is, by the most urgent entry that wants it: lower goes first.
     pub priority: f64,
     /// What the first entry that wants it and has any wants to be given back.
@@ -234,6 +236,13 @@ pub struct Due {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+impl Due {
+    /// Whether it comes because somebody asked for the past, and not because it was posted.
+    pub fn is_of_the_past(&self) -> bool {
+        self.is_replay || self.redelivery.is_some()
+    }
 }
 
 impl Lane {

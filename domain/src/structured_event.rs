@@ -53,6 +53,11 @@ pub fn write(out: &mut Vec<u8>, event: &Event, due: &Due, place: Place<'_>) {
     out.push(b',');
     write_name(out, "replay");
     out.extend_from_slice(if due.is_replay { b"true" } else { b"false" });
+    if let Some(redelivery) = &due.redelivery {
+        out.push(b',');
+        write_name(out, "redelivery");
+        write_text(out, redelivery);
+    }
     if let Some(listener_data) = &due.listener_data {
         out.push(b',');
         write_name(out, "listenerdata");
@@ -123,7 +128,13 @@ mod tests {
         let at = Stamp::parse("20260131093000.000007").unwrap();
         let data = Bytes::copy_from_slice(data);
         let event = Event::from_message("EVENTS", "events.a.b", 7, at, headers.iter().copied(), data).unwrap();
-        let due = Due { is_replay: true, priority: 1.0, listener_data, data: event.data.clone() };
+        let due = Due {
+            is_replay: true,
+            redelivery: Some("r7".to_owned()),
+            priority: 1.0,
+            listener_data,
+            data: event.data.clone(),
+        };
         let mut out = Vec::new();
         write(&mut out, &event, &due, Place { previous: 5, log_epoch: Some("00c0ffee") });
         String::from_utf8(out).unwrap()
@@ -146,7 +157,7 @@ mod tests {
             "time": "2026-01-31T09:30:00.000007Z", "transactionid": "20260131093000.000007",
             "datacontenttype": "application/json; charset=utf-8",
             "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "sequence": "00000000000000000007", "previoussequence": "00000000000000000005", "logepoch": "00c0ffee", "replay": true,
+            "sequence": "00000000000000000007", "previoussequence": "00000000000000000005", "logepoch": "00c0ffee", "replay": true, "redelivery": "r7",
             "listenerdata": "{\"a\":\"ü\"}", "data": {"n": 1.5},
         });
         assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);

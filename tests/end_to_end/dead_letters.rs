@@ -104,7 +104,8 @@ async fn a_poisonous_event_is_kept_aside_and_delivered_again_after_healing() {
     eventually_async("the other one dies again", SOON, async || third().await.len() == 1).await;
     assert_eq!((&third().await[0]["event"]["sequence"], &third().await[0]["code"]), (&json!(4), &json!(503)));
     let again = sick.received().into_iter().rfind(|received| received.sequence == 2).unwrap();
-    assert_eq!(again.headers["ce-replay"], "true");
+    assert_eq!(again.headers["ce-replay"], "false", "it is from after the registration");
+    assert_eq!(again.headers["ce-redelivery"], body["status"]["replay"]["id"].as_str().unwrap());
     sick.answer(Answer::Status(200));
     assert!(said(&mer, &["dead", "ls", "--subscription", &sick.url("/")]).contains("event 4 a  attempts 3"));
     assert!(said(&mer, &["dead", "show", "3"]).contains("\"code\": 503"));

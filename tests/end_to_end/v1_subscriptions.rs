@@ -169,7 +169,8 @@ async fn a_replay_delivers_a_part_of_the_log_again_and_goes_on() {
     eventually("the part and the live one arrive", SOON, || target.taken_count() >= expected.len()).await;
     assert_eq!(target.taken(), expected);
     let replayed = &target.received()[20];
-    assert_eq!((replayed.headers["ce-replay"].as_str(), &replayed.headers["ce-id"]), ("true", &posted[4].id));
+    assert_eq!((replayed.headers["ce-replay"].as_str(), &replayed.headers["ce-id"]), ("false", &posted[4].id));
+    assert!(!replayed.headers["ce-redelivery"].is_empty());
     eventually_async("it is finished", SOON, async || status_of(&api, &id).await["replay"]["is_finished"] == true)
         .await;
     for (body, code) in [(json!({}), 422), (json!({"from": "20990101000000.0"}), 422), (json!([]), 422)] {

@@ -34,6 +34,9 @@ impl DeliveryRequest {
             headers.insert(header::LOG_EPOCH, log_epoch.clone());
         }
         headers.insert(header::REPLAY, HeaderValue::from_static(if due.is_replay { "true" } else { "false" }));
+        if let Some(redelivery) = due.redelivery.as_ref().and_then(|id| HeaderValue::try_from(id).ok()) {
+            headers.insert(header::REDELIVERY, redelivery);
+        }
         if let Some(listener_data) = &due.listener_data {
             let value = header_value::encode(&listener_data.to_string()).into_owned();
             if let Ok(value) = HeaderValue::try_from(value) {
@@ -98,7 +101,13 @@ mod tests {
 
     fn due(event: &Event) -> Due {
         let listener_data = Some(json!({"a": "ü"}));
-        Due { is_replay: true, priority: 1.0, listener_data, data: event.data.clone() }
+        Due {
+            is_replay: true,
+            redelivery: Some("r7".to_owned()),
+            priority: 1.0,
+            listener_data,
+            data: event.data.clone(),
+        }
     }
 
     #[test]
@@ -113,6 +122,7 @@ mod tests {
             ("ce-previoussequence", "00000000000000000005"),
             ("ce-logepoch", "00c0ffee"),
             ("ce-replay", "true"),
+            ("ce-redelivery", "r7"),
             ("ce-listenerdata", "{%22a%22:%22%C3%BC%22}"),
             ("content-type", "application/json; charset=utf-8"),
         ] {

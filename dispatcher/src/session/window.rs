@@ -381,7 +381,8 @@ mod tests {
         let headers = [("ce-transactionid", transaction)];
         let at = Stamp::from_micros(0);
         let event = Event::from_message("EVENTS", "events.a", sequence, at, headers, Bytes::from("{}")).unwrap();
-        let due = Due { is_replay: false, priority: 1.0, listener_data: None, data: event.data.clone() };
+        let due =
+            Due { is_replay: false, redelivery: None, priority: 1.0, listener_data: None, data: event.data.clone() };
         let load = Load { event: Arc::new(event), found: Found::new(), due: Some(due) };
         Slot {
             sequence,

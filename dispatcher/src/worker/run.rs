@@ -96,7 +96,7 @@ impl Run {
     }
 }
 
-/// When an event that is to be delivered was stored, and whether it is a replay.
+/// When an event that is to be delivered was stored, and whether it comes because somebody asked for the past.
 pub(super) fn told(load: &Load) -> Option<(Stamp, bool)> {
-    Some((load.event.stored_at, load.due.as_ref()?.is_replay))
+    Some((load.event.stored_at, load.due.as_ref()?.is_of_the_past()))
 }

@@ -104,7 +104,7 @@ fn a_replay_brings_a_part_of_the_log_again_and_then_goes_on_where_it_was() {
     one.redelivery = Some(replay);
     let mut lane = Lane::reconcile(Some(&lane), &one, fresh("e2"));
     assert_eq!((lane.position, lane.epoch.to_string().as_str()), (1, "e2"));
-    assert!(lane.due(&one, &event(3, "a"), &Found::new()).unwrap().is_replay);
+    assert!(lane.due(&one, &event(3, "a"), &Found::new()).unwrap().is_of_the_past());
     assert_eq!(run(&mut lane, &one, &log, 6), [3, 6]);
     assert_eq!(lane.entries.values().next().unwrap().delivered, 4, "what is replayed is not counted again");
     assert_eq!(

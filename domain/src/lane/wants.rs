@@ -10,10 +10,12 @@ use crate::type_pattern::TypePattern;
 
 impl Due {
     fn of(event: &Event) -> Self {
-        Self { is_replay: true, priority: f64::INFINITY, listener_data: None, data: event.data.clone() }
+        let data = event.data.clone();
+        Self { is_replay: true, redelivery: None, priority: f64::INFINITY, listener_data: None, data }
     }
 
-    fn take_in(&mut self, entry: &Entry) {
+    fn take_in(&mut self, entry: &Entry, event: &Event) {
+        self.is_replay &= !entry.is_live_at(event.sequence);
         self.priority = self.priority.min(entry.attributes.priority);
         if self.listener_data.is_none() {
             self.listener_data.clone_from(&entry.attributes.listener_data);
@@ -49,13 +51,14 @@ impl Lane {
         let mut required: BTreeSet<&str> = BTreeSet::new();
         let is_complete = |(entry, words): &(&Entry, Words)| is_satisfied(entry, *words, event, found);
         for (entry, words) in self.redelivered(spec, event).filter(is_complete) {
-            due.get_or_insert_with(|| Due::of(event)).take_in(entry);
+            let due = due.get_or_insert_with(|| Due::of(event));
+            due.redelivery = spec.redelivery.as_ref().map(|asked| asked.id.clone());
+            due.take_in(entry, event);
             required.extend(entry.required_data(event.sequence, words).map(String::as_str));
         }
         for (entry, words) in self.wanting(spec, event, covered).filter(is_complete) {
             let due = due.get_or_insert_with(|| Due::of(event));
-            due.is_replay &= !entry.is_live_at(event.sequence);
-            due.take_in(entry);
+            due.take_in(entry, event);
             required.extend(entry.required_data(event.sequence, words).map(String::as_str));
         }
         let filled = found.iter().filter(|(key, _)| required.contains(key.as_str()));

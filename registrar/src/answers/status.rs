@@ -241,6 +241,8 @@ impl From<&lane::Stop> for Stopped {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Replay)]
 pub struct RedeliveryProgress {
+    /// The id of the request: what it delivers has the id as `ce-redelivery`
+    id: String,
     /// The first sequence of the part that is delivered again
     from_sequence: u64,
     /// The last sequence of it
@@ -264,6 +266,7 @@ impl RedeliveryProgress {
         let done = next.saturating_sub(request.from_sequence).min(total);
         let seconds = (now.as_micros() - request.asked_at.as_micros()).max(1) as f64 / 1e6;
         Self {
+            id: request.id.clone(),
             from_sequence: request.from_sequence,
             to_sequence: request.to_sequence,
             done,

@@ -76,6 +76,23 @@ fn a_redelivery_goes_on_though_the_pair_is_registered_again_and_by_the_present_w
 }
 
 #[test]
+fn a_redelivery_names_its_request_and_is_a_replay_only_of_what_is_from_before_the_registration() {
+    let mut spec = asked(&[("a", "1", 1, 2, None)]);
+    let mut lane = Lane::reconcile(None, &spec, fresh("e1"));
+    run(&mut lane, &spec, &["a", "a"], 2);
+    spec.redelivery = Redelivery::of_only("r".into(), Stamp::from_micros(0), [1, 2].into());
+    let lane = Lane::reconcile(Some(&lane), &spec, fresh("e2"));
+    let told = |sequence| {
+        let due = lane.due(&spec, &event(sequence, "a"), &Found::new()).unwrap();
+        (due.is_replay, due.redelivery.clone(), due.is_of_the_past())
+    };
+    assert_eq!(told(1), (true, Some("r".to_owned()), true));
+    assert_eq!(told(2), (false, Some("r".to_owned()), true));
+    let live = lane.due(&spec, &event(3, "a"), &Found::new()).unwrap();
+    assert_eq!((live.is_replay, live.redelivery), (false, None));
+}
+
+#[test]
 fn the_same_words_again_bring_nothing_that_was_had() {
     let log = ["a"; 9];
     let mut first = asked(&[("a", "1", 1, 1, None)]);
