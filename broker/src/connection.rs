@@ -5,8 +5,11 @@ pub(crate) mod handles;
 pub(crate) mod link;
 pub(crate) mod log_gate;
 pub mod metrics;
+pub(crate) mod probe;
 pub(crate) mod publish;
 mod rotation;
+pub(crate) mod storage;
+pub(crate) mod write_health;
 mod write_watchdog;
 
 use std::convert::Infallible;
@@ -26,6 +29,8 @@ use handles::Handles;
 pub use link::Link;
 use link::Listeners;
 pub use log_gate::LogGate;
+pub use storage::{Disk, DiskState, Storage};
+pub use write_health::{Cause, Failure};
 use write_watchdog::{PATIENCE, WriteWatchdog};
 
 /// How often to check that the objects are still there.
@@ -51,6 +56,8 @@ pub struct Broker {
     addresses: Arc<[(String, u16)]>,
     objects: Arc<watch::Sender<Option<Arc<Objects>>>>,
     pub(crate) write_watchdog: WriteWatchdog,
+    /// The key that this process writes to see whether it can.
+    probe_key: Arc<str>,
     listeners: Listeners,
     log_gate: LogGate,
     is_closing: CancellationToken,
@@ -64,7 +71,8 @@ impl Broker {
         let addresses = addresses_of(&config.url)?;
         let hosts_and_ports = addresses.iter().map(|address| (address.host().to_owned(), address.port())).collect();
         let link = Arc::new(watch::Sender::new(Link { generation: 0, is_up: false }));
-        let listeners = Listeners { link, poison_detection: PoisonDetection::default() };
+        let listeners =
+            Listeners { link, poison_detection: PoisonDetection::default(), probe_is_refused: Arc::default() };
         let handles = Handles::open(&config, listeners.clone()).await?;
         handles.are_in_place();
         Ok(Self {
@@ -73,6 +81,7 @@ impl Broker {
             addresses: hosts_and_ports,
             objects: Arc::new(watch::Sender::new(None)),
             write_watchdog: WriteWatchdog::new(),
+            probe_key: probe::new_key().into(),
             listeners,
             log_gate: LogGate::default(),
             is_closing: CancellationToken::new(),
@@ -81,13 +90,14 @@ impl Broker {
     }
 
     /// Keeps the connection working until told to stop: makes missing objects after every new connection and every 15
-    /// seconds, leaves a server that acknowledges nothing, and starts a client again that has panicked.
+    /// seconds, leaves a server that acknowledges nothing, starts a client again that has panicked, and probes the storage.
     pub async fn keep(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
             never = self.keep_objects() => match never {},
             never = self.keep_to_good_servers() => match never {},
             never = self.keep_handles() => match never {},
+            never = self.keep_probing() => match never {},
         }
     }
 
@@ -197,7 +207,7 @@ impl Broker {
         }
         let objects = self.objects()?;
         self.while_connected(WHAT, async { objects.events.get_info().await.during(WHAT) }).await?;
-        Ok(())
+        self.storage().check()
     }
 
     /// The server's name and version, or the address where there is no connection.
@@ -230,6 +240,11 @@ impl Broker {
         let _ = self.objects.subscribe().wait_for(Option::is_some).await;
     }
 
+    /// Whether what is to be stored can be.
+    pub fn storage(&self) -> &Storage {
+        &self.config.storage
+    }
+
     /// What keeps events from being stored before the log was looked at.
     pub fn log_gate(&self) -> &LogGate {
         &self.log_gate
@@ -238,11 +253,13 @@ impl Broker {
     /// Whether events may be stored now.
     pub(crate) fn takes_events(&self) -> bool {
         let Link { generation, is_up } = *self.listeners.link.borrow();
-        is_up && self.log_gate.is_open(generation)
+        is_up && self.storage().has_room() && self.log_gate.is_open(generation)
     }
 
-    /// Waits until events may be stored on the present connection, but not past the deadline.
+    /// Waits until events may be stored on the present connection, but not past the deadline. Where the disk has no room
+    /// for them, nothing is waited for.
     pub(crate) async fn takes_events_by(&self, deadline: Instant) -> Result<(), Unavailable> {
+        self.storage().takes_events()?;
         let generation = self.listeners.link.borrow().generation;
         match self.log_gate.opens_by(generation, deadline).await {
             true => Ok(()),

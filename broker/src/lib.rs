@@ -29,7 +29,7 @@ pub mod streams;
 mod topology;
 
 pub use buckets::{lanes, leases, log_records, subscriptions};
-pub use connection::{Broker, Link, LogGate, metrics};
+pub use connection::{Broker, Cause, Disk, DiskState, Failure, Link, LogGate, Storage, metrics};
 pub use consumer::{feed, live, log_reader};
 pub use error::Unavailable;
 pub use log::{batch, event_log, group_commit, store};

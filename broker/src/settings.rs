@@ -10,6 +10,8 @@ use async_nats::{ConnectOptions, ServerAddr};
 use credentials::{BadCredentials, Credentials, Tls};
 use limits::Limits;
 
+use crate::connection::storage::Storage;
+
 /// How to reach NATS, and what to make there.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -29,6 +31,8 @@ pub struct Config {
     pub keeps_log: bool,
     /// The limits of the log, where they are set.
     pub limits: Limits,
+    /// What is known of the storage under NATS. Where this process starts nats-server itself, it tells it here.
+    pub storage: Storage,
 }
 
 /// Why NATS cannot be reached with a configuration.

@@ -39,6 +39,9 @@ use run::Run;
 /// How long to wait before setting up again after a failure.
 const SET_UP_RETRY: Duration = Duration::from_millis(250);
 
+/// The same while NATS has no room to write: the next write would most likely fail too.
+const NO_ROOM_RETRY: Duration = Duration::from_secs(2);
+
 /// How often what is not written yet is tried to be written at the end.
 const LAST_WRITES: u32 = 3;
 
@@ -125,11 +128,12 @@ impl Worker {
                 Ok(Leave::End) => return,
                 Ok(Leave::SetUp) => {}
                 Err(error) => {
-                    tracing::warn!(id = %self.id, %error, "lane.interrupted");
+                    let has_no_room = self.shared.broker.storage().is_short_of_room();
+                    tracing::warn!(id = %self.id, %error, has_no_room, "lane.interrupted");
                     tokio::select! {
                         biased;
                         () = self.shutdown.cancelled() => return,
-                        () = sleep(SET_UP_RETRY) => {}
+                        () = sleep(if has_no_room { NO_ROOM_RETRY } else { SET_UP_RETRY }) => {}
                     }
                 }
             }

@@ -183,6 +183,7 @@ impl Settings {
             duplicate_window: Duration::from_secs(self.duplicate_window_secs),
             keeps_log: self.has(Role::Dispatcher),
             limits: self.events.limits(),
+            storage: broker::Storage::default(),
         }
     }
 

@@ -197,6 +197,7 @@ pub(super) mod tests {
             duplicate_window: Duration::from_secs(120),
             keeps_log: true,
             limits: crate::Limits::default(),
+            storage: crate::Storage::default(),
         }
     }
 

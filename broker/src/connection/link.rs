@@ -1,10 +1,12 @@
 //! The state of the connection, and who is told when it is made or lost.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::Event;
 use tokio::sync::watch;
 
+use crate::connection::probe;
 use crate::poison::detection::PoisonDetection;
 
 /// The state of the connection.
@@ -21,6 +23,8 @@ pub struct Link {
 pub(crate) struct Listeners {
     pub(crate) link: Arc<watch::Sender<Link>>,
     pub(crate) poison_detection: PoisonDetection,
+    /// Whether this connection's user may not write the probe.
+    pub(crate) probe_is_refused: Arc<AtomicBool>,
 }
 
 impl Listeners {
@@ -28,6 +32,7 @@ impl Listeners {
         let link = &self.link;
         match event {
             Event::Connected => {
+                self.probe_is_refused.store(false, Ordering::Relaxed);
                 link.send_modify(|link| *link = Link { generation: link.generation + 1, is_up: true });
                 tracing::info!("nats.connected");
             }
@@ -38,6 +43,10 @@ impl Listeners {
                 tracing::warn!("nats.disconnected");
             }
             Event::ClientError(error) if !link.borrow().is_up => tracing::debug!(%error, "nats.connect_failed"),
+            Event::ServerError(error) if probe::is_refusal(&error.to_string()) => {
+                self.probe_is_refused.store(true, Ordering::Relaxed);
+                tracing::warn!(%error, "nats.probe_not_allowed");
+            }
             other => tracing::warn!(event = %other, "nats.event"),
         }
     }

@@ -7,24 +7,48 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use crate::connection::{Broker, Link};
+use crate::connection::{Broker, Link, Storage};
 
 #[derive(Debug)]
-struct Connection(watch::Receiver<Link>);
+struct Connection {
+    link: watch::Receiver<Link>,
+    storage: Storage,
+}
 
 /// Registers the connection's state, for as long as the registry lives.
 pub fn register(registry: &mut Registry, broker: &Broker) {
-    registry.register_collector(Box::new(Connection(broker.link())));
+    registry.register_collector(Box::new(Connection { link: broker.link(), storage: broker.storage().clone() }));
 }
 
 impl Collector for Connection {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        let Link { generation, is_up } = *self.0.borrow();
+        let Link { generation, is_up } = *self.link.borrow();
         let connected = ConstGauge::new(u64::from(is_up));
         let help = "Whether there is a connection to NATS.";
         connected.encode(encoder.encode_descriptor("nats_connected", help, None, connected.metric_type())?)?;
         let connections = ConstCounter::new(generation);
         let help = "Connections to NATS that were made, the first one included.";
-        connections.encode(encoder.encode_descriptor("nats_connections", help, None, connections.metric_type())?)
+        connections.encode(encoder.encode_descriptor("nats_connections", help, None, connections.metric_type())?)?;
+        self.encode_storage(encoder)
+    }
+}
+
+impl Connection {
+    fn encode_storage(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let writable = ConstGauge::new(u64::from(self.storage.check().is_ok()));
+        let help = "Whether NATS takes writes, as far as the last ones and its disk tell.";
+        writable.encode(encoder.encode_descriptor("nats_writable", help, None, writable.metric_type())?)?;
+        let Some(disk) = self.storage.disk() else { return Ok(()) };
+        for (name, help, bytes) in [
+            ("nats_disk_total_bytes", "The size of the file system of the embedded nats-server.", disk.total_bytes),
+            ("nats_disk_available_bytes", "What is free of it.", disk.available_bytes),
+            ("nats_disk_refuse_below_bytes", "Below how many free bytes events are refused.", disk.refuse_below_bytes),
+        ] {
+            let gauge = ConstGauge::new(bytes);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let restarts = ConstCounter::new(self.storage.restarts());
+        let help = "Times that the embedded nats-server was started anew because writes failed.";
+        restarts.encode(encoder.encode_descriptor("nats_server_restarts", help, None, restarts.metric_type())?)
     }
 }

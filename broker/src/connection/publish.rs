@@ -59,7 +59,15 @@ impl PublishError {
 
     /// Whether JetStream has no room for it. JetStream works then, and another server would answer the same.
     pub(crate) fn is_full(&self) -> bool {
-        self.code() == Some(ErrorCode::STREAM_STORE_FAILED)
+        matches!(
+            self.code(),
+            Some(
+                ErrorCode::STREAM_STORE_FAILED
+                    | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+                    | ErrorCode::INSUFFICIENT_RESOURCES
+                    | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            )
+        )
     }
 
     /// Whether no server takes a message of this size, now or later.
@@ -122,6 +130,22 @@ impl Broker {
         data: Bytes,
         deadline: Instant,
     ) -> Result<PublishAck, PublishError> {
+        let ack = self.ask_to_store(stream, subject, headers, data, deadline).await;
+        if ack.as_ref().err().is_none_or(PublishError::is_refusal) {
+            self.write_watchdog.acknowledged();
+        }
+        ack
+    }
+
+    /// The same, and the watchdog learns nothing of it.
+    pub(crate) async fn ask_to_store(
+        &self,
+        stream: &'static str,
+        subject: String,
+        headers: HeaderMap,
+        data: Bytes,
+        deadline: Instant,
+    ) -> Result<PublishAck, PublishError> {
         // The deadline is for sending, too: so it is not the request's own.
         let request = Request::new().headers(headers).payload(data).timeout(None);
         let answer = timeout_at(deadline, self.handles().client.send_request(subject, request)).await;
@@ -131,11 +155,7 @@ impl Broker {
             RequestErrorKind::TimedOut => PublishError::TimedOut,
             RequestErrorKind::Other => PublishError::BrokenOff,
         })?;
-        let ack = read(stream, &answer.payload);
-        if ack.as_ref().err().is_none_or(PublishError::is_refusal) {
-            self.write_watchdog.acknowledged();
-        }
-        ack
+        read(stream, &answer.payload)
     }
 
     /// The same for what is done again where no acknowledgement comes: does not wait for one when the connection is lost.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::connection::RECONNECT_PATIENCE;
 use crate::error::{During, Unavailable};
 use crate::log::event_log::EventLog;
-use crate::log::store::{FULL, NewEvent, OutgoingMessage, STORE_DEADLINE, STREAM_RETRY, StoreError, Stored};
+use crate::log::store::{self, NewEvent, OutgoingMessage, STORE_DEADLINE, STREAM_RETRY, StoreError, Stored};
 
 /// The most events in a batch: what nats-server takes.
 pub const MAX_BATCH: usize = 1000;
@@ -163,7 +163,7 @@ impl EventLog {
                 Err(StoreError::Unknown(Unavailable::new(NOT_ACKNOWLEDGED, error)).into())
             }
             Err(error) if error.is_too_large() => Err(self.too_large(bytes).into()),
-            Err(error) if error.is_full() => Err(StoreError::NotStored(Unavailable::new(FULL, error)).into()),
+            Err(error) if error.is_full() => Err(store::not_taken(&error).into()),
             Err(error) => Err(not_taken(error)),
         }
     }

@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use crate::connection::RECONNECT_PATIENCE;
+use crate::connection::probe::outcome_of;
 use crate::connection::publish::{PublishAck, PublishError};
+use crate::connection::write_health::{Cause, Outcome};
 use crate::error::{During, Unavailable};
 use crate::log::event_log::EventLog;
 use crate::log::lookup;
@@ -30,8 +32,8 @@ const HEADER_ALLOWANCE: usize = 256;
 /// Which id the last message of the stream must have.
 const EXPECTED_LAST_ID: HeaderName = async_nats::header::NATS_EXPECTED_LAST_MESSAGE_ID;
 
-/// The message where JetStream cannot store an event.
-pub(crate) const FULL: &str =
+/// The message where JetStream cannot store an event, and its storage is not known to be the cause.
+const FULL: &str =
     "the log takes no more: it is at its limit and discards what is new (MER_EVENTS_DISCARD), or its disk fails";
 
 /// An event to be stored.
@@ -141,7 +143,7 @@ impl EventLog {
                 Err(error) => error,
             };
             if error.is_full() {
-                return Err(StoreError::NotStored(Unavailable::new(FULL, error)));
+                return Err(not_taken(&error));
             }
             if error.is_too_large() {
                 return Err(self.too_large(message_bytes));
@@ -176,7 +178,10 @@ impl EventLog {
         deadline: Instant,
     ) -> Result<PublishAck, PublishError> {
         let OutgoingMessage { subject, headers, data, .. } = message;
-        self.broker.publish(EVENTS, subject, headers, data, deadline).await
+        let began = Instant::now();
+        let published = self.broker.publish(EVENTS, subject, headers, data, deadline).await;
+        self.broker.storage().posted(published.as_ref().err().map_or(Outcome::Written, outcome_of), began);
+        published
     }
 
     /// What is sent for an event, unless it is larger than the server takes.
@@ -244,6 +249,16 @@ impl EventLog {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Says that JetStream has no room for an event, and why.
+pub(crate) fn not_taken(error: &PublishError) -> StoreError {
+    StoreError::NotStored(match outcome_of(error) {
+        Outcome::Failed(cause @ (Cause::DiskFull | Cause::ReadOnly | Cause::StorageLimit)) => {
+            Unavailable::new("NATS takes no events", format!("{cause} ({error})"))
+        }
+        _ => Unavailable::new(FULL, error),
+    })
 }
 
 /// Why an event was refused because of the one before it, where another attempt may help.
