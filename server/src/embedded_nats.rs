@@ -3,26 +3,43 @@
 //! Its files stay, and belong to one mer at a time: mer holds a lock on a file in the data folder, and hands the open
 //! file to nats-server as standard input, which it does not read. So the lock is free only when both are gone, and a
 //! mer that was killed cannot leave behind a nats-server that writes the same files as the next one.
+//!
+//! - [`launch`]: starting the process, with a deadline, and why it failed.
+//! - [`disk`]: what is free of the disk, and what follows; [`reserve`]: the file that is given up first; [`disk_watch`] looks,
+//!   and tells the broker.
+//! - [`restart`]: when a nats-server that does not write is started anew.
+
+pub(crate) mod disk;
+mod disk_watch;
+mod launch;
+mod reserve;
+mod restart;
 
 use std::fs::{File, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use broker::Storage;
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Deserialize;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How often to say that a nats-server does not listen yet: it reads its streams first, however long that takes.
-const PATIENCE_NOTE: Duration = Duration::from_secs(10);
+use disk_watch::DiskWatch;
+use launch::{Launch, StartError};
+
 /// How long to wait for a mer before this one, and its nats-server, to let go of the data folder.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 const LOCK: &str = "mer.lock";
 const POLL: Duration = Duration::from_millis(20);
+/// How often the disk is looked at: what is written meanwhile must be less than what is left when events are refused.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long to wait before a disk that has no room is looked at again, when nats-server is to be started on it.
+const DISK_RETRY: Duration = Duration::from_secs(1);
+/// How often a nats-server is tried that starts and does not say where it listens.
+const NO_PORTS_TRIES: u32 = 3;
 /// How long to wait before a nats-server that died is started again.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 const MAX_RESTART_PAUSE: Duration = Duration::from_secs(5);
@@ -35,26 +52,41 @@ const MIN_VERSION: (u32, u32) = (2, 14);
 pub(crate) struct EmbeddedNats {
     binary: PathBuf,
     folder: PathBuf,
+    start_patience: Duration,
     lock: File,
     port: u16,
     child: Child,
-}
-
-#[derive(Deserialize)]
-struct Ports {
-    nats: Vec<String>,
+    disk: DiskWatch,
 }
 
 impl EmbeddedNats {
-    /// Starts a nats-server on a free port of the loopback address, with its files in `folder`.
-    pub(crate) async fn start(binary: &Path, folder: &Path) -> anyhow::Result<Self> {
+    /// Starts a nats-server on a free port of the loopback address, with its files in `folder`. Where the disk has no room,
+    /// or cannot be written, it waits until that is mended, and tells `storage`.
+    pub(crate) async fn start(
+        binary: &Path,
+        folder: &Path,
+        start_patience: Duration,
+        storage: Storage,
+    ) -> anyhow::Result<Self> {
         check_version(binary).await?;
-        std::fs::create_dir_all(folder).with_context(|| format!("making the data folder {}", folder.display()))?;
-        let folder =
-            folder.canonicalize().with_context(|| format!("looking for the data folder {}", folder.display()))?;
-        let lock = lock(&folder).await?;
-        let (child, port) = launch(binary, &folder, &lock, None).await?;
-        Ok(Self { binary: binary.to_owned(), folder, lock, port, child })
+        let (folder, lock) = prepared(folder, &storage).await?;
+        let mut disk = DiskWatch::new(folder.clone(), storage);
+        let mut tries = 0;
+        loop {
+            disk.look().await;
+            let launch = Launch { binary, folder: &folder, lock: &lock, port: None, patience: start_patience };
+            match launch.run().await {
+                Ok((child, port)) => {
+                    return Ok(Self { binary: binary.to_owned(), folder, start_patience, lock, port, child, disk });
+                }
+                Err(error) if error.is_of_disk() => wait_for_disk(&error).await,
+                Err(error) if error.may_be_of_disk() && tries + 1 < NO_PORTS_TRIES => {
+                    tries += 1;
+                    tracing::warn!(%error, "nats_server.start_failed");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Where it listens.
@@ -67,36 +99,60 @@ impl EmbeddedNats {
         loop {
             let ended = tokio::select! {
                 () = shutdown.cancelled() => return self.stop().await,
-                ended = self.child.wait() => ended,
+                ended = self.child.wait() => Some(ended),
+                () = asks_for_restart(&mut self.disk) => None,
             };
-            let how = ended.map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string());
-            tracing::error!(how, log = %self.log().display(), "nats_server.died");
-            let mut pause = RESTART_PAUSE;
-            loop {
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = sleep(pause) => {}
+            let for_writes = ended.is_none();
+            match ended {
+                Some(ended) => {
+                    let how = ended.map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string());
+                    tracing::error!(how, log = %self.log().display(), "nats_server.died");
                 }
-                let launched = tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    launched = launch(&self.binary, &self.folder, &self.lock, Some(self.port)) => launched,
-                };
-                match launched {
-                    Ok((child, _)) => {
-                        self.child = child;
-                        tracing::warn!(url = self.url(), "nats_server.restarted");
-                        break;
-                    }
-                    Err(error) => {
-                        tracing::error!(error = format!("{error:#}"), "nats_server.restart_failed");
-                        pause = (pause * 2).min(MAX_RESTART_PAUSE);
-                    }
+                None => {
+                    tracing::error!(log = %self.log().display(), "nats_server.does_not_write");
+                    self.end_child().await;
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.start_again() => {}
+            }
+            self.disk.started_again(for_writes);
+        }
+    }
+
+    /// Starts it again, however often that takes.
+    async fn start_again(&mut self) {
+        let mut pause = RESTART_PAUSE;
+        loop {
+            sleep(pause).await;
+            self.disk.look().await;
+            let launch = Launch {
+                binary: &self.binary,
+                folder: &self.folder,
+                lock: &self.lock,
+                port: Some(self.port),
+                patience: self.start_patience,
+            };
+            match launch.run().await {
+                Ok((child, _)) => {
+                    self.child = child;
+                    return tracing::warn!(url = self.url(), "nats_server.restarted");
+                }
+                Err(error) => {
+                    // A disk is looked at without starting anything.
+                    pause = if error.is_of_disk() { DISK_RETRY } else { (pause * 2).min(MAX_RESTART_PAUSE) };
+                    tracing::error!(%error, "nats_server.restart_failed");
                 }
             }
         }
     }
 
     async fn stop(mut self) {
+        self.end_child().await;
+    }
+
+    async fn end_child(&mut self) {
         // SIGTERM makes it write what its consumers have acknowledged; a kill would have some of it sent again.
         let told =
             self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).map(|pid| kill_process(pid, Signal::TERM));
@@ -148,15 +204,58 @@ fn version_of(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-async fn lock(folder: &Path) -> anyhow::Result<File> {
+/// The data folder, made where it is missing, and what keeps others out of it.
+async fn prepared(folder: &Path, storage: &Storage) -> anyhow::Result<(PathBuf, File)> {
+    loop {
+        let what = format!("making the data folder {}", folder.display());
+        let error = match std::fs::create_dir_all(folder) {
+            Ok(()) => {
+                let found = folder.canonicalize();
+                let folder = found.with_context(|| format!("looking for the data folder {}", folder.display()))?;
+                match lock(&folder).await? {
+                    Ok(lock) => return Ok((folder, lock)),
+                    Err(error) => error,
+                }
+            }
+            Err(error) => StartError::of_io(what, error, folder),
+        };
+        if !error.is_of_disk() {
+            return Err(error.into());
+        }
+        storage.cannot_start(&error);
+        wait_for_disk(&error).await;
+    }
+}
+
+async fn wait_for_disk(error: &StartError) {
+    tracing::error!(%error, "nats_server.waits_for_disk");
+    sleep(DISK_RETRY).await;
+}
+
+/// Waits until nats-server is to be started anew, because it does not write.
+async fn asks_for_restart(disk: &mut DiskWatch) {
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if disk.asks_for_restart().await {
+            return;
+        }
+    }
+}
+
+/// Locks the data folder; the inner error is the disk's, or of opening the file.
+async fn lock(folder: &Path) -> anyhow::Result<Result<File, StartError>> {
     let path = folder.join(LOCK);
-    let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
-    let file = file.with_context(|| format!("opening {}", path.display()))?;
+    let file = match File::options().create(true).truncate(false).read(true).write(true).open(&path) {
+        Ok(file) => file,
+        Err(error) => return Ok(Err(StartError::of_io(format!("opening {}", path.display()), error, folder))),
+    };
     let deadline = Instant::now() + LOCK_PATIENCE;
     let mut told = false;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => return Ok(Ok(file)),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(folder = %folder.display(), "nats_server.waiting_for_data_folder");
@@ -174,94 +273,6 @@ async fn lock(folder: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Starts the process and waits until it listens. Answers with its port.
-async fn launch(binary: &Path, folder: &Path, lock: &File, port: Option<u16>) -> anyhow::Result<(Child, u16)> {
-    let config = folder.join("nats-server.conf");
-    std::fs::write(&config, configuration(folder, port)).with_context(|| format!("writing {}", config.display()))?;
-    remove_ports_files(folder)?;
-    let mut command = Command::new(binary);
-    command
-        .arg("--config")
-        .arg(&config)
-        .stdin(Stdio::from(lock.try_clone()?))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    // Ctrl-C reaches the whole group of a terminal; nats-server has to outlive the roles that use it.
-    command.process_group(0).kill_on_drop(true);
-    die_with_parent(&mut command);
-    let mut child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
-    let mut next_note = Instant::now() + PATIENCE_NOTE;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            bail!("nats-server ended with {status} before it listened: see {}", log_of(folder).display());
-        }
-        if let Some(port) = port_in(folder)? {
-            return Ok((child, port));
-        }
-        if Instant::now() > next_note {
-            tracing::info!(log = %log_of(folder).display(), "nats_server.still_starting");
-            next_note += PATIENCE_NOTE;
-        }
-        sleep(POLL).await;
-    }
-}
-
-/// One that an earlier server left, which was killed, may name another port.
-fn remove_ports_files(folder: &Path) -> io::Result<()> {
-    ports_files(folder)?.into_iter().try_for_each(std::fs::remove_file)
-}
-
-/// Where nats-server writes on which ports it listens. The file is named after its program and its process id, which are not
-/// those that were started where that is a script, as version managers make it.
-fn ports_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let paths = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
-    let is_ports = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "ports");
-    paths.filter(|path| path.as_ref().map_or(true, is_ports)).collect()
-}
-
-/// The port on which the server of this folder listens, once it does.
-fn port_in(folder: &Path) -> io::Result<Option<u16>> {
-    Ok(ports_files(folder)?.iter().find_map(|file| read_port(file)))
-}
-
-fn read_port(file: &Path) -> Option<u16> {
-    let ports: Ports = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    ports.nats.first()?.rsplit_once(':')?.1.parse().ok()
-}
-
-/// `always`: what is acknowledged is on disk. A larger `max_payload`, so that a body of the full limit still has room
-/// for headers.
-fn configuration(folder: &Path, port: Option<u16>) -> String {
-    let quoted = |path: PathBuf| serde_json::Value::from(path.to_string_lossy()).to_string();
-    let port = port.map_or("-1".to_owned(), |port| port.to_string());
-    let (store, log, ports) = (quoted(folder.join("jetstream")), quoted(log_of(folder)), quoted(folder.to_owned()));
-    format!(
-        "# Written by mer at each start.\n\
-         server_name: \"mer-embedded\"\n\
-         listen: \"127.0.0.1:{port}\"\n\
-         ports_file_dir: {ports}\n\
-         log_file: {log}\n\
-         log_size_limit: 10MB\n\
-         max_payload: 8MB\n\
-         jetstream {{ store_dir: {store}, sync_interval: always }}\n"
-    )
-}
-
-/// Has the kernel end nats-server when mer is killed. The signal comes when the *thread* that started it ends, so this
-/// must be called on one that lives as long as mer: the one that the main task runs on.
-#[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "prctl between fork and exec, which allocates nothing")]
-fn die_with_parent(command: &mut Command) {
-    let set = || rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).map_err(io::Error::from);
-    // SAFETY: the closure makes one system call and touches no memory of the parent.
-    unsafe {
-        command.pre_exec(set);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn die_with_parent(_: &mut Command) {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,12 +282,5 @@ mod tests {
         assert_eq!(version_of("nats-server: v2.15.1"), Some((2, 15)));
         assert_eq!(version_of("nats-server: v2.14.0-RC.1"), Some((2, 14)));
         assert_eq!(version_of("something else"), None);
-    }
-
-    #[test]
-    fn a_folder_with_odd_characters_is_quoted() {
-        let text = configuration(Path::new("/a \"b\""), Some(4222));
-        assert!(text.contains(r#"store_dir: "/a \"b\"/jetstream""#), "{text}");
-        assert!(text.contains("listen: \"127.0.0.1:4222\""), "{text}");
     }
 }

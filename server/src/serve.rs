@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use broker::Broker;
+use broker::{Broker, Storage};
 use dispatcher::{Dispatcher, Guard, Pusher};
 use domain::SealingKeys;
 use spans::{Exporter, Tracer};
@@ -48,9 +48,15 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     // What stops first is told first: roles, then the connection, then the server that they all use.
     let nats_end = CancellationToken::new();
+    let storage = Storage::default();
     let embedded = async {
         match (&settings.nats_url, settings.needs_nats()) {
-            (None, true) => EmbeddedNats::start(&settings.nats_server, &settings.data_dir).await.map(Some),
+            (None, true) => {
+                let patience = Duration::from_secs(settings.nats_start_secs);
+                EmbeddedNats::start(&settings.nats_server, &settings.data_dir, patience, storage.clone())
+                    .await
+                    .map(Some)
+            }
             _ => Ok(None),
         }
     };
@@ -60,7 +66,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut metrics = Metrics::new();
     let turned_away = TurnedAway::register(metrics.registry());
     let access = Access { tokens: tokens.clone(), turned_away };
-    let admission = Admission::new(access, settings.max_requests, ops::while_starting());
+    let admission = Admission::new(access, settings.max_requests, ops::while_starting(storage.clone()));
     let answer = {
         let admission = admission.clone();
         move |request| admission.clone().answer(request)
@@ -81,7 +87,8 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
         }
     };
     let roles_then_nats = async {
-        let front = Front { admission: &admission, metrics, tracer, tasks: http, end: http_end };
+        let front =
+            Front { admission: &admission, storage: storage.clone(), metrics, tracer, tasks: http, end: http_end };
         let result = run_roles(&settings, secret_keys, nats_url, front, &stop).await;
         nats_end.cancel();
         result
@@ -108,17 +115,18 @@ fn log_who_may_ask(tokens: Option<&Tokens>, settings: &Settings, address: Socket
 /// What serves HTTP before the roles are there, and what they are given.
 struct Front<'a> {
     admission: &'a Admission,
+    storage: Storage,
     metrics: Metrics,
     tracer: Tracer,
     tasks: JoinSet<()>,
     end: CancellationToken,
 }
 
-async fn connect(settings: &Settings, url: String) -> anyhow::Result<Broker> {
+async fn connect(settings: &Settings, url: String, storage: Storage) -> anyhow::Result<Broker> {
     if settings.nats_url.is_none() {
         tracing::info!(url, data = %settings.data_dir.display(), "nats_server.embedded");
     }
-    Ok(Broker::connect(settings.broker_config(url)).await?)
+    Ok(Broker::connect(broker::Config { storage, ..settings.broker_config(url) }).await?)
 }
 
 /// Runs until told to stop, or until a role ends by itself, which none should.
@@ -129,7 +137,7 @@ async fn run_roles(
     front: Front<'_>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let Front { admission, mut metrics, tracer, tasks: mut roles, end: roles_end } = front;
+    let Front { admission, storage, mut metrics, tracer, tasks: mut roles, end: roles_end } = front;
     if let (true, Some(url)) = (settings.check, &nats_url) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -137,7 +145,7 @@ async fn run_roles(
         }
     }
     let broker = match nats_url {
-        Some(url) => Some(connect(settings, url).await?),
+        Some(url) => Some(connect(settings, url, storage).await?),
         None => None,
     };
     let (mut keeper, keeper_end) = (JoinSet::new(), CancellationToken::new());

@@ -72,6 +72,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "MER_DATA_DIR", default_value = "mer-data")]
     pub(crate) data_dir: PathBuf,
 
+    /// How long the embedded nats-server may take to read its files and listen, in seconds, before that is given up
+    #[arg(long, env = "MER_NATS_START_SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) nats_start_secs: u64,
+
     /// What to log, as tracing's filter directives: info, debug, mer=debug,dispatcher=trace. Crates that are not mer's own
     /// say nothing below info, whatever stands here
     #[arg(long, env = "MER_LOG", default_value = "info,async_nats=warn")]

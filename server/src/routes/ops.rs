@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Json;
 use axum::routing::get;
-use broker::Broker;
+use broker::{Broker, Storage};
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use web::Problem;
@@ -21,15 +21,17 @@ pub(crate) fn router(broker: Option<Broker>) -> OpenApiRouter {
 }
 
 /// The routes until the roles have started: `/healthz`, and a refusal of everything else.
-pub(crate) fn while_starting() -> Router {
+pub(crate) fn while_starting(storage: Storage) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .fallback(starting)
         .method_not_allowed_fallback(web::problem::method_not_allowed)
+        .with_state(storage)
 }
 
-async fn starting() -> Problem {
-    Problem::unavailable(STARTING, RETRY_AFTER_SECS)
+async fn starting(State(storage): State<Storage>) -> Problem {
+    let cause = storage.refusal().map(|why| format!("{why}. ")).unwrap_or_default();
+    Problem::unavailable(format!("{cause}{STARTING}"), RETRY_AFTER_SECS)
 }
 
 /// Whether the process is alive, with or without NATS
