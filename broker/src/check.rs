@@ -57,18 +57,21 @@ async fn of_jetstream(server: &Server, config: &Config, max_body_bytes: usize) -
     let began = Stamp::now();
     let infos = join_all(OBJECTS.map(|(name, _)| server.ask_about(name))).await;
     let mut findings = Vec::new();
-    let (mut missing, mut clock) = (Vec::new(), None);
+    let (mut missing, mut clock, mut log) = (Vec::new(), None, None);
     for ((name, kind), info) in OBJECTS.into_iter().zip(infos) {
         match info {
             Ok(Some(info)) => {
                 findings.extend(of_object(name, kind, &info, config, max_body_bytes));
+                if kind == Kind::Log {
+                    log = Some(info.clone());
+                }
                 clock = clock.or(info["ts"].as_str().and_then(|time| Stamp::parse(time).ok()));
             }
             Ok(None) => missing.push(name),
             Err(finding) => findings.push(finding),
         }
     }
-    let mut all = account::of_account(&account, config, missing.len());
+    let mut all = account::of_account(&account, config, missing.len(), log.as_ref());
     all.extend(findings);
     if !missing.contains(&"KV_LOG")
         && let Some(record) = server.log_record().await

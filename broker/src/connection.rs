@@ -198,6 +198,10 @@ impl Broker {
     /// Whether everything that the services need is there; the error says what is not.
     pub async fn check(&self) -> Result<(), Unavailable> {
         const WHAT: &str = "NATS is not ready";
+        // First: it may be why nats-server is away.
+        if let Some(why) = self.storage().refusal() {
+            return Err(Unavailable::new(WHAT, why));
+        }
         if !self.listeners.link.borrow().is_up {
             return Err(Unavailable::new(WHAT, format!("there is no connection to {}", self.server())));
         }

@@ -38,6 +38,8 @@ const POLL: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long to wait before a disk that has no room is looked at again, when nats-server is to be started on it.
 const DISK_RETRY: Duration = Duration::from_secs(1);
+/// How often that is said.
+const DISK_NOTE: Duration = Duration::from_secs(10);
 /// How often a nats-server is tried that starts and does not say where it listens.
 const NO_PORTS_TRIES: u32 = 3;
 /// How long to wait before a nats-server that died is started again.
@@ -71,7 +73,7 @@ impl EmbeddedNats {
         check_version(binary).await?;
         let (folder, lock) = prepared(folder, &storage).await?;
         let mut disk = DiskWatch::new(folder.clone(), storage);
-        let mut tries = 0;
+        let (mut tries, mut waits) = (0, Waits::default());
         loop {
             disk.look().await;
             let launch = Launch { binary, folder: &folder, lock: &lock, port: None, patience: start_patience };
@@ -79,7 +81,7 @@ impl EmbeddedNats {
                 Ok((child, port)) => {
                     return Ok(Self { binary: binary.to_owned(), folder, start_patience, lock, port, child, disk });
                 }
-                Err(error) if error.is_of_disk() => wait_for_disk(&error).await,
+                Err(error) if error.is_of_disk() => waits.wait(&error).await,
                 Err(error) if error.may_be_of_disk() && tries + 1 < NO_PORTS_TRIES => {
                     tries += 1;
                     tracing::warn!(%error, "nats_server.start_failed");
@@ -123,9 +125,9 @@ impl EmbeddedNats {
 
     /// Starts it again, however often that takes.
     async fn start_again(&mut self) {
-        let mut pause = RESTART_PAUSE;
+        let (mut pause, mut waits) = (RESTART_PAUSE, Waits::default());
+        sleep(pause).await;
         loop {
-            sleep(pause).await;
             self.disk.look().await;
             let launch = Launch {
                 binary: &self.binary,
@@ -139,10 +141,11 @@ impl EmbeddedNats {
                     self.child = child;
                     return tracing::warn!(url = self.url(), "nats_server.restarted");
                 }
+                Err(error) if error.is_of_disk() => waits.wait(&error).await,
                 Err(error) => {
-                    // A disk is looked at without starting anything.
-                    pause = if error.is_of_disk() { DISK_RETRY } else { (pause * 2).min(MAX_RESTART_PAUSE) };
                     tracing::error!(%error, "nats_server.restart_failed");
+                    pause = (pause * 2).min(MAX_RESTART_PAUSE);
+                    sleep(pause).await;
                 }
             }
         }
@@ -206,6 +209,7 @@ fn version_of(text: &str) -> Option<(u32, u32)> {
 
 /// The data folder, made where it is missing, and what keeps others out of it.
 async fn prepared(folder: &Path, storage: &Storage) -> anyhow::Result<(PathBuf, File)> {
+    let mut waits = Waits::default();
     loop {
         let what = format!("making the data folder {}", folder.display());
         let error = match std::fs::create_dir_all(folder) {
@@ -223,13 +227,24 @@ async fn prepared(folder: &Path, storage: &Storage) -> anyhow::Result<(PathBuf, 
             return Err(error.into());
         }
         storage.cannot_start(&error);
-        wait_for_disk(&error).await;
+        waits.wait(&error).await;
     }
 }
 
-async fn wait_for_disk(error: &StartError) {
-    tracing::error!(%error, "nats_server.waits_for_disk");
-    sleep(DISK_RETRY).await;
+/// Waits for a disk, and says so now and then.
+#[derive(Default)]
+struct Waits {
+    told_at: Option<Instant>,
+}
+
+impl Waits {
+    async fn wait(&mut self, error: &StartError) {
+        if self.told_at.is_none_or(|at| at.elapsed() >= DISK_NOTE) {
+            self.told_at = Some(Instant::now());
+            tracing::error!(%error, "nats_server.waits_for_disk");
+        }
+        sleep(DISK_RETRY).await;
+    }
 }
 
 /// Waits until nats-server is to be started anew, because it does not write.

@@ -49,17 +49,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     // What stops first is told first: roles, then the connection, then the server that they all use.
     let nats_end = CancellationToken::new();
     let storage = Storage::default();
-    let embedded = async {
-        match (&settings.nats_url, settings.needs_nats()) {
-            (None, true) => {
-                let patience = Duration::from_secs(settings.nats_start_secs);
-                EmbeddedNats::start(&settings.nats_server, &settings.data_dir, patience, storage.clone())
-                    .await
-                    .map(Some)
-            }
-            _ => Ok(None),
-        }
-    };
+    let embedded = start_embedded(&settings, storage.clone());
     // HTTP is served from the start: a client that asks while nats-server reads its files is told to come back.
     let mut http = JoinSet::new();
     let http_end = CancellationToken::new();
@@ -100,6 +90,15 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     tracing::info!("mer.stopped");
     result
+}
+
+/// The nats-server of an installation that names none.
+async fn start_embedded(settings: &Settings, storage: Storage) -> anyhow::Result<Option<EmbeddedNats>> {
+    if settings.nats_url.is_some() || !settings.needs_nats() {
+        return Ok(None);
+    }
+    let patience = Duration::from_secs(settings.nats_start_secs);
+    EmbeddedNats::start(&settings.nats_server, &settings.data_dir, patience, storage).await.map(Some)
 }
 
 fn log_who_may_ask(tokens: Option<&Tokens>, settings: &Settings, address: SocketAddr) {

@@ -25,6 +25,7 @@ mod failing_targets;
 mod failpoints;
 mod faults;
 mod forks;
+mod full_disks;
 mod gaps;
 mod hand_over;
 mod idempotency;

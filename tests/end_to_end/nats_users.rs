@@ -130,6 +130,23 @@ async fn is_cleared_away(nats: &Nats, id: &SubscriptionId) -> bool {
     last.headers.get("KV-Operation").is_some()
 }
 
+#[tokio::test]
+async fn a_role_that_may_not_write_the_probe_is_ready() {
+    let passwords = ROLES.map(|(user, _)| format!("{}_PASSWORD: \"{}\"\n", user.to_uppercase(), password_of(user)));
+    // The lists of the version before.
+    let users = std::fs::read_to_string(USERS).expect("the users").replace(", \"$KV.LEASES.probe.*\"", "");
+    let nats = Nats::start_with(&format!("{}{users}", passwords.concat()));
+    let _dispatcher = role_as(&nats, "dispatcher").start().await;
+    let receiver = role_as(&nats, "receiver").start().await;
+    eventually("it says that it may not", SOON, || receiver.log().contains("nats.probe_not_allowed")).await;
+    let began = std::time::Instant::now();
+    while began.elapsed() < std::time::Duration::from_secs(6) {
+        assert_eq!(receiver.api().status("/readyz").await, Some(200));
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    assert_eq!(receiver.log().matches("nats.probe_not_allowed").count(), 1, "once on each connection");
+}
+
 #[test]
 fn the_values_for_kubernetes_have_the_same_lists() {
     let users = std::fs::read_to_string(USERS).unwrap();

@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use crate::connection::{Broker, Link, Storage};
+use crate::connection::{Broker, Disk, Link, Storage};
 
 #[derive(Debug)]
 struct Connection {
@@ -38,11 +38,21 @@ impl Connection {
         let writable = ConstGauge::new(u64::from(self.storage.check().is_ok()));
         let help = "Whether NATS takes writes, as far as the last ones and its disk tell.";
         writable.encode(encoder.encode_descriptor("nats_writable", help, None, writable.metric_type())?)?;
-        let Some(disk) = self.storage.disk() else { return Ok(()) };
+        // 0 where nats-server is not this process's own.
+        let disk = self.storage.disk();
+        let of_disk = |bytes: fn(&Disk) -> u64| disk.as_ref().map_or(0, bytes);
         for (name, help, bytes) in [
-            ("nats_disk_total_bytes", "The size of the file system of the embedded nats-server.", disk.total_bytes),
-            ("nats_disk_available_bytes", "What is free of it.", disk.available_bytes),
-            ("nats_disk_refuse_below_bytes", "Below how many free bytes events are refused.", disk.refuse_below_bytes),
+            (
+                "nats_disk_total_bytes",
+                "The size of the file system of the embedded nats-server.",
+                of_disk(|disk| disk.total_bytes),
+            ),
+            ("nats_disk_available_bytes", "What is free of it.", of_disk(|disk| disk.available_bytes)),
+            (
+                "nats_disk_refuse_below_bytes",
+                "Below how many free bytes events are refused.",
+                of_disk(|disk| disk.refuse_below_bytes),
+            ),
         ] {
             let gauge = ConstGauge::new(bytes);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;

@@ -128,6 +128,8 @@ impl EventLog {
     ) -> Result<Stored, StoreError> {
         let began = Instant::now();
         loop {
+            // First: it may be why nats-server is away.
+            self.broker.storage().takes_events().map_err(untried)?;
             if !self.broker.connected_by(deadline.min(Instant::now() + RECONNECT_PATIENCE)).await {
                 let server = self.broker.server();
                 return Err(untried(Unavailable::new("NATS is out of reach", format!("no connection to {server}"))));

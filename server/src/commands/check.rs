@@ -1,10 +1,11 @@
 //! `mer check`: whether what mer works with is as it should be, a line for each thing, with how to mend it.
 
+mod disk;
 mod monitor;
 
 use std::fs::File;
 use std::io::{Write, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use broker::check::{Finding, Level};
@@ -133,6 +134,7 @@ async fn of_embedded(settings: &Settings) -> Vec<Finding> {
         ));
     }
     findings.push(of_folder(&settings.data_dir));
+    findings.extend(nearest(&settings.data_dir).and_then(|nearest| disk::look(&nearest, &settings.data_dir)));
     findings
 }
 
@@ -147,12 +149,10 @@ fn of_folder(folder: &Path) -> Finding {
         );
     }
     let is_there = folder.is_dir();
-    // What is not there is made in the nearest folder that is.
-    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    let Some(nearest) = absolute.ancestors().find(|folder| folder.exists()) else {
+    let Some(nearest) = nearest(folder) else {
         return Finding::wrong(what, "no folder above it is there", "choose another MER_DATA_DIR");
     };
-    match try_to_write(nearest) {
+    match try_to_write(&nearest) {
         Ok(()) if is_there => Finding::ok(what, "it is there and can be written to"),
         Ok(()) => Finding::ok(what, "it is not there yet, and can be made"),
         Err(error) => Finding::wrong(
@@ -161,6 +161,12 @@ fn of_folder(folder: &Path) -> Finding {
             "let this user write there, or choose another MER_DATA_DIR",
         ),
     }
+}
+
+/// The nearest folder that is there: what is not is made in it.
+fn nearest(folder: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    absolute.ancestors().find(|folder| folder.exists()).map(Path::to_owned)
 }
 
 /// Makes a file, and removes it.

@@ -7,9 +7,11 @@ use std::path::Path;
 use broker::{Disk, DiskState};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
+const MIB: u64 = 1024 * 1024;
+/// How large the reserve is at most: positions, leases and registrations take little.
+const MOST_RESERVE: u64 = 16 * MIB;
 /// A file that is written to see whether any can be.
 const TRIAL: &str = "mer.trial";
-const MIB: u64 = 1024 * 1024;
 /// What nats-server may use where nobody says how large the file system is. It takes 0 for "nothing".
 const UNKNOWN_SIZE: u64 = 1024 * 1024 * MIB;
 
@@ -75,7 +77,7 @@ impl Marks {
             refuse_below,
             take_from: refuse_below + refuse_below / 2,
             give_up_below: refuse_below / 4,
-            reserve: refuse_below / 2,
+            reserve: (refuse_below / 2).min(MOST_RESERVE),
             start_from: refuse_below / 8,
         }
     }

@@ -41,15 +41,20 @@ impl DiskWatch {
         Self { folder, storage, state: DiskState::Roomy, restarts: Restarts::default(), tried_at: None, looking: None }
     }
 
-    /// Looks, tells, and keeps the reserve. `None`: nobody can tell how the disk is.
+    /// Looks, tells, and keeps the reserve, but makes none: nothing waits for that. `None`: nobody can tell how the disk is.
     pub(super) async fn look(&mut self) -> Option<(Space, Marks)> {
+        self.look_and(false).await
+    }
+
+    async fn look_and(&mut self, may_make: bool) -> Option<(Space, Marks)> {
         let writes_fail = self.storage.failure().is_some();
         let (folder, now) = (self.folder.clone(), Instant::now());
         let is_trial = self.state != DiskState::Roomy || self.tried_at.is_none_or(|at| now >= at + TRY_EVERY);
         if is_trial && self.looking.is_none() {
             self.tried_at = Some(now);
         }
-        let looking = self.looking.get_or_insert_with(|| spawn_blocking(move || look(&folder, is_trial, writes_fail)));
+        let looking =
+            self.looking.get_or_insert_with(|| spawn_blocking(move || look(&folder, is_trial, may_make, writes_fail)));
         let looked = timeout(DEADLINE, looking).await.ok()?;
         self.looking = None;
         let Look { space, step, done } = match looked.ok()? {
@@ -88,7 +93,7 @@ impl DiskWatch {
 
     /// Whether nats-server is to be started anew, as the disk is now.
     pub(super) async fn asks_for_restart(&mut self) -> bool {
-        let looked = self.look().await;
+        let looked = self.look_and(true).await;
         let room = looked.map_or(Room::None, |(space, marks)| marks.room(space));
         let failing = self.storage.failure();
         let failing = failing.map(|failure| Failing { since: failure.since, is_of_disk: failure.is_of_disk() });
@@ -101,11 +106,14 @@ impl DiskWatch {
     }
 }
 
-fn look(folder: &Path, is_trial: bool, writes_fail: bool) -> io::Result<Look> {
+fn look(folder: &Path, is_trial: bool, may_make: bool, writes_fail: bool) -> io::Result<Look> {
     let see = if is_trial { Space::tried } else { Space::of };
     let space = see(folder)?;
     let marks = Marks::of(space.total_bytes);
-    let step = marks.reserve_step(space, reserve::is_there(folder, marks.reserve), writes_fail);
+    let step = match marks.reserve_step(space, reserve::is_there(folder, marks.reserve), writes_fail) {
+        ReserveStep::Make if !may_make => ReserveStep::Leave,
+        step => step,
+    };
     let done = match step {
         ReserveStep::Leave => Ok(()),
         ReserveStep::GiveUp => reserve::give_up(folder),

@@ -45,7 +45,7 @@ pub(crate) async fn healthz() -> Json<Value> {
     Json(json!({"status": "alive", "version": env!("CARGO_PKG_VERSION")}))
 }
 
-/// Whether the process can work: connected to NATS, with every stream and bucket in place
+/// Whether the process can work: connected to NATS, with every stream and bucket in place, and writes that succeed
 #[utoipa::path(
     get,
     path = "/readyz",

@@ -12,6 +12,8 @@ use url::Url;
 const DEADLINE: Duration = Duration::from_secs(4);
 /// What of the last moments a cluster may have in memory only: all its nodes would have to lose power at once.
 const CLUSTER_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// From which part of what it may use on it is told that it is nearly full.
+const NEARLY_FULL_PERCENT: u64 = 90;
 
 /// Looks at each server's monitoring.
 pub(super) async fn look(monitors: &[Url], replicas: usize) -> anyhow::Result<Vec<Finding>> {
@@ -65,10 +67,27 @@ fn judge(what: &str, varz: &Value, before: Stamp, after: Stamp, replicas: usize)
         ),
     };
     let mut findings = vec![durability];
+    findings.extend(of_room(what, &varz["jetstream"]));
     if let Some(Ok(now)) = varz["now"].as_str().map(Stamp::parse) {
         findings.push(Finding { what: format!("clock of {what}"), ..of_clock(now, before, after) });
     }
     findings
+}
+
+/// What JetStream has used of what it may, on this server.
+fn of_room(what: &str, jetstream: &Value) -> Option<Finding> {
+    let (used, most) = (jetstream["stats"]["storage"].as_u64()?, jetstream["config"]["max_storage"].as_u64()?);
+    let what = format!("storage of {what}");
+    let mend = "make room on its disk, and set max_file_store in its configuration (by default it is a part of what is free \
+                when it starts)";
+    Some(match used.saturating_mul(100).checked_div(most) {
+        None => Finding::wrong(what, "it may store nothing (Max Storage: 0 B): it was started on a full disk", mend),
+        Some(percent) => {
+            let found = format!("{percent} % of the {most} bytes that it may use are used");
+            let is_near = percent >= NEARLY_FULL_PERCENT;
+            if is_near { Finding::warn(what, found, mend) } else { Finding::ok(what, found) }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -90,5 +109,17 @@ mod tests {
         assert_eq!(of(two_minutes(), 3), [Level::Warn, Level::Ok]);
         assert_eq!(of(json!({"sync_interval": 100_000_000}), 3), [Level::Ok, Level::Ok]);
         assert_eq!(of(json!(null), 1), [Level::Wrong, Level::Ok]);
+    }
+
+    #[test]
+    fn a_server_that_may_store_nothing_or_hardly_anything_more_is_told() {
+        let of = |used: u64, most: u64| {
+            of_room("nats", &json!({"stats": {"storage": used}, "config": {"max_storage": most}}))
+                .map(|found| found.level)
+        };
+        assert_eq!(of(10, 100), Some(Level::Ok));
+        assert_eq!(of(95, 100), Some(Level::Warn));
+        assert_eq!(of(0, 0), Some(Level::Wrong));
+        assert!(of_room("nats", &json!({})).is_none());
     }
 }
