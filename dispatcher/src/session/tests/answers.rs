@@ -69,22 +69,22 @@ impl World {
     }
 
     fn take(&mut self, load: &[u64], logs: &[u64], previous: u64) {
-        let first = load[0];
-        let is_in = |world: &Self| load.iter().zip(logs).all(|(sequence, log)| world.is_in(*sequence, *log));
-        if !is_in(self) {
+        // What was read before the log became another one: its name tells the target. In a batch, what is still there counts.
+        let there = load.iter().zip(logs).filter(|(sequence, log)| self.is_in(**sequence, **log));
+        let there: Vec<u64> = there.map(|(sequence, _)| *sequence).collect();
+        if there.len() < load.len() {
             self.sent.retain(|_, sent| !load.contains(sent));
-            // It was read before the log became another one: its name tells the target.
             self.target.after_crash = true;
-            return;
         }
+        let Some(first) = there.first().copied() else { return };
         let is_known = previous == self.target.last || self.target.before_lost.take() == Some(previous);
-        let is_known = is_known || std::mem::take(&mut self.target.after_crash);
+        let is_known = is_known || std::mem::replace(&mut self.target.after_crash, there.len() < load.len());
         if self.is_in_order() && !is_known && !self.target.applied.contains(&first) {
             let last = self.target.last;
             self.wrong(format!("{first} says that {previous} came before it, where the target took {last} last"));
         }
         self.target.was_put_back &= !self.is_in_order();
-        for sequence in load {
+        for sequence in &there {
             self.sent.retain(|_, sent| sent != sequence);
             let of = self.type_of(*sequence);
             if !self.target.applied.insert(*sequence) {
@@ -102,5 +102,16 @@ impl World {
             }
             self.target.last = *sequence;
         }
+    }
+}
+
+#[test]
+fn of_a_batch_that_was_read_before_a_fork_the_target_has_what_is_still_there() {
+    for (kept, applied) in [(0, vec![]), (1, vec![1]), (2, vec![1, 2])] {
+        let mut world = World::new(0);
+        world.log = (1..=2).map(|sequence| ("a", u64::from(sequence > kept))).collect();
+        world.take(&[1, 2], &[0, 0], 0);
+        assert_eq!(Vec::from_iter(world.target.applied.iter().copied()), applied, "{kept} are still there");
+        assert_eq!(world.target.after_crash, kept < 2, "what comes next need not name the last of them");
     }
 }
