@@ -32,6 +32,8 @@ use crate::source::tail::Tail;
 const NOTE_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the log is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// After how many looks in a row that failed it is told.
+const FAILED_TO_BE_TOLD: u32 = 5;
 /// How many events that were read are remembered until the next look.
 const MAX_NOTED: usize = 64;
 
@@ -72,10 +74,10 @@ impl LogWatch {
         })
     }
 
-    /// Somebody had an event that is not in the log: looks whether that is so, and declares another epoch where it is.
-    pub(crate) async fn lacks(&self, mark: Mark) -> Result<(), Unavailable> {
-        let (generation, log) = (self.broker.link().borrow().generation, self.known.now().era.log);
-        self.look(generation, log, &[mark]).await
+    /// Somebody had an event that is not in the log with this number: looks whether that is so, and declares another epoch where
+    /// it is. Where the log was found to be another one since, that is no news.
+    pub(crate) async fn lacks(&self, mark: Mark, log: u64) -> Result<(), Unavailable> {
+        self.look(log, &[mark]).await
     }
 
     /// Looks at the log for ever.
@@ -83,7 +85,7 @@ impl LogWatch {
         let mut link = self.broker.link();
         let mut tick = interval(NOTE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut noted, mut noted_in, mut looked_at) = (VecDeque::new(), 0, None::<Instant>);
+        let (mut noted, mut noted_in, mut looked_at, mut failed) = (VecDeque::new(), 0, None::<Instant>, 0_u32);
         self.broker.until_ready().await;
         loop {
             let log = self.known.now().era.log;
@@ -100,10 +102,20 @@ impl LogWatch {
             let is_due = is_new || looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
             if now.is_up && is_due {
                 looked_at = Some(Instant::now());
-                match self.look(now.generation, log, noted.make_contiguous()).await {
-                    // The newest one stays: it is looked at once more, after what comes next was read.
-                    Ok(()) => drop(noted.drain(..noted.len().saturating_sub(1))),
-                    Err(error) => tracing::debug!(%error, "log.look_failed"),
+                match self.look(log, noted.make_contiguous()).await {
+                    Ok(()) => {
+                        failed = 0;
+                        // The newest one stays: it is looked at once more, after what comes next was read.
+                        noted.drain(..noted.len().saturating_sub(1));
+                    }
+                    Err(error) => {
+                        failed = failed.saturating_add(1);
+                        if failed == FAILED_TO_BE_TOLD {
+                            tracing::warn!(%error, failed, "log.look_failed");
+                        } else {
+                            tracing::debug!(%error, failed, "log.look_failed");
+                        }
+                    }
                 }
             }
             tokio::select! {

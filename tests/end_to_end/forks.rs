@@ -266,3 +266,86 @@ async fn without_the_bucket_log_mer_works_and_says_what_it_does_not_do() {
     post(&mer.api(), 5).await;
     eventually("they arrive", SOON, || target.taken().ends_with(&[6, 7, 8, 9, 10])).await;
 }
+
+/// Has `EVENTS` go back to an older copy of 60 events behind 40 that are lost, and answers a receiver on it.
+async fn forked_behind_60(nats: &mut Nats, mer: &mut Mer, targets: &[Target]) -> Mer {
+    for target in targets {
+        mer.api().register(&target.url("/"), &["a"], &json!({})).await;
+    }
+    let all_have = |count: usize| targets.iter().all(|target| target.taken().len() == count);
+    post(&mer.api(), 60).await;
+    eventually("all have arrived", LONG, || all_have(60)).await;
+    assert!(mer.stop().await);
+    nats.kill();
+    let (events, kept) = (folder_of_events(&nats.store_dir()), nats.store_dir().join("kept"));
+    copy(&events, &kept);
+    nats.restart();
+    mer.launch();
+    mer.until_ready().await;
+    post(&mer.api(), 40).await;
+    eventually("all have arrived", LONG, || all_have(100)).await;
+    // What was noted of positions comes to the server; the lanes' states of before are what is written.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    mer.kill();
+    nats.kill();
+    copy(&kept, &events);
+    std::fs::remove_dir_all(&kept).unwrap();
+    nats.restart();
+    mer_on(nats, "receiver,registrar").start().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fork_after_a_kill_is_declared_once_however_many_urls_were_further() {
+    let mut nats = Nats::start();
+    let mut mer = mer_on(&nats, ALL_ROLES).set("MER_LEASE_SECS", 3).start().await;
+    let mut targets = Vec::new();
+    for _ in 0..6 {
+        targets.push(Target::start().await);
+    }
+    let receiver = forked_behind_60(&mut nats, &mut mer, &targets).await;
+    let new = post(&receiver.api(), 90).await;
+    mer.launch();
+    mer.until_ready().await;
+    let all_have_it = || targets.iter().all(|target| ids(target)[100..].ends_with(&new));
+    eventually("all that is new arrives everywhere", LONG, all_have_it).await;
+    let log = receiver.api().get("/v1/log").await;
+    assert_eq!(log["epochs"].as_array().unwrap().len(), 2, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dispatchers_that_find_a_fork_at_the_same_moment_declare_it_once() {
+    let mut nats = Nats::start();
+    let mut mer = mer_on(&nats, ALL_ROLES).set("MER_LEASE_SECS", 3).start().await;
+    let targets = [Target::start().await];
+    let receiver = forked_behind_60(&mut nats, &mut mer, &targets).await;
+    let mut others: Vec<Mer> = (0..3).map(|_| mer_on(&nats, "dispatcher").set("MER_LEASE_SECS", 3)).collect();
+    others.iter_mut().for_each(Mer::launch);
+    for other in &mut others {
+        other.until_ready().await;
+    }
+    let new = post(&receiver.api(), 20).await;
+    eventually("all that is new arrives", LONG, || ids(&targets[0])[100..].ends_with(&new)).await;
+    let log = receiver.api().get("/v1/log").await;
+    assert_eq!(log["epochs"].as_array().unwrap().len(), 2, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_of_the_log_that_cannot_be_read_is_made_anew() {
+    let nats = Nats::start();
+    let mut mer = mer_on(&nats, ALL_ROLES).start().await;
+    let target = Target::start().await;
+    mer.api().register(&target.url("/"), &["a"], &json!({})).await;
+    post(&mer.api(), 5).await;
+    eventually("they arrive", SOON, || target.taken() == [1, 2, 3, 4, 5]).await;
+    let first = mer.api().get("/v1/log").await["epoch"].clone();
+    assert!(mer.stop().await);
+    let context = async_nats::jetstream::new(nats.client().await);
+    context.get_key_value("LOG").await.unwrap().put("record", "{".into()).await.unwrap();
+    mer.launch();
+    mer.until_ready().await;
+    post(&mer.api(), 5).await;
+    eventually("they arrive, and nothing comes again", SOON, || target.taken() == (1..=10).collect::<Vec<_>>()).await;
+    eventually("it is said", SOON, || mer.log().contains("log.record_unreadable")).await;
+    let log = mer.api().get("/v1/log").await;
+    assert!(log["epoch"].is_string() && log["epoch"] != first, "{log}");
+}

@@ -13,6 +13,7 @@ mod batches;
 mod check;
 mod clocks;
 mod cluster;
+mod cluster_fork;
 mod commands;
 mod conditional_writes;
 mod connections;

@@ -1,5 +1,6 @@
 //! Three nats-servers of the test's own that are one cluster, to be killed, frozen and cut off.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
@@ -77,6 +78,18 @@ impl Cluster {
     pub fn restart(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.process = launch(&node.folder, node.port, SYNC_INTERVAL, &node.settings);
+    }
+
+    /// What a node has on disk now, beside it: what is not flushed counts as lost where this is put back.
+    pub fn copy_store(&self, node: usize) {
+        let folder = self.nodes[node].folder.path();
+        copy(&folder.join("store"), &folder.join("kept"));
+    }
+
+    /// Gives a node that was killed what it had on disk at [`Cluster::copy_store`].
+    pub fn put_store_back(&self, node: usize) {
+        let folder = self.nodes[node].folder.path();
+        copy(&folder.join("kept"), &folder.join("store"));
     }
 
     /// Freezes a node.
@@ -160,6 +173,14 @@ impl Node {
     async fn client(&self) -> Option<async_nats::Client> {
         async_nats::connect(format!("127.0.0.1:{}", self.port)).await.ok()
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    if to.exists() {
+        std::fs::remove_dir_all(to).expect("the folder goes");
+    }
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status().expect("cp");
+    assert!(copied.success(), "{} is copied", from.display());
 }
 
 fn leader_of(info: &stream::Info) -> Option<usize> {

@@ -28,13 +28,18 @@ impl LogRecords {
         Self { broker }
     }
 
-    /// What the bucket holds, asked of the leader; `None`: there is no such bucket, and the log has no names.
+    /// What the bucket holds, asked of the leader; `None`: there is no such bucket, and the log has no names. A record that cannot
+    /// be read is none: the next look at the log makes it anew, and lanes then find by their newest events what they share with it.
     pub async fn get(&self) -> Result<Option<Current>, Unavailable> {
         const WHAT: &str = "reading what is recorded of the log";
         let objects = self.broker.objects()?;
         let Some(bucket) = &objects.log else { return Ok(None) };
         let (revision, value) = entry::read(&self.broker, bucket, RECORD, WHAT).await?;
-        Ok(Some(Current { revision, record: value.map(|value| entry::parse(&value).during(WHAT)).transpose()? }))
+        let record = value.map(|value| entry::parse(&value)).transpose().unwrap_or_else(|error| {
+            tracing::error!(%error, revision, "log.record_unreadable");
+            None
+        });
+        Ok(Some(Current { revision, record }))
     }
 
     /// Writes the record, if the key is still at the revision that was read. Answers the new one; `None`: somebody else has

@@ -46,6 +46,8 @@ pub struct Noted {
     pub position: u64,
     /// `None`: a build noted it that did not say.
     pub newest: Option<Newest>,
+    /// When the stream took it.
+    pub at: Stamp,
 }
 
 impl Newest {
@@ -147,9 +149,10 @@ fn take_in(positions: &mut HashMap<String, Noted>, found: &DirectMessage) {
     let some: HashMap<String, u64> = serde_json::from_slice(&found.message.payload).unwrap_or_default();
     let newest = some.iter().find_map(|(key, micros)| Newest::read(key, *micros));
     for (epoch, position) in some.into_iter().filter(|(key, _)| !key.starts_with(NEWEST)) {
-        let furthest = positions.entry(epoch).or_insert(Noted { position, newest });
+        let noted = Noted { position, newest, at: found.stored_at };
+        let furthest = positions.entry(epoch).or_insert(noted);
         if position > furthest.position {
-            *furthest = Noted { position, newest };
+            *furthest = noted;
         }
     }
 }

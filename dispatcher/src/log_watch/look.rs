@@ -7,16 +7,16 @@ use broker::event_log::LogBounds;
 use broker::log_records::Current;
 use domain::Stamp;
 use domain::log_epoch::{Epoch, Evidence, Judgement, LogEpoch, LogRecord, Mark, Verdict, judge};
-use domain::subscription::CLOCK_SKEW_MARGIN_MICROS;
 use tokio::time::sleep;
 
 use super::LogWatch;
 
 /// How often a look begins anew because somebody else has written, or the log was not what it seemed.
-const MAX_TURNS: usize = 8;
-/// How long to wait before believing that the end of the log is lost: a replica that has just become the leader may not have
-/// taken in all of it.
+const MAX_TURNS: usize = 12;
+/// How long to wait, and how often, before believing that the log is another one: a replica that has just become the leader may
+/// not have taken in all of it, and one that was cut off may believe for a moment that it still is the leader.
 const CONFIRM_AFTER: Duration = Duration::from_millis(250);
+const CONFIRMATIONS: usize = 4;
 /// How many lanes' marks are compared at the first look of a process: those that are furthest.
 const LANES_MARKS: usize = 16;
 
@@ -45,37 +45,64 @@ struct Fork {
     is_cut: bool,
 }
 
+/// What was read of the log, or noted of it, and which log that was.
+struct Remembered {
+    marks: Vec<Mark>,
+    /// `None`: that is not known yet.
+    of: Option<LogEpoch>,
+}
+
+impl Remembered {
+    /// Forgets what is of another log than the recorded one: somebody else has declared that, and nothing of what is remembered
+    /// need be in there. Answers whether that was so.
+    fn is_compared_with(&mut self, recorded: &LogEpoch) -> bool {
+        let is_of_another = self.of.as_ref().is_some_and(|of| of != recorded);
+        if is_of_another {
+            self.marks.clear();
+        }
+        self.of = Some(recorded.clone());
+        is_of_another
+    }
+}
+
 impl LogWatch {
     /// Looks at the log, and tells what is known then. `remembered`: what was read in the log with the number `log`, each of which
     /// is compared.
-    pub(super) async fn look(&self, generation: u64, log: u64, remembered: &[Mark]) -> Result<(), Unavailable> {
+    pub(super) async fn look(&self, log: u64, remembered: &[Mark]) -> Result<(), Unavailable> {
         let mut looking = self.looking.lock().await;
-        // While it waited, this process may have found that the log is another one.
-        let remembered = if self.known.now().era.log == log { remembered } else { &[] };
-        let (mut remembered, mut asks_lanes, mut is_confirmed) = (remembered.to_vec(), !looking.has_asked_lanes, false);
+        // While it waited, this process may have found that the log is another one, or come to another connection.
+        let (generation, known) = (self.broker.link().borrow().generation, self.known.now());
+        let is_of_known_log = known.era.log == log && known.record.is_some();
+        let marks = if is_of_known_log { remembered.to_vec() } else { Vec::new() };
+        let mut remembered = Remembered { marks, of: known.epoch().cloned() };
+        let (mut asks_lanes, mut confirmed) = (!looking.has_asked_lanes, 0);
         for _ in 0..MAX_TURNS {
             let Some(Current { revision, record }) = self.records.get().await? else {
+                if known.record.is_some() {
+                    // It may only have been late to answer, as when its replicas choose a leader: what was known holds until then.
+                    return Err(Unavailable::new("looking at the log", "the bucket LOG is not found any more"));
+                }
                 self.publish(generation, None);
                 return Ok(());
             };
-            let Some(mut record) = record.filter(|record| record.current().is_some()) else {
+            let epoch = record.as_ref().and_then(LogRecord::current).map(|current| current.epoch.clone());
+            let (Some(mut record), Some(epoch)) = (record, epoch) else {
                 let record = LogRecord::begin(LogEpoch::of(rand::random()), Stamp::now());
                 self.records.put(&record, revision).await?;
                 continue;
             };
-            if self.known.now().epoch().is_some_and(|known| Some(known) != record.current().map(|now| &now.epoch)) {
-                // Somebody else has declared it: what was read is of the log of before.
-                remembered.clear();
+            if remembered.is_compared_with(&epoch) {
+                (asks_lanes, confirmed) = (!looking.has_asked_lanes, 0);
             }
             if std::mem::take(&mut asks_lanes) {
-                remembered.extend(self.furthest_of_lanes(&record).await?);
-                remembered.extend(self.last_noted(&record).await);
+                remembered.marks.extend(self.furthest_of_lanes(&record).await?);
+                remembered.marks.extend(self.last_noted(&record).await);
             }
             // After all that it is compared with: what was there before the log is looked at is in it.
             let bounds = self.log.bounds().await?;
-            match self.compare(&record, &bounds, &remembered).await? {
-                Outcome::Forked(fork) if fork.is_cut && !is_confirmed => {
-                    is_confirmed = true;
+            match self.compare(&record, &bounds, &remembered.marks).await? {
+                Outcome::Forked(_) if confirmed < CONFIRMATIONS => {
+                    confirmed += 1;
                     sleep(CONFIRM_AFTER).await;
                 }
                 Outcome::Forked(fork) => {
@@ -113,9 +140,7 @@ impl LogWatch {
     /// cannot be read is left out.
     async fn last_noted(&self, record: &LogRecord) -> Option<Mark> {
         let (newest, noted_at) = self.positions.newest().await.ok()??;
-        // It may have been noted in the log of before.
-        let declared = record.current().filter(|_| record.epochs().len() > 1);
-        if declared.is_some_and(|epoch| noted_at <= epoch.at.plus_micros(CLOCK_SKEW_MARGIN_MICROS)) {
+        if !record.is_surely_of_this_log(noted_at) {
             return None;
         }
         let found = self.log.mark_at(newest.sequence).await.ok()?;
@@ -208,4 +233,25 @@ fn epoch_of(fork: &Fork, bounds: &LogBounds) -> Epoch {
         format!("event {sequence} is another one than before")
     };
     Epoch { epoch: LogEpoch::of(rand::random()), from_sequence: shared_to + 1, at: Stamp::now(), reason, is_fork: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_a_log_is_not_compared_with_one_that_somebody_else_has_declared() {
+        let mark = || vec![Mark::new(9, "x", Stamp::from_micros(0))];
+        let (first, second) = (LogEpoch::of(1), LogEpoch::of(2));
+        for (what, of, kept) in
+            [("it is this one", Some(&second), 1), ("another one", Some(&first), 0), ("the first look", None, 1)]
+        {
+            let mut remembered = Remembered { marks: mark(), of: of.cloned() };
+            assert_eq!((remembered.is_compared_with(&second), remembered.marks.len()), (kept == 0, kept), "{what}");
+        }
+        // Between two turns of one look.
+        let mut remembered = Remembered { marks: mark(), of: None };
+        assert!(!remembered.is_compared_with(&first) && remembered.is_compared_with(&second));
+        assert!(remembered.marks.is_empty() && !remembered.is_compared_with(&second));
+    }
 }

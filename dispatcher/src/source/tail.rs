@@ -255,15 +255,14 @@ impl Tail {
     /// somebody follows.
     async fn begin(&self, log: &EventLog, era: Era) -> Result<u64, Unavailable> {
         let (bounds, newest) = (log.bounds().await?, self.state().recent.newest());
-        let is_left = |newest: &Mark| newest.sequence >= bounds.first_sequence;
-        let is_same = match &newest {
-            Some(newest) => {
-                bounds.evidence().holds(newest.sequence)
-                    && log.mark_at(newest.sequence).await?.is_some_and(|found| found == *newest)
-            }
-            None => false,
+        let found = match &newest {
+            Some(newest) if bounds.evidence().holds(newest.sequence) => log.mark_at(newest.sequence).await?,
+            _ => None,
         };
-        let is_lacking = !is_same && newest.as_ref().is_some_and(is_left);
+        let is_same = newest.is_some() && found == newest;
+        // A hole proves nothing.
+        let is_cut = newest.as_ref().is_some_and(|newest| newest.sequence > bounds.last_sequence);
+        let is_lacking = is_cut || (found.is_some() && !is_same);
         let mut state = self.state();
         // What is read from now on may be of a log that nobody has named yet.
         let is_other = state.number == era.log && (is_lacking || state.log.is_none());

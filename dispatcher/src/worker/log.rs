@@ -31,7 +31,7 @@ impl Worker {
             let marks: Vec<&Mark> = lane.mark.iter().filter(|_| known.record.is_some()).collect();
             let evidence = self.shared.log.look_at(&bounds, &marks).await?;
             match lane.stands(known.record.as_deref(), &evidence) {
-                Standing::IsNews(mark) => self.shared.log_watch.lacks(mark).await?,
+                Standing::IsNews(mark) => self.shared.log_watch.lacks(mark, known.era.log).await?,
                 Standing::SharesTo(shared_to) => {
                     self.goes_back_to(spec, shared_to, &known);
                     return Ok((bounds, known));
@@ -57,7 +57,7 @@ impl Worker {
 
     /// Has a lane that does not know what stands at its position remember it, to tell whether the log is the same.
     pub(super) async fn remember_position(&self, lane: &mut Lane, known: &Known) -> Result<(), Unavailable> {
-        lane.log_epoch = known.epoch().cloned();
+        lane.is_of_log(known.epoch());
         let marked_to = lane.mark.as_ref().map_or(0, |mark| mark.sequence);
         if known.record.is_some() && marked_to < lane.position {
             lane.is_marked_by(self.shared.log.mark_at(lane.position).await?);
@@ -67,7 +67,7 @@ impl Worker {
 
     /// What a lane has delivered beyond what is written of it, as far as is known; and what stands there. What was noted in a log
     /// that is another one by now says nothing.
-    pub(super) async fn floor(&self, lane: &Lane) -> Result<Option<(u64, Option<Mark>)>, Unavailable> {
+    pub(super) async fn floor(&self, lane: &Lane, generation: u64) -> Result<Option<(u64, Option<Mark>)>, Unavailable> {
         let epoch = lane.epoch.to_string();
         if lane.epoch.has_consumer() {
             return self.floor_of_consumer(lane, &epoch).await;
@@ -75,13 +75,17 @@ impl Worker {
         let Some(noted) = self.logged(&epoch).await.filter(|noted| noted.position > lane.position) else {
             return Ok(None);
         };
-        let log = &self.shared.log;
+        // Before the log is looked at: what it lacks is news of this log, or of none.
+        let (known, log) = (self.shared.known_log.on(generation).await, &self.shared.log);
         if let Some(newest) = noted.newest
             && !self.shared.position_log.is_in(newest, log, self.began).await?
         {
             let position = noted.position;
             tracing::warn!(id = %self.id, position, newest = newest.sequence, "positions.of_another_log");
-            self.shared.log_watch.lacks(Mark::new(newest.sequence, "", newest.stored_at)).await?;
+            if known.record.as_ref().is_some_and(|record| record.is_surely_of_this_log(noted.at)) {
+                let mark = Mark::new(newest.sequence, "", newest.stored_at);
+                self.shared.log_watch.lacks(mark, known.era.log).await?;
+            }
             return Ok(None);
         }
         Ok(Some((noted.position, log.mark_at(noted.position).await?)))

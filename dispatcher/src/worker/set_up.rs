@@ -25,7 +25,7 @@ impl Worker {
                 self.began = Instant::now();
                 self.begins = Begins::Again(self.begins.takeover().clone());
             }
-            self.load().await?;
+            self.load(generation).await?;
             self.is_stale = false;
         }
         let (bounds, known) = self.follow_log(spec, generation).await?;
@@ -65,11 +65,11 @@ impl Worker {
     }
 
     /// Goes on where an earlier worker left off.
-    async fn load(&mut self) -> Result<(), Unavailable> {
+    async fn load(&mut self, generation: u64) -> Result<(), Unavailable> {
         let (revision, mut lane) = self.shared.lanes.get(&self.id).await?;
         self.is_written = lane.is_some();
         if let Some(lane) = &mut lane
-            && let Some((floor, mark)) = self.floor(lane).await?
+            && let Some((floor, mark)) = self.floor(lane, generation).await?
         {
             self.is_written = false;
             lane.adopt_floor(floor, mark);

@@ -54,8 +54,10 @@ impl Lane {
     /// that, the lane has had nothing of it. Answers where the lane stood, if it goes back. `fresh` then names its epoch.
     pub fn follow_log(&mut self, spec: &Subscription, found: FoundLog<'_>, fresh: &str) -> Option<u64> {
         let FoundLog { epoch, shared_to, at } = found;
-        let is_same = self.log_epoch.as_ref() == epoch;
-        self.log_epoch = epoch.cloned();
+        // Where no name is known, for now or for good, what the lane has had is still of the log whose name it knows: by that, and
+        // not by its newest event alone, it goes back when the name is known again.
+        let is_same = epoch.is_none() || self.log_epoch.as_ref() == epoch;
+        self.is_of_log(epoch);
         self.clear_to = self.clear_to.min(shared_to);
         let was_at = self.reaches();
         if was_at <= shared_to {
@@ -79,6 +81,13 @@ impl Lane {
         self.epoch = self.epoch.renamed(fresh.to_owned());
         self.waits_or_goes_on(spec, shared_to, was_at, epoch, at);
         Some(was_at)
+    }
+
+    /// Takes note of the log's name, where that is known.
+    pub fn is_of_log(&mut self, epoch: Option<&LogEpoch>) {
+        if let Some(epoch) = epoch {
+            self.log_epoch = Some(epoch.clone());
+        }
     }
 
     /// What is behind the fork came after all registrations that were made before it.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::thinning::thin;
 use super::{LogEpoch, Mark};
 use crate::stamp::Stamp;
+use crate::subscription::CLOCK_SKEW_MARGIN_MICROS;
 
 /// How many epochs are remembered.
 const MAX_EPOCHS: usize = 256;
@@ -77,6 +78,13 @@ impl LogRecord {
         self.epochs.drain(..too_many);
     }
 
+    /// Whether what was noted at a moment, by the server's clock, surely was of the present log: it is the first one, or was
+    /// declared well before.
+    pub fn is_surely_of_this_log(&self, noted_at: Stamp) -> bool {
+        let declared = self.current().filter(|_| self.epochs.len() > 1);
+        declared.is_none_or(|epoch| noted_at > epoch.at.plus_micros(CLOCK_SKEW_MARGIN_MICROS))
+    }
+
     /// Up to where the present log is the same as it was in an epoch: everywhere in the present one, and where no fork was found
     /// since. `None`: the epoch is not known, and so nothing is.
     pub fn shared_with(&self, epoch: &LogEpoch) -> Option<u64> {
@@ -113,6 +121,15 @@ mod tests {
         assert_eq!(record.shared_with(&LogEpoch::of(3)), Some(u64::MAX), "by hand: mer has found nothing");
         record.declare(epoch(3, 31));
         assert_eq!(record.current().unwrap().epoch, LogEpoch::of(3));
+    }
+
+    #[test]
+    fn what_was_noted_before_a_log_was_declared_may_be_of_another_one() {
+        let (at, later) = (Stamp::from_micros(0), Stamp::from_micros(CLOCK_SKEW_MARGIN_MICROS + 1));
+        let mut record = LogRecord::begin(LogEpoch::of(0), at);
+        assert!(record.is_surely_of_this_log(at), "there was no other one");
+        record.declare(epoch(1, 5));
+        assert!(!record.is_surely_of_this_log(at) && record.is_surely_of_this_log(later));
     }
 
     #[test]

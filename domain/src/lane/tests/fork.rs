@@ -115,6 +115,22 @@ fn a_lane_goes_back_to_what_both_logs_share_and_wants_what_lies_behind() {
 }
 
 #[test]
+fn a_lane_that_goes_on_while_no_name_is_known_is_still_of_the_log_that_it_knew() {
+    let spec = asked(&[("a", "1", 1, 1, None)]);
+    let mut lane = lane_at(&spec, 20);
+    // The log forked behind 15 and has grown to 25; the bucket of names does not answer.
+    let nameless = FoundLog { epoch: None, shared_to: 25, at: Stamp::from_micros(9) };
+    assert_eq!(lane.follow_log(&spec, nameless, "e2"), None);
+    lane.delivered(&spec, &another(21, "a"), &Found::new());
+    // It answers, and the fork is declared: the newest event is in the log, and 16 to 20 are not had.
+    let mut evidence = log(25, 15, &[]);
+    evidence.found.insert(21, Some(Mark::of(&another(21, "a"))));
+    assert_eq!(lane.stands(Some(&record(&[15])), &evidence), Standing::SharesTo(15));
+    assert_eq!(lane.follow_log(&spec, found(&epoch(1), 15), "e3"), Some(21));
+    assert!(lane.due(&spec, &another(16, "a"), &Found::new()).is_some());
+}
+
+#[test]
 fn what_was_taken_early_in_the_log_of_before_is_not_taken_in_this_one() {
     let spec = asked(&[("a", "1", 1, 1, None)]);
     let mut lane = lane_at(&spec, 4);

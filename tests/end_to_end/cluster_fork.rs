@@ -1,0 +1,83 @@
+//! A cluster that forks: two nodes lose what was acknowledged, and make a majority without the third one, which still has it.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use tests::{Api, Cluster, Mer, Target, eventually, eventually_async, holds_within};
+
+use crate::{LONG, MER};
+
+/// How many events there are before the fork, how many are lost by it, and how many come after it: fewer, so that every target
+/// stood further than the log then ends.
+const BEFORE: usize = 60;
+const LOST: usize = 40;
+const AFTER: usize = 25;
+
+fn ids(target: &Target) -> Vec<String> {
+    target.received().into_iter().filter(|r| r.was_taken).map(|r| r.headers["ce-id"].clone()).collect()
+}
+
+async fn post(api: &Api, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    while ids.len() < count {
+        ids.extend(api.try_post_event("a", &json!({})).await.map(|posted| posted.id));
+    }
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_cluster_that_has_forked_acknowledges_reaches_every_target_that_stood_further() {
+    let mut cluster = Cluster::start().await;
+    let mer = Mer::new(MER).set("MER_NATS_URL", cluster.urls()).set("MER_REPLICAS", 3).start().await;
+    let targets = [Target::start().await, Target::start().await, Target::start().await];
+    for target in &targets {
+        mer.api().register(&target.url("/"), &["a"], &json!({})).await;
+    }
+    post(&mer.api(), BEFORE).await;
+    let have = |count| targets.iter().all(|target| BTreeSet::from_iter(ids(target)).len() == count);
+    eventually("all have what came before", LONG, || have(BEFORE)).await;
+    cluster.until_whole().await;
+
+    // One node stops, another will lose what it has not flushed, and the third one has it all and does not answer.
+    let c = cluster.leader_of("EVENTS").await.expect("a leader");
+    let [a, b] = [(c + 1) % 3, (c + 2) % 3];
+    cluster.kill(b);
+    cluster.copy_store(a);
+    let lost = post(&mer.api(), LOST).await;
+    eventually("all have what will be lost", LONG, || have(BEFORE + LOST)).await;
+    cluster.kill(a);
+    cluster.freeze(c);
+    cluster.put_store_back(a);
+    cluster.restart(a);
+    cluster.restart(b);
+
+    let new = post(&mer.api(), AFTER).await;
+    eventually_async("it is said", LONG, async || {
+        let metrics = mer.api().send(reqwest::Method::GET, "/metrics", &[], "").await.unwrap().text().await.unwrap();
+        let is_told = metrics.lines().any(|line| {
+            let forked_at = line.strip_prefix("mer_log_forked_timestamp_seconds ");
+            forked_at.is_some_and(|at| at.trim().parse::<f64>().is_ok_and(|at| at > 0.0))
+        });
+        is_told && mer.log().contains("log.forked")
+    })
+    .await;
+    let all = |wanted: &[String]| {
+        let wanted = BTreeSet::from_iter(wanted);
+        targets.iter().all(|target| BTreeSet::from_iter(&ids(target)).is_superset(&wanted))
+    };
+    if !holds_within(LONG, async || all(&new)).await {
+        panic!("a target lacks new events: {}", mer.log());
+    }
+    cluster.thaw(c);
+    cluster.until_whole().await;
+    let last = post(&mer.api(), AFTER).await;
+    let new = [new, last].concat();
+    // What the third node has is not in the log any more, and what is in the log has reached everybody.
+    eventually("all have what came after it", LONG, || all(&new)).await;
+    let log = mer.api().get("/v1/log").await;
+    let epochs = log["epochs"].as_array().unwrap().clone();
+    println!("{} events lost; {log}", lost.len());
+    assert!(epochs.len() > 1, "{log}");
+    assert!(epochs[1]["from_sequence"].as_u64().unwrap() <= BEFORE as u64 + 1, "{log}");
+    assert!(log["events"].as_u64() >= Some((BEFORE + new.len()) as u64), "what was acknowledged since is there: {log}");
+}
