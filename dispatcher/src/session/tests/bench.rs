@@ -147,4 +147,31 @@ impl Bench {
         assert!(self.read(sequence).contains(&Did::Sent(vec![sequence])));
         self.land(&[sequence], status(204));
     }
+
+    /// As [`Bench::wait`], with what comes by the way.
+    pub(super) fn pass(&mut self, millis: u64) -> Vec<Did> {
+        self.now.at += Duration::from_millis(millis);
+        self.session.handle_timeout(self.now);
+        self.did()
+    }
+
+    /// Reads an event that is alone in its transaction, with so many bytes of data.
+    pub(super) fn read_alone(&mut self, sequence: u64, bytes: usize) -> Vec<Did> {
+        let (at, id) = (Stamp::from_micros(0), format!("t{sequence}"));
+        let (headers, data) = ([("ce-transactionid", id.as_str())], Bytes::from(format!("\"{}\"", "x".repeat(bytes))));
+        let event = Event::from_message("EVENTS", "events.a", sequence, at, headers, data).unwrap();
+        self.tell(Input::Read(Message { sequence, event: Some(Arc::new(event)), backlog: 9, token: sequence }))
+    }
+
+    pub(super) fn concurrent(settings: &[(&str, Value)]) -> Self {
+        let mut delivery = json!({"mode": "concurrent", "concurrency": 3});
+        for (name, value) in settings {
+            delivery[*name] = value.clone();
+        }
+        Self::of(delivery, Attributes::default(), Reads::Tail)
+    }
+
+    pub(super) fn bounds(&mut self) -> Vec<Did> {
+        self.tell(Input::Bounds { first_sequence: 1, last_sequence: 9 })
+    }
 }
