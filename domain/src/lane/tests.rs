@@ -11,7 +11,10 @@ use crate::subscription::Redelivery;
 use crate::target_url::TargetUrl;
 use proptest::prelude::*;
 
+mod changes;
+mod cuts;
 mod fork;
+mod forward;
 mod gaps;
 mod stops;
 mod words;
