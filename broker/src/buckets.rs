@@ -1,6 +1,6 @@
 //! The buckets: subscriptions, lanes, leases, and what is recorded of the log.
 
-mod entry;
+pub(crate) mod entry;
 pub mod lanes;
 pub mod leases;
 pub mod log_records;

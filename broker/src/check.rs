@@ -4,7 +4,9 @@
 mod account;
 mod clock;
 mod finding;
+mod holes;
 mod log;
+mod lost;
 mod objects;
 mod server;
 mod state;
@@ -64,6 +66,7 @@ async fn of_jetstream(server: &Server, config: &Config, max_body_bytes: usize) -
                 findings.extend(of_object(name, kind, &info, config, max_body_bytes));
                 if kind == Kind::Log {
                     log = Some(info.clone());
+                    findings.extend(holes::of_log(&info, server.log_holes().await.as_ref()));
                 }
                 clock = clock.or(info["ts"].as_str().and_then(|time| Stamp::parse(time).ok()));
             }
@@ -77,6 +80,9 @@ async fn of_jetstream(server: &Server, config: &Config, max_body_bytes: usize) -
         && let Some(record) = server.log_record().await
     {
         all.push(log::of_record(&record, Stamp::now()));
+    }
+    if !missing.contains(&"KV_LANES") && !missing.contains(&"KV_SUBSCRIPTIONS") {
+        all.extend(lost::of_buckets(server).await);
     }
     if !missing.is_empty() {
         let mend = "start mer as a user who may make them (STREAM.CREATE); it does so by itself";

@@ -4,6 +4,7 @@ pub mod batch;
 mod batching_policy;
 pub mod event_log;
 pub mod group_commit;
+mod holes;
 pub(crate) mod lookup;
 pub(crate) mod message;
 pub mod store;

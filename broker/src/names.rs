@@ -13,13 +13,15 @@ pub const POSITIONS: &str = "POSITIONS";
 pub const SUBSCRIPTIONS: &str = "SUBSCRIPTIONS";
 /// The bucket of lanes: how far each URL's deliveries have come. Only the dispatcher writes it.
 pub const LANES: &str = "LANES";
-/// The bucket of the log's names and checkpoints. Only dispatchers write it.
+/// The bucket of the log's names, checkpoints and holes. Only dispatchers write it.
 pub const LOG: &str = "LOG";
 /// The bucket of leases, by which dispatchers share their work.
 pub const LEASES: &str = "LEASES";
 
-/// The key of `LOG` that all of it is under.
+/// The key of `LOG` that the log's names and checkpoints are under.
 pub(crate) const RECORD: &str = "record";
+/// The key of `LOG` that the log's holes are under.
+pub(crate) const HOLES: &str = "holes";
 /// What every subject of `ATTEMPTS` starts with; the subscription's id follows.
 pub(crate) const ATTEMPTS_PREFIX: &str = "attempts.";
 /// What every subject of `POSITIONS` starts with; the dispatcher's name follows.

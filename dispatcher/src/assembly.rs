@@ -98,7 +98,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
         never = keeping => match never {},
         never = log_bounds::follow(log.clone(), log_bounds_sender) => match never {},
         never = log_watch.keep_looking() => match never {},
-        never = tail.keep_reading(&broker, &log, &known_log, log_bounds) => match never {},
+        never = tail.keep_reading(&broker, &log, &known_log, log_bounds, &*log_watch) => match never {},
         never = answer_questions(&broker, &standings, owned) => match never {},
         never = async { tokio::join!(attempts.keep_writing(), position_log.keep_writing()).0 } => match never {},
         never = pusher.close_unused() => match never {},

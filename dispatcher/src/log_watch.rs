@@ -2,7 +2,8 @@
 //!
 //! What stood where is recorded in the bucket `LOG` while the log grows; lanes and the tail remember what they had last. Where
 //! something of that is not in the log, the log has become another one: a new epoch is declared, and every lane is set up anew,
-//! behind what both logs share. The decision is `domain::log_epoch::judge`'s; `look` carries it out. Of several dispatchers each
+//! behind what both logs share. Holes are looked for as well: on every connect, every minute, and where something is missing that
+//! was not. The decision is `domain::log_epoch::judge`'s; `look` carries it out, `holes` that of `domain::log_holes`. Of several dispatchers each
 //! looks for itself; who writes first has declared it.
 
 use std::collections::VecDeque;
@@ -19,8 +20,10 @@ use domain::log_epoch::{LogRecord, Mark};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+mod holes;
 mod look;
 
+use holes::Holes;
 use look::Looking;
 
 use crate::metrics::Metrics;
@@ -48,6 +51,7 @@ pub(crate) struct LogWatch {
     metrics: Metrics,
     log_bounds: Arc<watch::Sender<KnownBounds>>,
     known: Arc<KnownLog>,
+    holes: Holes,
     /// One look at a time.
     looking: tokio::sync::Mutex<Looking>,
 }
@@ -70,6 +74,7 @@ impl LogWatch {
             metrics,
             log_bounds,
             known,
+            holes: Holes::default(),
             looking: tokio::sync::Mutex::default(),
         })
     }
@@ -102,6 +107,8 @@ impl LogWatch {
             let is_due = is_new || looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
             if now.is_up && is_due {
                 looked_at = Some(Instant::now());
+                // Before lanes are told that the log was looked at.
+                self.keep_holes_known(now.generation).await;
                 match self.look(log, noted.make_contiguous()).await {
                     Ok(()) => {
                         failed = 0;

@@ -47,6 +47,12 @@ struct Inner {
     /// How many names the log has had, and when it was last found to be another one, in seconds since 1970.
     log_epochs: AtomicU64,
     log_forked_at: AtomicU64,
+    /// How many events the log has lost, and how many more are missing in it.
+    log_lost: AtomicU64,
+    log_missing_earlier: AtomicU64,
+    log_holes_found: Counter,
+    /// How many subscriptions are gone that nobody has removed.
+    subscriptions_lost: AtomicU64,
     ownership: OnceLock<(watch::Receiver<Owned>, Lease)>,
 }
 
@@ -96,6 +102,22 @@ impl Metrics {
         self.0.log_forked_at.store(forked_at, Ordering::Relaxed);
     }
 
+    /// So many events are missing in the middle of the log: lost ones, and those that are only reported.
+    pub(crate) fn holes_are(&self, lost: u64, reported: u64) {
+        self.0.log_lost.store(lost, Ordering::Relaxed);
+        self.0.log_missing_earlier.store(reported, Ordering::Relaxed);
+    }
+
+    /// A hole in the log was found that was not known.
+    pub(crate) fn hole_found(&self) {
+        self.0.log_holes_found.inc();
+    }
+
+    /// So many subscriptions are gone that nobody has removed.
+    pub(crate) fn subscriptions_lost(&self, subscriptions: usize) {
+        self.0.subscriptions_lost.store(subscriptions as u64, Ordering::Relaxed);
+    }
+
     /// A worker has died.
     pub(crate) fn lane_died(&self) {
         self.0.deaths.inc();
@@ -138,7 +160,15 @@ impl Metrics {
         let forked_at = ConstGauge::new(self.0.log_forked_at.load(Ordering::Relaxed));
         let help = "When the log was last found to be another one than before, since 1970; 0: never.";
         let unit = Some(&Unit::Seconds);
-        forked_at.encode(encoder.encode_descriptor("log_forked_timestamp", help, unit, MetricType::Gauge)?)
+        forked_at.encode(encoder.encode_descriptor("log_forked_timestamp", help, unit, MetricType::Gauge)?)?;
+        let help = "Events that are missing in the middle of the log. reported: they were when mer first looked, or a limit \
+                    for each type removed them.";
+        let mut family = encoder.encode_descriptor("log_missing_events", help, None, MetricType::Gauge)?;
+        for (kind, missing) in [("lost", &self.0.log_lost), ("reported", &self.0.log_missing_earlier)] {
+            ConstGauge::new(missing.load(Ordering::Relaxed)).encode(family.encode_family(&[("kind", kind)])?)?;
+        }
+        let help = "Holes in the log that this dispatcher was the first to see.";
+        self.0.log_holes_found.encode(encoder.encode_descriptor("log_holes_found", help, None, MetricType::Counter)?)
     }
 }
 
@@ -203,6 +233,12 @@ impl Collector for Metrics {
         gauge("lease_shards", "Shards, of 64, that this dispatcher works on.", shards as u64)?;
         let is_valid = ownership.is_some_and(|(_, lease)| lease.is_valid());
         gauge("lease_valid", "Whether this dispatcher's lease lasts, so that it may push.", u64::from(is_valid))?;
+        let lost = self.0.subscriptions_lost.load(Ordering::Relaxed);
+        gauge(
+            "subscriptions_lost",
+            "Lanes of this dispatcher whose subscriptions are gone, and were not removed.",
+            lost,
+        )?;
         self.encode_log(&mut encoder)?;
         let help = "Workers that died, and were started again.";
         self.0.deaths.encode(encoder.encode_descriptor("lane_deaths", help, None, MetricType::Counter)?)

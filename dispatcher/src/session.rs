@@ -12,7 +12,7 @@
 //! - `ledger`: what is written and acknowledged. An acknowledgement comes out only behind the confirmed write that it
 //!   depends on.
 //! - `refusal`: what a target did not take.
-//! - `doubt`: whether something was cut from the log unseen. `elsewhere`: a target that says itself where it is. `burial`: dead
+//! - `doubt`: whether something was cut from the log unseen. `holes`: whether the log has lost something that the lane comes to. `elsewhere`: a target that says itself where it is. `burial`: dead
 //!   letters. `target_state`: what is remembered of a target between sessions. `ending`: leaving in good order.
 //!
 //! Nothing here knows NATS, HTTP, tokio or a clock: time is a parameter.
@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::lane::{Epoch, Lane};
+use domain::log_holes::LogHoles;
 use domain::{Stamp, Subscription, SubscriptionId};
 
 use crate::push::backoff::Backoff;
@@ -31,6 +32,7 @@ mod burial;
 mod doubt;
 mod elsewhere;
 mod ending;
+mod holes;
 pub(crate) mod input;
 mod leave;
 mod ledger;
@@ -53,6 +55,7 @@ pub(crate) use target_state::TargetState;
 use burial::Burial;
 use doubt::Doubt;
 use elsewhere::Elsewhere;
+use holes::AtHole;
 use ledger::Ledger;
 use reading::Incoming;
 use timers::{Timer, Timers};
@@ -97,6 +100,8 @@ pub(crate) struct Begin {
     /// The lane, as it is written.
     pub(crate) lane: Lane,
     pub(crate) reads: Reads,
+    /// The holes that are known.
+    pub(crate) holes: Arc<LogHoles>,
     /// How many messages lie before it.
     pub(crate) backlog: u64,
     pub(crate) target: TargetState,
@@ -115,6 +120,11 @@ pub(crate) struct Session<D> {
     ahead: Option<Lane>,
     window: Window<D>,
     reads: Reads,
+    holes: Arc<LogHoles>,
+    /// It waits at a hole, as soon as all is settled that was read.
+    at_hole: Option<AtHole>,
+    /// The last sequence of the hole that it has told of last.
+    told_of_hole: u64,
     incoming: Incoming<D>,
     ledger: Ledger<D>,
     doubt: Doubt,
@@ -143,7 +153,7 @@ pub(crate) struct Session<D> {
 
 impl<D> Session<D> {
     pub(crate) fn new(begin: Begin, now: Now) -> Self {
-        let Begin { id, spec, lane, reads, backlog, target, backoff, first_note } = begin;
+        let Begin { id, spec, lane, reads, holes, backlog, target, backoff, first_note } = begin;
         let mut window = Window::new(&spec.delivery);
         window.is_behind(backlog);
         let mut session = Self {
@@ -154,6 +164,9 @@ impl<D> Session<D> {
             ahead: None,
             window,
             reads,
+            holes,
+            at_hole: None,
+            told_of_hole: 0,
             incoming: Incoming::Nothing,
             doubt: Doubt::default(),
             elsewhere: Elsewhere::No,
@@ -197,6 +210,7 @@ impl<D> Session<D> {
                 self.is_looked_up(first_sequence, last_sequence, now);
             }
             Input::Cut { first_sequence } => self.is_cut(first_sequence),
+            Input::Holes(holes) => self.are_holes(holes),
             // What the lane has had is compared with the log where it is set up anew.
             Input::Forked | Input::Compared { is_in: false } => self.leave(Leave::SetUp),
             Input::Compared { is_in: true } => {}
@@ -252,7 +266,11 @@ impl<D> Session<D> {
 
     /// Whether the next message of the source is to be handed in.
     pub(crate) fn wants_message(&self) -> bool {
-        self.leaving.is_none() && self.incoming.is_nothing() && self.elsewhere.is_no() && self.window.wants_more()
+        self.leaving.is_none()
+            && self.at_hole.is_none()
+            && self.incoming.is_nothing()
+            && self.elsewhere.is_no()
+            && self.window.wants_more()
     }
 
     /// Whether a message that has come already is to be handed in before anything else is waited for.
@@ -308,6 +326,7 @@ impl<D> Session<D> {
     /// After each input: what may be begun now.
     fn go_on(&mut self, now: Now) {
         self.go_elsewhere(now);
+        self.wait_at_hole();
         if self.leaving.is_some() {
             self.wind_up(now);
             return;
@@ -368,6 +387,9 @@ impl<D> Session<D> {
         let is_noted = std::mem::take(&mut self.is_noting);
         let Some(to) = to.filter(|_| self.window.is_empty() && self.incoming.is_nothing()) else { return };
         if to > self.lane.clear_to {
+            if self.is_stopped_by_hole(self.lane.accounted_to(), to) {
+                return;
+            }
             self.lane.is_clear_to(to);
             self.changed();
         }

@@ -41,6 +41,8 @@ pub(crate) struct Supervisor {
     lanes: HashMap<SubscriptionId, LaneHandle>,
     /// The revisions of what has changed since the last listing: that may hold what was there before.
     changed: HashMap<SubscriptionId, u64>,
+    /// Lanes whose subscriptions are gone, and were not removed.
+    lost: HashSet<SubscriptionId>,
     workers: JoinSet<SubscriptionId>,
     names: HashMap<Id, SubscriptionId>,
     owned: watch::Receiver<Owned>,
@@ -79,6 +81,7 @@ impl Supervisor {
             shared,
             lanes: HashMap::new(),
             changed: HashMap::new(),
+            lost: HashSet::new(),
             workers: JoinSet::new(),
             names: HashMap::new(),
             owned,
@@ -186,6 +189,8 @@ impl Supervisor {
             self.apply(change);
         }
         self.changed.retain(|_, revision| *revision > as_of);
+        let with_state: HashSet<SubscriptionId> = with_state.into_iter().collect();
+        self.keep_lost(|id| !subscribed.contains(id) && with_state.contains(id));
         let is_running = |known: &LaneHandle| known.revision <= as_of && known.spec.borrow().is_some();
         let running = self.lanes.iter().filter(|(_, known)| is_running(known)).map(|(id, _)| id.clone());
         let idle = with_state.into_iter().filter(|id| !self.lanes.contains_key(id) && self.is_mine(id));
@@ -200,15 +205,18 @@ impl Supervisor {
     }
 
     /// Takes in what the leader says of a subscription that a list lacked: it may be unreadable, or not yet on the replica
-    /// that was asked. Only what the leader says is gone is cleared away.
+    /// that was asked. Only what the leader says was removed is cleared away.
     fn looked_up(&mut self, looked_up: LookedUp) {
         let LookedUp { id, as_of, current } = looked_up;
         match current {
+            // Where one is removed, something marks that until the lane is long gone: the bucket has lost this one.
+            Ok(Current { subscription: None, revision: 0 }) => return self.is_lost(id),
             Ok(Current { subscription: None, .. }) => {}
             Ok(Current { revision, subscription }) => return self.apply(Change { id, revision, subscription }),
             Err(error) => return tracing::warn!(%id, %error, "supervisor.subscription_unreadable"),
         }
         let is_mine = self.is_mine(&id);
+        self.keep_lost(|lost| *lost != id);
         match self.lanes.get_mut(&id) {
             // It may have been registered again since.
             Some(known) if known.revision > as_of => {}
@@ -219,6 +227,25 @@ impl Supervisor {
             None if is_mine => self.start(id, as_of, None),
             None => {}
         }
+    }
+
+    /// The subscription of a lane is gone, and nobody has removed it. The lane goes on where it runs, and stays where it does not:
+    /// it knows how far it was, for when the URL is registered again.
+    fn is_lost(&mut self, id: SubscriptionId) {
+        let is_registered_again = self.changed.contains_key(&id);
+        if !self.is_mine(&id) || is_registered_again || self.lost.contains(&id) {
+            return;
+        }
+        tracing::error!(%id, runs = self.lanes.contains_key(&id), "subscription.lost");
+        self.lost.insert(id);
+        self.shared.metrics.subscriptions_lost(self.lost.len());
+    }
+
+    /// Forgets those lost subscriptions of which this is not true, and those of others.
+    fn keep_lost(&mut self, is_still: impl Fn(&SubscriptionId) -> bool) {
+        let owned = self.owned.borrow();
+        self.lost.retain(|id| is_still(id) && owned.contains_key(&Shard::of(id)));
+        self.shared.metrics.subscriptions_lost(self.lost.len());
     }
 
     /// Starts a lane's worker. One without a subscription removes what an earlier one has left, and ends.

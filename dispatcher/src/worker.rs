@@ -186,7 +186,7 @@ impl Worker {
         // What is done seldom is boxed: a lane that waits, of which there are thousands, holds no room for it.
         let (lane, source) = Box::pin(self.open(lane, first_sequence, known.era)).await?;
         drop(permit);
-        let mut run = Run::begin(self, spec, lane, source, &known);
+        let mut run = Run::begin(self, spec, lane, source, (&known, first_sequence));
         let left = self.deliver(&mut run).await;
         if left.is_err() {
             self.let_land(&mut run).await;

@@ -36,6 +36,9 @@ pub struct DeliverySettings {
     /// What a lane does that stood beyond the place where the log became another one.
     #[serde(default, skip_serializing_if = "OnFork::is_default")]
     pub on_fork: OnFork,
+    /// What a lane does that comes to events which the log has lost.
+    #[serde(default, skip_serializing_if = "OnHole::is_default")]
+    pub on_hole: OnHole,
     /// How many deliveries may begin in a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_second: Option<u32>,
@@ -78,6 +81,17 @@ pub enum OnFork {
     Wait,
 }
 
+/// What a lane does that comes to events which the log has lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnHole {
+    /// It waits there until the subscription is resumed.
+    #[default]
+    Wait,
+    /// It goes on behind them.
+    Continue,
+}
+
 impl DeliverySettings {
     /// How many events one request has at most.
     pub fn batch_max_events(&self) -> usize {
@@ -98,6 +112,12 @@ impl DeliverySettings {
 }
 
 impl OnFork {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl OnHole {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -8,7 +8,8 @@
 //! - `reconcile`: what a change of the spec does to it.
 //! - `wants`: which events it owes to whom, and "has had it": the one notion of that.
 //! - `moves`: how it comes forward, and how it goes back.
-//! - [`gap`]: what retention does to it; [`fork`]: what it does where the log has become another one; `stop`: what ends it.
+//! - [`gap`]: what retention does to it; `holes`: what it does where the log has lost events; [`fork`]: what it does where the
+//!   log has become another one; `stop`: what ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::log_epoch::{LogEpoch, Mark};
+use crate::log_holes::Hole;
 use crate::stamp::Stamp;
 use crate::subscription::{Subscription, Test};
 use crate::type_pattern::TypePattern;
@@ -24,6 +26,7 @@ use crate::type_pattern::TypePattern;
 pub mod epoch;
 pub mod fork;
 pub mod gap;
+mod holes;
 mod moves;
 mod reconcile;
 mod state;
@@ -81,6 +84,9 @@ pub struct Lane {
     /// took it before others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
+    /// The hole in the log that the lane has come to last, or will come to next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hole: Option<Box<Hole>>,
     /// The act of resuming that was heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumption: Option<String>,

@@ -8,6 +8,7 @@
 //! - `json_object`: the members of data, whatever their keys are.
 //! - [`trace_parent`], [`trace_state`]: which trace an event belongs to, and what its systems add.
 //! - [`log_epoch`]: which log it is, and whether it is the continuation of the one before.
+//! - [`log_holes`]: which sequences in the middle of the log hold no event.
 //! - [`target_url`], [`attributes`]: where events go, and what a registration says beside; [`field_error`]: what is wrong
 //!   with a request, and where.
 //! - [`delivery_settings`]: how events are delivered to one URL.
@@ -34,6 +35,7 @@ pub mod header_value;
 mod json_object;
 pub mod lane;
 pub mod log_epoch;
+pub mod log_holes;
 pub mod required_data;
 pub mod sealed;
 pub mod shard;

@@ -44,6 +44,11 @@ impl TypePattern {
         self.0.split('.').all(|token| token != ANY_TOKEN && token != THE_REST)
     }
 
+    /// Whether every type is.
+    pub fn is_everything(&self) -> bool {
+        self.0 == THE_REST
+    }
+
     /// Whether a type is one of those asked for.
     pub fn matches(&self, event_type: &EventType) -> bool {
         // Most ask for one type, and most of what they see is of it.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use domain::Stamp;
 use serde::Serialize;
 use utoipa::ToSchema;
-use web::EventView;
+use web::{EventView, HoleView};
 
 /// The answer to an event that is stored
 #[derive(ToSchema)]
@@ -91,7 +91,7 @@ pub struct EventPage<'a> {
 
 /// Which log it is, and how much of it there is
 #[derive(Serialize, ToSchema)]
-#[schema(example = json!({"epoch": "5f0c11aa", "epochs": [{"epoch": "5f0c11aa", "from_sequence": 1, "at": "2026-01-31T09:30:00.000000Z", "reason": "the first one"}], "first_sequence": 1, "last_sequence": 17, "first_time": "2026-01-31T09:30:00.000000Z", "last_time": "2026-01-31T09:31:00.000000Z", "events": 17, "bytes": 5423, "limits": {"max_age_secs": null, "max_bytes": null, "max_events": null, "discard": "old"}}))]
+#[schema(example = json!({"epoch": "5f0c11aa", "epochs": [{"epoch": "5f0c11aa", "from_sequence": 1, "at": "2026-01-31T09:30:00.000000Z", "reason": "the first one"}], "first_sequence": 1, "last_sequence": 17, "first_time": "2026-01-31T09:30:00.000000Z", "last_time": "2026-01-31T09:31:00.000000Z", "events": 17, "bytes": 5423, "limits": {"max_age_secs": null, "max_bytes": null, "max_events": null, "discard": "old"}, "missing": 0, "holes": []}))]
 pub struct LogView {
     /// The log's name: 8 hexadecimal digits, as `ce-logepoch` has it; null: it has none, as the bucket `LOG` is not there
     #[schema(required = true)]
@@ -114,6 +114,10 @@ pub struct LogView {
     pub bytes: u64,
     /// What the log may hold
     pub limits: LogLimits,
+    /// How many sequences between `first_sequence` and `last_sequence` hold no event, as nats-server counts them
+    pub missing: u64,
+    /// Where they are, as far as mer has recorded it: at most 100
+    pub holes: Vec<HoleView>,
 }
 
 /// What the log may hold

@@ -10,12 +10,13 @@ use broker::event_log::LogStatus;
 use broker::log_records::Current;
 use bytes::Bytes;
 use domain::log_epoch::{Epoch, LogEpoch, LogRecord, MAX_REASON_BYTES};
+use domain::log_holes::LogHoles;
 use domain::{FieldError, Stamp};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
-use web::Problem;
 use web::openapi::{AccessProblems, BodyProblems, NatsProblems, ValueProblems};
+use web::{HoleView, Problem};
 
 use crate::Receiver;
 use crate::answers::{EpochOfLog, LogLimits, LogView};
@@ -29,7 +30,7 @@ const MAX_TURNS: usize = 5;
 /// Which log it is, and how much of it there is
 ///
 /// A log that is not the continuation of the one before (restored from an older copy, removed and made again, cut off by a
-/// lost node) has another epoch.
+/// lost node) has another epoch. A hole is a part in its middle that holds no events: mer removes none there.
 #[utoipa::path(
     get,
     operation_id = "get_log",
@@ -39,8 +40,9 @@ const MAX_TURNS: usize = 5;
 )]
 pub async fn get(State(receiver): State<Arc<Receiver>>) -> Result<Response, Problem> {
     let record = receiver.records.get().await.map_err(unavailable)?.and_then(|current| current.record);
+    let holes = receiver.records.holes().await.map_err(unavailable)?.and_then(|current| current.holes);
     let status = receiver.log.status().await.map_err(unavailable)?;
-    Ok(Json(LogView::of(record.as_ref(), &status)).into_response())
+    Ok(Json(LogView::of(record.as_ref(), holes.as_ref(), &status)).into_response())
 }
 
 /// Declare another epoch
@@ -108,7 +110,7 @@ fn unavailable(error: Unavailable) -> Problem {
 }
 
 impl LogView {
-    fn of(record: Option<&LogRecord>, status: &LogStatus) -> Self {
+    fn of(record: Option<&LogRecord>, holes: Option<&LogHoles>, status: &LogStatus) -> Self {
         let epochs = record.map(LogRecord::epochs).unwrap_or_default();
         Self {
             epoch: record.and_then(LogRecord::current).map(|epoch| epoch.epoch.to_string()),
@@ -125,6 +127,8 @@ impl LogView {
                 max_events: status.max_events,
                 discard: if status.discards_old { "old" } else { "new" },
             },
+            missing: status.missing,
+            holes: holes.map(LogHoles::all).unwrap_or_default().iter().map(HoleView::from).collect(),
         }
     }
 }

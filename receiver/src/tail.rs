@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_client_is_told_where_the_tail_begins_unless_it_knows() {
-        let log = |first, last| LogBounds { first_sequence: first, first_stored_at: None, last_sequence: last };
+        let log =
+            |first, last| LogBounds { first_sequence: first, first_stored_at: None, last_sequence: last, events: 0 };
         let cut = log(5, 9);
         for (after, is_new, log, expected) in [
             (0, false, log(1, 0), (Opening::AsKnown, 0)),

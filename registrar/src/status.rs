@@ -8,6 +8,8 @@ use domain::lane::{self, Failure, Word};
 use domain::subscription::Redelivery;
 use domain::{Entry, Lane, Stamp, Subscription, SubscriptionId, TypePattern};
 
+use web::HoleView;
+
 use crate::Registrar;
 use crate::answers::{Attempt, Fork, Gap, Progress, RedeliveryProgress, Status, Stopped, TestOutcome};
 
@@ -125,6 +127,7 @@ impl Snapshot {
             stopped,
             gap: gap.or_else(|| lacking(subscription)),
             fork,
+            hole: lane.and_then(|lane| lane.hole.as_deref()).map(HoleView::from),
             replay: subscription
                 .redelivery
                 .as_ref()
@@ -292,6 +295,14 @@ mod tests {
                 + DONE
                 + "}"
         );
+        let hole = json!({
+            "gap": {"from_sequence": 4, "to_sequence": 9, "noticed": "20260131093002.000000"}, "replay": {"id": "p", "next": 12},
+            "hole": {"from_sequence": 4, "to_sequence": 9, "missing": 6, "reason": "lost", "noticed": "20260131093002.000000"},
+        });
+        let shown_hole = r#"{"from_sequence":4,"to_sequence":9,"missing":6,"reason":"lost","noticed":"2026-01-31T09:30:02.000000Z"}"#;
+        assert!(waits("gap", hole).contains(&format!(
+            r#""gap":{{"from_sequence":4,"to_sequence":9,"noticed":"2026-01-31T09:30:02.000000Z"}},"hole":{shown_hole},"replay""#
+        )));
         let stopped = |why: &str| json!({"why": why, "sequence": 5, "at": "20260131093002.000000"});
         let shown_stop =
             |why: &str| format!(r#","stopped":{{"why":"{why}","sequence":5,"at":"2026-01-31T09:30:02.000000Z"}},"#);

@@ -58,6 +58,16 @@ impl SubscriptionStore {
         self.subscriptions.serialise(has, room_for(had, has)).map(drop)
     }
 
+    /// Marks a subscription as removed that the bucket has lost. Answers whether it had: nothing tells of it.
+    pub async fn forget_lost(&self, id: &SubscriptionId) -> Result<bool, WriteError> {
+        let current = self.subscriptions.get(id).await?;
+        let is_lost = current.revision == 0 && current.subscription.is_none();
+        if is_lost {
+            self.subscriptions.remove(id, current.revision).await?;
+        }
+        Ok(is_lost)
+    }
+
     /// Reads a subscription, lets `change` have it, and writes what it answers (`None`: nothing is left, the key goes).
     /// `change` may be called several times; the last one counts.
     pub async fn change(

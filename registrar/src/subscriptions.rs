@@ -171,8 +171,21 @@ pub async fn delete(Extract(registrar): Extract<Arc<Registrar>>, ById(id): ById)
         None
     })
     .await?;
+    if !was_there {
+        was_there = forget_lost(&registrar, &id).await?;
+    }
     tracing::info!(%id, was_there, "subscription.deleted");
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(no_such(&id)) }
+}
+
+/// Has the lane of a subscription cleared away that `SUBSCRIPTIONS` has lost. Answers whether there was one.
+async fn forget_lost(registrar: &Registrar, id: &SubscriptionId) -> Result<bool, Problem> {
+    // Whether it can be read or not.
+    let lane = registrar.lanes.revision(id).await.map_err(|error| unavailable(&error))?;
+    if lane.is_none() {
+        return Ok(false);
+    }
+    registrar.store.forget_lost(id).await.map_err(not_written)
 }
 
 /// Changes a subscription, or what is none yet: see [`SubscriptionStore::change`](crate::SubscriptionStore::change).
@@ -181,11 +194,15 @@ pub(crate) async fn change(
     id: &SubscriptionId,
     change: impl FnMut(Option<Subscription>) -> Option<Subscription>,
 ) -> Result<(), Problem> {
-    registrar.store.change(id, change).await.map_err(|error| match error {
+    registrar.store.change(id, change).await.map_err(not_written)
+}
+
+fn not_written(error: WriteError) -> Problem {
+    match error {
         WriteError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error),
         WriteError::Conflict => Problem::unavailable(error, RETRY_AFTER_SECS),
         WriteError::Unavailable(error) => unavailable(&error),
-    })
+    }
 }
 
 /// Changes a subscription that must be there, and answers with it.

@@ -37,8 +37,13 @@ fn mer_on(nats: &Nats, roles: &str) -> Mer {
 }
 
 /// The folder of the stream `EVENTS` below another one.
-fn folder_of_events(below: &Path) -> PathBuf {
-    let found = Command::new("find").arg(below).args(["-type", "d", "-name", "EVENTS"]).output().unwrap();
+pub(crate) fn folder_of_events(below: &Path) -> PathBuf {
+    folder_of(below, "EVENTS")
+}
+
+/// The folder of a stream below another one.
+pub(crate) fn folder_of(below: &Path, stream: &str) -> PathBuf {
+    let found = Command::new("find").arg(below).args(["-type", "d", "-name", stream]).output().unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
     PathBuf::from(found.lines().next().expect("the stream's folder"))
 }

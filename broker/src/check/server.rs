@@ -1,5 +1,6 @@
 //! One server: whether it lets mer in, and what it says when it is asked.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,13 +11,17 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, Event, ServerAddr};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::log_epoch::LogRecord;
+use domain::log_holes::LogHoles;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::finding::Finding;
+use crate::buckets::entry;
 use crate::connection::OLDEST_SERVER;
 use crate::log::lookup;
-use crate::names::{EVENTS, LOG, RECORD};
+use crate::names::{EVENTS, HOLES, LOG, RECORD};
+use crate::poison::header_block;
 use crate::settings::{BadConfig, Config, options_of, redacted};
 
 /// How long a server may take to let somebody in.
@@ -138,8 +143,47 @@ impl Server {
 
     /// What is recorded of the log; `None` where it cannot be read, as by a user of an earlier version.
     pub(super) async fn log_record(&self) -> Option<LogRecord> {
+        self.of_log(RECORD).await
+    }
+
+    /// What is recorded of the log's holes; `None` as for [`Server::log_record`].
+    pub(super) async fn log_holes(&self) -> Option<LogHoles> {
+        self.of_log(HOLES).await
+    }
+
+    /// The keys of a bucket, those that were removed of late among them; `None` where they cannot be listed.
+    pub(super) async fn keys_of(&self, bucket: &str) -> Option<BTreeSet<String>> {
+        let (subject, prefix) = (format!("$JS.API.STREAM.INFO.KV_{bucket}"), format!("$KV.{bucket}."));
+        let body = json!({"subjects_filter": format!("{prefix}>")}).to_string();
+        let answer = timeout(RECORD_DEADLINE, self.client.request(subject, body.into())).await.ok()?.ok()?;
+        let answer: Value = serde_json::from_slice(&answer.payload).ok()?;
+        let total = answer["total"].as_u64().unwrap_or(0);
+        let Some(subjects) = answer["state"]["subjects"].as_object() else {
+            return (answer["state"]["messages"] == 0).then(BTreeSet::new);
+        };
+        // Where they do not fit into one answer, nothing is said of any.
+        let is_whole = total <= subjects.len() as u64;
+        is_whole
+            .then(|| subjects.keys().filter_map(|subject| Some(subject.strip_prefix(&prefix)?.to_owned())).collect())
+    }
+
+    /// Whether a key of a bucket holds a value, as far as this user may see it.
+    pub(super) async fn holds(&self, bucket: &str, key: &str) -> bool {
+        let subject = format!("$JS.API.STREAM.MSG.GET.KV_{bucket}");
+        let body = json!({"last_by_subj": format!("$KV.{bucket}.{key}")}).to_string();
+        let answer = timeout(RECORD_DEADLINE, self.client.request(subject, body.into())).await;
+        let answer: Option<Value> =
+            answer.ok().and_then(Result::ok).and_then(|m| serde_json::from_slice(&m.payload).ok());
+        answer.is_some_and(|answer| {
+            let headers = STANDARD.decode(answer["message"]["hdrs"].as_str().unwrap_or_default()).unwrap_or_default();
+            let headers = header_block::parse(&headers);
+            answer["message"].is_object() && !entry::is_marker(headers.as_ref())
+        })
+    }
+
+    async fn of_log<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
         let subject = format!("$JS.API.STREAM.MSG.GET.KV_{LOG}");
-        let body = json!({"last_by_subj": format!("$KV.{LOG}.{RECORD}")}).to_string();
+        let body = json!({"last_by_subj": format!("$KV.{LOG}.{key}")}).to_string();
         let answer = timeout(RECORD_DEADLINE, self.client.request(subject, body.into())).await.ok()?.ok()?;
         let answer: Value = serde_json::from_slice(&answer.payload).ok()?;
         let value = STANDARD.decode(answer["message"]["data"].as_str()?).ok()?;

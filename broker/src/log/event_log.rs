@@ -58,6 +58,8 @@ pub struct LogBounds {
     pub first_stored_at: Option<Stamp>,
     /// The newest event's sequence, 0 where there has never been one.
     pub last_sequence: u64,
+    /// How many events there are.
+    pub events: u64,
 }
 
 /// How much of the log there is, and may be.
@@ -81,6 +83,8 @@ pub struct LogStatus {
     pub max_bytes: Option<u64>,
     /// How many there may be.
     pub max_events: Option<u64>,
+    /// How many sequences between its ends hold no event.
+    pub missing: u64,
     /// Whether the oldest events are removed where there is no room; otherwise what is new is refused.
     pub discards_old: bool,
 }
@@ -91,6 +95,16 @@ impl LogBounds {
         let Self { first_sequence, last_sequence, .. } = *self;
         Evidence { first_sequence, last_sequence, ..Evidence::default() }
     }
+
+    /// How many sequences between its ends hold no event.
+    pub fn missing(&self) -> u64 {
+        missing(self.first_sequence, self.last_sequence, self.events)
+    }
+}
+
+/// How many sequences of a stream hold nothing. One that was never written to begins, and ends, with 0.
+pub(crate) fn missing(first_sequence: u64, last_sequence: u64, events: u64) -> u64 {
+    if events == 0 { 0 } else { (last_sequence + 1).saturating_sub(first_sequence).saturating_sub(events) }
 }
 
 /// The end of the log, at a moment.
@@ -258,6 +272,7 @@ impl EventLog {
             first_sequence: state.first_sequence,
             first_stored_at: (state.messages > 0).then(|| stamp_of(state.first_timestamp.unix_timestamp_nanos())),
             last_sequence: state.last_sequence,
+            events: state.messages,
         })
     }
 
@@ -277,6 +292,7 @@ impl EventLog {
             max_age: (config.max_age > Duration::ZERO).then_some(config.max_age),
             max_bytes: limit(config.max_bytes),
             max_events: limit(config.max_messages),
+            missing: missing(state.first_sequence, state.last_sequence, state.messages),
             discards_old: config.discard == DiscardPolicy::Old,
         })
     }

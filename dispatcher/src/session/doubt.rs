@@ -24,9 +24,14 @@ impl Doubt {
 }
 
 impl<D> Session<D> {
+    /// Up to here it has been given all that there is.
+    pub(super) fn known_to(&self) -> u64 {
+        self.read_to().max(if self.window.is_empty() { self.lane.accounted_to() } else { 0 })
+    }
+
     /// Takes in that a message comes next, and what it skips.
     pub(super) fn comes_next(&mut self, sequence: u64) {
-        let known_to = self.read_to().max(if self.window.is_empty() { self.lane.accounted_to() } else { 0 });
+        let known_to = self.known_to();
         if self.reads != Reads::Tail && sequence > known_to + 1 {
             let from = known_to + 1;
             if self.doubt.is_under_way {
@@ -54,7 +59,9 @@ impl<D> Session<D> {
         let since = self.doubt.since.take();
         let is_old = std::mem::take(&mut self.doubt.is_wanted_again);
         self.doubt.is_under_way = false;
-        if self.lane.unsure_from.is_some() {
+        if let Some(unsure_from) = self.lane.unsure_from {
+            // Before anything is acknowledged that lies behind.
+            self.is_stopped_by_hole(unsure_from.saturating_sub(1), self.read_to());
             if self.lane.is_whole_from(first_sequence) {
                 if since.is_some() {
                     // What was delivered before the next skip is sure.

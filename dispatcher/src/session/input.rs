@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::log_holes::LogHoles;
 use domain::required_data::Found;
 use domain::{Event, Stamp};
 
@@ -25,6 +26,8 @@ pub(crate) enum Input<D> {
     Bounds { first_sequence: u64, last_sequence: u64 },
     /// The log was seen to begin here: later than before.
     Cut { first_sequence: u64 },
+    /// These are the holes that are known now.
+    Holes(Arc<LogHoles>),
     /// The log was found to be another one.
     Forked,
     /// Whether the event that was to be compared is where it was.

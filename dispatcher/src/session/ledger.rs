@@ -149,6 +149,7 @@ impl<D> Session<D> {
 
     /// Has the lane written as it is now.
     pub(super) fn write(&mut self) {
+        self.say_that_it_has_passed();
         self.ledger.wanted = self.ledger.version;
         self.write_on();
     }
@@ -207,6 +208,7 @@ impl<D> Session<D> {
 
     /// Acknowledges what the target has had, if nothing has to be written, or looked up, before.
     pub(super) fn acknowledge_now(&mut self) {
+        self.say_that_it_has_passed();
         if self.ledger.written < self.ledger.acknowledgement_gate || self.lane.unsure_from.is_some() {
             return;
         }

@@ -36,6 +36,11 @@ impl<D> Session<D> {
             // It comes again because it has been out for long, or from another source: it is in the window, or settled.
             return;
         }
+        let known_to = self.known_to();
+        if sequence > known_to + 1 && self.is_stopped_by_hole(known_to, sequence - 1) {
+            // It is read again, when the lane goes on.
+            return;
+        }
         self.comes_next(sequence);
         if self.window.is_empty() {
             self.lane.comes(sequence);

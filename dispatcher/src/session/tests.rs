@@ -9,6 +9,7 @@ mod forks;
 mod intake;
 mod leaving;
 mod letters;
+mod losses;
 mod requests;
 mod rules;
 mod server;

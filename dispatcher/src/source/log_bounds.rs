@@ -22,6 +22,10 @@ pub(crate) struct KnownBounds {
     pub(crate) settled_at: Option<Instant>,
     /// Which log it is: a number that changes when the log is found to be another one.
     pub(crate) log: u64,
+    /// How many sequences between its ends held no event, once that was looked up.
+    pub(crate) missing: Option<u64>,
+    /// A number that changes when other holes are known.
+    pub(crate) holes: u64,
 }
 
 impl KnownBounds {
@@ -29,9 +33,14 @@ impl KnownBounds {
     pub(crate) fn is_of_log(log_bounds: &watch::Sender<Self>, log: u64) {
         log_bounds.send_if_modified(|known| std::mem::replace(&mut known.log, log) != log);
     }
+
+    /// Says that other holes are known.
+    pub(crate) fn has_other_holes(log_bounds: &watch::Sender<Self>) {
+        log_bounds.send_modify(|known| known.holes += 1);
+    }
 }
 
-/// Looks it up for ever. Receivers are told when the beginning moves, or the log is another one; a look-up that fails is made good
+/// Looks it up for ever. Receivers are told when the beginning moves, the log is another one, or other holes are known; a look-up that fails is made good
 /// by the next.
 pub(crate) async fn follow(log: EventLog, log_bounds: Arc<watch::Sender<KnownBounds>>) -> Infallible {
     let (mut settled_to, mut settled_at) = (0, None);
@@ -42,8 +51,13 @@ pub(crate) async fn follow(log: EventLog, log_bounds: Arc<watch::Sender<KnownBou
             (settled_to, settled_at) = (span.last_sequence, Some(began));
             log_bounds.send_if_modified(|known| {
                 let is_cut = known.first_sequence != span.first_sequence;
-                *known =
-                    KnownBounds { first_sequence: span.first_sequence, settled_to: to, settled_at: at, log: known.log };
+                *known = KnownBounds {
+                    first_sequence: span.first_sequence,
+                    settled_to: to,
+                    settled_at: at,
+                    missing: Some(span.missing()),
+                    ..*known
+                };
                 is_cut
             });
         }

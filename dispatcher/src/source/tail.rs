@@ -62,6 +62,12 @@ struct TailState {
     followers: Followers,
 }
 
+/// Who looks what became of sequences that a reader of all events was not given.
+pub(crate) trait Jumps: Sync {
+    /// Looks. What is found is known to all when it returns.
+    fn jumped(&self, from: u64, to: u64) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
 /// A lane that wants to follow.
 pub(crate) struct Joining<'a> {
     pub(crate) id: &'a SubscriptionId,
@@ -170,6 +176,7 @@ impl Tail {
         log: &EventLog,
         known_log: &KnownLog,
         log_bounds: watch::Receiver<KnownBounds>,
+        jumps: &impl Jumps,
     ) -> Infallible {
         let mut link = broker.link();
         loop {
@@ -183,7 +190,7 @@ impl Tail {
                 continue;
             }
             let era = known_log.on(generation).await.era;
-            let read = self.read(broker, log, &mut link, era, &log_bounds).await;
+            let read = self.read((broker, log), &mut link, era, (&log_bounds, jumps)).await;
             self.reading.send_replace(None);
             match read {
                 // It is opened again right before what it cannot read, and so passes over that.
@@ -199,11 +206,10 @@ impl Tail {
     /// Reads the log over one connection, until it ends or nobody follows any more.
     async fn read(
         &self,
-        broker: &Broker,
-        log: &EventLog,
+        (broker, log): (&Broker, &EventLog),
         link: &mut watch::Receiver<Link>,
         era: Era,
-        log_bounds: &watch::Receiver<KnownBounds>,
+        (log_bounds, jumps): (&watch::Receiver<KnownBounds>, &impl Jumps),
     ) -> Result<(), FeedError> {
         let from = self.begin(log, era).await?;
         let mut tail = broker::log_reader::LogReader::open(broker, from).await?;
@@ -219,9 +225,15 @@ impl Tail {
                 read = tail.next() => {
                     let read = read?;
                     came_at = Instant::now();
-                    if read.sequence > self.read_to() + 1 && log.bounds().await?.first_sequence > self.read_to() + 1 {
-                        // What lies in between may have been somebody's: each lane finds out for itself.
-                        self.state().let_all_go();
+                    let due = self.read_to() + 1;
+                    if read.sequence > due {
+                        let first_sequence = log.bounds().await?.first_sequence;
+                        if first_sequence > due {
+                            // What lies in between may have been somebody's: each lane finds out for itself.
+                            self.state().let_all_go();
+                        }
+                        // Before anybody is given what is behind it.
+                        jumps.jumped(due.max(first_sequence), read.sequence - 1).await?;
                     }
                     let unread = read.backlog;
                     self.state().take_in(read);

@@ -11,6 +11,7 @@ use super::chore::Chore;
 use super::run::Run;
 use super::source::Source;
 use crate::failpoints;
+use crate::log_watch::LogWatch;
 use crate::session::{Action, Input, Leave, Letter, Reads};
 use crate::source::tail::Joining;
 use broker::feed::Delivery;
@@ -45,8 +46,8 @@ impl Worker {
                 }));
             }
             Action::LookUpBounds => {
-                let log = self.shared.log.clone();
-                run.chores.push(Box::pin(async move { Chore::Bounds(log.bounds().await) }));
+                let (log, log_watch) = (self.shared.log.clone(), self.shared.log_watch.clone());
+                run.chores.push(Box::pin(async move { Chore::Bounds(bounds_and_holes(&log, &log_watch).await) }));
             }
             Action::AskSource => self.say_what_is_given(run),
             Action::JoinTail { read_to } => self.join_tail(run, read_to),
@@ -82,6 +83,7 @@ impl Worker {
             Chore::Found(sequence, found) => Input::Found { sequence, found: found? },
             Chore::Bounds(bounds) => {
                 let LogBounds { first_sequence, last_sequence, .. } = bounds?;
+                self.takes_in_holes(run);
                 Input::Bounds { first_sequence, last_sequence }
             }
             Chore::Compared(is_in) => Input::Compared { is_in: is_in? },
@@ -162,6 +164,13 @@ impl Worker {
             Chore::Buried(letter, added)
         }));
     }
+}
+
+/// Where the log begins and ends; and all holes that were there then are known.
+async fn bounds_and_holes(log: &EventLog, log_watch: &LogWatch) -> Result<LogBounds, Unavailable> {
+    let bounds = log.bounds().await?;
+    log_watch.accounts_for(&bounds).await?;
+    Ok(bounds)
 }
 
 /// Whether an event is where it was; also where nothing is there any more, as that proves nothing.

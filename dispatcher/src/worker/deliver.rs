@@ -1,5 +1,7 @@
 //! The loop around a session: its actions are carried out, and what comes is handed in.
 
+use std::sync::Arc;
+
 use broker::Unavailable;
 use broker::feed::{Delivery, FeedError};
 use futures_util::FutureExt;
@@ -10,6 +12,7 @@ use super::run::{Run, now, told};
 use super::waiting::{Calls, Came};
 use crate::failpoints;
 use crate::session::{Input, Leave, Message, Unread};
+use crate::source::tail::Jumps;
 
 impl Run {
     /// A message that has come already, where nothing else calls for attention.
@@ -37,6 +40,10 @@ impl Worker {
                 Some(message) => Came::Message(message),
                 None => run.what_comes(&mut calls).await,
             };
+            if matches!(came, Came::Message(_)) && calls.has_other_bounds() {
+                // It may be the one behind a hole that has just been found.
+                self.takes_in_holes(run);
+            }
             self.takes_in(run, came).await?;
         }
     }
@@ -51,7 +58,9 @@ impl Worker {
             }
             Came::Chore(chore) => self.is_done(run, chore)?,
             Came::Bounds(bounds) => {
+                // Before the holes: what it was given before one was found, it was given.
                 self.say_what_is_given(run);
+                self.takes_in_holes(run);
                 match bounds.log == run.era.log {
                     true => Some(Input::Cut { first_sequence: bounds.first_sequence }),
                     false => Some(Input::Forked),
@@ -86,6 +95,11 @@ impl Worker {
                 return Ok(Some(Input::Unread(Unread::Interrupted)));
             }
         };
+        let due = run.session.read_to() + 1;
+        if delivery.sequence > due && run.reads_all {
+            self.shared.log_watch.jumped(due.max(run.begins_with), delivery.sequence - 1).await?;
+            self.takes_in_holes(run);
+        }
         // Not by words that are not the last ones.
         if self.spec.has_changed().unwrap_or(true) {
             return Ok(Some(Input::Leave(Leave::SetUp)));
@@ -96,6 +110,14 @@ impl Worker {
         }
         let (sequence, backlog, event) = (delivery.sequence, delivery.backlog, delivery.event.take());
         Ok(Some(Input::Read(Message { sequence, event, backlog, token: delivery })))
+    }
+
+    /// Tells the session which holes there are, where it does not know.
+    pub(super) fn takes_in_holes(&self, run: &mut Run) {
+        let holes = self.shared.log_watch.holes();
+        if !Arc::ptr_eq(&holes, run.session.holes()) {
+            run.session.handle(Input::Holes(holes), now());
+        }
     }
 
     pub(super) fn say_what_is_given(&self, run: &mut Run) {

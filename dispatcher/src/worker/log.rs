@@ -27,6 +27,8 @@ impl Worker {
         for _ in 0..MAX_TURNS {
             let known = self.shared.known_log.on(generation).await;
             let bounds = self.shared.log.bounds().await?;
+            // Before it is looked how far there is nothing that the lane wants.
+            self.shared.log_watch.accounts_for(&bounds).await?;
             let Some(lane) = &self.lane else { return Ok((bounds, known)) };
             let marks: Vec<&Mark> = lane.mark.iter().filter(|_| known.record.is_some()).collect();
             let evidence = self.shared.log.look_at(&bounds, &marks).await?;

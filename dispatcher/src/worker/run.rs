@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::feed::Delivery;
-use domain::{Lane, Stamp, Subscription};
+use domain::{Lane, Stamp, Subscription, TypePattern};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -16,7 +16,7 @@ use super::source::Source;
 use super::under_way::UnderWay;
 use crate::push::target_client::TargetClient;
 use crate::session::window::Load;
-use crate::session::{Begin, Landed, NOTE_INTERVAL, Now, Session};
+use crate::session::{Begin, Landed, NOTE_INTERVAL, Now, Reads, Session};
 use crate::source::known_log::{Era, Known};
 
 /// A session, and what is done for it.
@@ -32,6 +32,10 @@ pub(super) struct Run {
     pub(super) showing: FuturesUnordered<BoxFuture<'static, ()>>,
     /// The connection and the log that the source was opened on.
     pub(super) era: Era,
+    /// Whether its source gives every event: a sequence that it does not give holds none.
+    pub(super) reads_all: bool,
+    /// With which sequence the log began.
+    pub(super) begins_with: u64,
     /// The log's name, as deliveries carry it.
     pub(super) log_epoch: Option<HeaderValue>,
     /// The lane's epoch as it is written in the position log.
@@ -51,18 +55,20 @@ impl Run {
         spec: Arc<Subscription>,
         lane: Lane,
         source: Source,
-        known: &Known,
+        (known, begins_with): (&Known, u64),
     ) -> Self {
         let (position, backlog, reads) = (lane.position, source.backlog(), source.reads());
         tracing::debug!(id = %worker.id, position, backlog, ?reads, "lane.reading");
         worker.meter.waits(backlog, None);
         let client = Arc::new(worker.client(&spec));
         let epoch = lane.epoch.to_string();
+        let reads_all = lane.filters.iter().any(TypePattern::is_everything) && reads != Reads::Tail;
         let begin = Begin {
             id: worker.id.clone(),
             spec,
             lane,
             reads,
+            holes: worker.shared.log_watch.holes(),
             backlog,
             target: std::mem::take(&mut worker.target),
             backoff: worker.shared.backoff,
@@ -78,6 +84,8 @@ impl Run {
             chores: FuturesUnordered::new(),
             showing: FuturesUnordered::new(),
             era: known.era,
+            reads_all,
+            begins_with,
             log_epoch: known.epoch().and_then(|epoch| HeaderValue::from_str(epoch.as_str()).ok()),
             epoch,
             told: (0, 0, 0),

@@ -29,8 +29,9 @@ impl Worker {
             self.is_stale = false;
         }
         let (bounds, known) = self.follow_log(spec, generation).await?;
-        if let Some(lane) = self.lane.as_mut().filter(|lane| lane.unsure_from.is_some()) {
-            self.is_written &= !lane.is_whole_from(bounds.first_sequence);
+        let holes = self.shared.log_watch.holes();
+        if let Some(lane) = &mut self.lane {
+            self.is_written &= !lane.settle_doubt(spec, &holes, bounds.first_sequence);
         }
         let before = self.lane.as_ref();
         let mut lane = Lane::reconcile(before, spec, Epoch::WithoutConsumer(fresh_name()));
@@ -54,6 +55,7 @@ impl Worker {
                 tracing::error!(id = %self.id, from_sequence, to_sequence, "lane.gap");
             }
         }
+        lane.sees(&holes);
         self.remember_position(&mut lane, &known).await?;
         self.is_written &= self.lane.as_ref() == Some(&lane);
         self.meter.shows(&lane);

@@ -83,6 +83,11 @@ impl Calls {
         self.heard.is_anything()
     }
 
+    /// Whether the log's bounds, or its holes, are others than were told.
+    pub(super) fn has_other_bounds(&self) -> bool {
+        self.heard.log_bounds.has_changed().unwrap_or(false)
+    }
+
     /// Has the alarm go off at that moment, or before.
     fn set(&mut self, at: Option<Instant>) {
         let at = at.unwrap_or_else(|| Instant::now() + LONGEST);

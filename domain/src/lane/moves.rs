@@ -219,6 +219,7 @@ impl Lane {
         if self.position <= last_sequence {
             return false;
         }
+        self.leave_hole();
         self.has_had_nothing_beyond(last_sequence);
         self.last_delivered = self.last_delivered.min(last_sequence);
         self.epoch = self.epoch.renamed(fresh.to_owned());

@@ -84,6 +84,7 @@ impl Lane {
             unsure_from: unsure_from.filter(|from| *from <= position.max(clear_to) + 1),
             log_epoch: previous.and_then(|lane| lane.log_epoch.clone()),
             mark: previous.and_then(|lane| lane.mark.clone()),
+            hole: previous.and_then(|lane| lane.hole.clone()),
             test: previous.and_then(|lane| lane.test.clone()),
             resumption: spec.resumption.clone(),
             registered: spec.registered.clone(),
@@ -94,7 +95,7 @@ impl Lane {
     }
 
     /// Whether an entry may have wanted what was removed, and minds.
-    fn is_stopped_by(&self, spec: &Subscription, gap: &Gap) -> bool {
+    pub(super) fn is_stopped_by(&self, spec: &Subscription, gap: &Gap) -> bool {
         self.concerned(spec, gap.to_sequence).any(|entry| !entry.attributes.allow_gap)
     }
 }
@@ -102,7 +103,8 @@ impl Lane {
 impl<'a> Change<'a> {
     fn between(before: Option<&'a Lane>, spec: &'a Subscription) -> Self {
         let is_resumed = before.is_some_and(|lane| lane.resumption != spec.resumption);
-        let given_up = before.and_then(|lane| lane.state.gap()).filter(|_| is_resumed).map_or(0, |gap| gap.to_sequence);
+        let goes_on = is_resumed || before.is_some_and(|lane| lane.passes_hole(spec));
+        let given_up = before.and_then(|lane| lane.state.gap()).filter(|_| goes_on).map_or(0, |gap| gap.to_sequence);
         let had = before.map(|lane| lane.position.max(given_up));
         let is_registered = before.is_some_and(|lane| lane.registered != spec.registered);
         Self { before, spec, is_resumed, is_registered, given_up, had }
@@ -194,6 +196,13 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// Whether the lane waits at a hole, and does not any more: it is to go on there, or has moved back. Then it comes to the hole
+    /// again, and what it wants before it is not given up with it.
+    fn leaves_hole(&self, lane: &Lane) -> bool {
+        let leaves = |before: &Lane| before.passes_hole(self.spec) || lane.position < before.position;
+        self.before.is_some_and(|before| before.waits_at_hole() && leaves(before))
+    }
+
     fn redelivery(&self) -> Option<RedeliveryProgress> {
         let asked = self.spec.redelivery.as_ref()?;
         let taken_up = self.before.and_then(|lane| lane.redelivery.clone()).filter(|known| known.id == asked.id);
@@ -228,7 +237,7 @@ impl<'a> Change<'a> {
         let before = self.before.map(|lane| &lane.state).filter(|_| !self.is_resumed);
         let stands = match before.map(State::beneath) {
             Some(State::Stopped(stop)) => stop.registered == self.spec.registered,
-            Some(State::Gap(gap)) => lane.is_stopped_by(self.spec, gap),
+            Some(State::Gap(gap)) => lane.is_stopped_by(self.spec, gap) && !self.leaves_hole(lane),
             Some(State::Forked(_)) => self.spec.delivery.on_fork == OnFork::Wait,
             // A dead letter that is decided is written. Who registers is there again, so that the event is tried at once; with
             // other filters, or further back, another event may be the next one.

@@ -16,6 +16,7 @@ mod cuts;
 mod fork;
 mod forward;
 mod gaps;
+mod holes;
 mod stops;
 mod words;
 

@@ -10,6 +10,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
+use web::HoleView;
 use web::openapi::schema_of;
 
 /// How far a subscription has come
@@ -51,6 +52,11 @@ pub struct Status {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fork: Option<Fork>,
+    /// The hole in the log that it has come to, or comes to next: in state `gap` with the same `from_sequence` it waits there.
+    /// Absent where there is none
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hole: Option<HoleView>,
     /// How far the last request to deliver events again has come; absent where there was none
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +68,8 @@ fn state() -> RefOr<Schema> {
         "type": "string", "enum": ["active", "paused", "held", "gone", "gap", "forked", "completed"],
         "description": "Whether it delivers. `active`: it does. `paused`: it waits until it is resumed. `held`: the target does \
             not take an event, which is tried again. `gone`: the target answered 410; it waits until it is resumed or registered \
-            again. `gap`: events were removed from the log before they were delivered; it waits until it is resumed. \
+            again. `gap`: events were removed from the log before they were delivered, or the log has lost them; it waits until it is \
+            resumed. \
             `forked`: the log is another one behind a place that the subscription had passed; it waits until it is resumed. \
             `completed`: nothing more is to come",
     }))

@@ -1,6 +1,6 @@
 //! How events are delivered to a URL, as it stands in a request.
 
-use domain::delivery_settings::{DeliverySettings, Mode, OnExhausted, OnFork};
+use domain::delivery_settings::{DeliverySettings, Mode, OnExhausted, OnFork, OnHole};
 use domain::field_error::{self, FieldError};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -50,6 +50,8 @@ pub struct DeliveryChange {
     on_exhausted: Option<OnExhausted>,
     #[schema(required = false, schema_with = on_fork)]
     on_fork: Option<OnFork>,
+    #[schema(required = false, schema_with = on_hole)]
+    on_hole: Option<OnHole>,
     /// How many deliveries may begin in a second; null: as many as the target takes
     #[schema(minimum = 1, maximum = 1_000_000, value_type = Option<u64>)]
     rate_per_second: Option<Option<u32>>,
@@ -83,6 +85,14 @@ fn on_fork() -> RefOr<Schema> {
     }))
 }
 
+fn on_hole() -> RefOr<Schema> {
+    schema_of(json!({
+        "type": ["string", "null"], "enum": ["wait", "continue", null], "default": "wait",
+        "description": "What becomes of a subscription that comes to events which the log has lost (a damaged store). `wait`: it \
+            waits in state `gap`, and `status.hole` says where, until it is resumed. `continue`: it goes on behind them",
+    }))
+}
+
 impl DeliveryChange {
     /// Reads the settings by their names; `null` takes one away. Faults are added to `faults`, with pointers below
     /// `/delivery`.
@@ -112,10 +122,11 @@ impl DeliveryChange {
             "rate_per_second" => self.rate_per_second = Some(limited_u32(value, MAX_RATE)?),
             "on_exhausted" => self.on_exhausted = Some(one_of(value, "`hold`, `dead_letter` or `disable`")?),
             "on_fork" => self.on_fork = Some(one_of(value, "`continue` or `wait`")?),
+            "on_hole" => self.on_hole = Some(one_of(value, "`wait` or `continue`")?),
             _ => {
                 return Err(
                     "it is unknown; expected: mode, batch_max_events, batch_max_wait_ms, concurrency, timeout_ms, \
-                            max_attempts, on_exhausted, on_fork, rate_per_second"
+                            max_attempts, on_exhausted, on_fork, on_hole, rate_per_second"
                         .to_owned(),
                 );
             }
@@ -133,6 +144,7 @@ impl DeliveryChange {
         set(&mut settings.max_attempts, self.max_attempts);
         set(&mut settings.on_exhausted, self.on_exhausted);
         set(&mut settings.on_fork, self.on_fork);
+        set(&mut settings.on_hole, self.on_hole);
         set(&mut settings.rate_per_second, self.rate_per_second);
     }
 }
@@ -181,18 +193,18 @@ mod tests {
         DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.timeout_ms, settings.max_attempts), (None, None));
         assert_eq!((settings.on_exhausted, faults.len()), (OnExhausted::DeadLetter, 0));
-        let change = json!({"mode": "batched", "on_fork": "wait", "batch_max_events": 1000, "batch_max_wait_ms": 0, "concurrency": 256});
+        let change = json!({"mode": "batched", "on_fork": "wait", "on_hole": "continue", "batch_max_events": 1000, "batch_max_wait_ms": 0, "concurrency": 256});
         DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.mode, settings.batch_max_events(), settings.concurrency()), (Mode::Batched, 1000, 256));
-        assert_eq!(settings.on_fork, OnFork::Wait);
+        assert_eq!((settings.on_fork, settings.on_hole), (OnFork::Wait, OnHole::Continue));
         DeliveryChange::parse(&json!({"timeout_ms": 5}), &mut faults).apply(&mut settings);
         assert_eq!((settings.mode, faults.len()), (Mode::Batched, 0));
-        let change = json!({"mode": null, "on_exhausted": null, "on_fork": null});
+        let change = json!({"mode": null, "on_exhausted": null, "on_fork": null, "on_hole": null});
         DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.mode, settings.on_exhausted, faults.len()), (Mode::Ordered, OnExhausted::Hold, 0));
-        assert_eq!(settings.on_fork, OnFork::Continue);
-        let bad = json!({"mode": "x", "batch_max_events": 1001, "batch_max_wait_ms": 60_001, "concurrency": 0, "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "on_fork": "x", "rate_per_second": "1", "z": 1});
+        assert_eq!((settings.on_fork, settings.on_hole), (OnFork::Continue, OnHole::Wait));
+        let bad = json!({"mode": "x", "batch_max_events": 1001, "batch_max_wait_ms": 60_001, "concurrency": 0, "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "on_fork": "x", "on_hole": "x", "rate_per_second": "1", "z": 1});
         DeliveryChange::parse(&bad, &mut faults);
-        assert_eq!(faults.len(), 10, "{faults:?}");
+        assert_eq!(faults.len(), 11, "{faults:?}");
     }
 }

@@ -48,6 +48,14 @@ fn status(log: &Value) -> String {
         format!("first   {}  {}", log["first_sequence"], text(&log["first_time"])),
         format!("last    {}  {}", log["last_sequence"], text(&log["last_time"])),
     ];
+    for hole in log["holes"].as_array().into_iter().flatten() {
+        let (from, to, missing) = (&hole["from_sequence"], &hole["to_sequence"], &hole["missing"]);
+        lines.push(format!(
+            "hole    {from} to {to}  {missing} missing  {}  {}",
+            text(&hole["reason"]),
+            text(&hole["noticed"])
+        ));
+    }
     let limits = &log["limits"];
     for (name, of) in [("max_age_secs", "seconds"), ("max_bytes", "bytes"), ("max_events", "events")] {
         if let Some(limit) = limits[name].as_u64() {

@@ -202,8 +202,21 @@ fn types_of(subscription: &Value) -> Vec<String> {
 
 /// What the last attempt came to, where the subscription is not well: a healthy one has taken an event since, or will.
 fn fault_of(subscription: &Value) -> Option<String> {
+    if let Some(hole) = hole_of(&subscription["status"]) {
+        return Some(hole);
+    }
     let error = &subscription["status"]["last_attempt"]["error"];
     (!is_well(subscription) && error.is_string()).then(|| format!("({})", shown(error)))
+}
+
+/// At which hole in the log a subscription waits, and what to do.
+fn hole_of(status: &Value) -> Option<String> {
+    let hole = &status["hole"];
+    let waits = status["state"] == "gap" && hole.is_object() && hole["from_sequence"] == status["gap"]["from_sequence"];
+    waits.then(|| {
+        let (from, to) = (&hole["from_sequence"], &hole["to_sequence"]);
+        format!("(the log has lost {from} to {to}: have senders send them again, then `mer subs resume`)")
+    })
 }
 
 /// Every subscription (of a group), page by page.

@@ -1,17 +1,24 @@
 //! Whether this process lives, and whether it can do its work.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::response::Json;
 use axum::routing::get;
+use broker::log_records::LogRecords;
 use broker::{Broker, Storage};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 use web::Problem;
 use web::openapi::NatsProblems;
 
 /// When a client should ask again, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
+
+/// How long the record of holes may take to come.
+const HOLES_DEADLINE: Duration = Duration::from_millis(500);
 
 const STARTING: &str = "mer is starting. Nothing was stored, and it is safe to send the request again";
 
@@ -45,7 +52,19 @@ pub(crate) async fn healthz() -> Json<Value> {
     Json(json!({"status": "alive", "version": env!("CARGO_PKG_VERSION")}))
 }
 
+/// What the log has lost. The process can work all the same: what is new is stored and delivered.
+async fn holes(broker: &Broker) -> Option<String> {
+    let current = timeout(HOLES_DEADLINE, LogRecords::new(broker.clone()).holes()).await.ok()?.ok()??;
+    let holes = current.holes?;
+    let first = holes.lost().next()?;
+    let (lost, _) = holes.missing();
+    let (from, to) = (first.from_sequence, first.to_sequence);
+    Some(format!("the log has lost {lost} event(s), the first of them at {from} to {to}: see GET /v1/log"))
+}
+
 /// Whether the process can work: connected to NATS, with every stream and bucket in place, and writes that succeed
+///
+/// `detail` names what the log has lost, where it has lost anything: that is no reason not to be ready.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -58,7 +77,13 @@ pub(crate) async fn healthz() -> Json<Value> {
 async fn readyz(State(broker): State<Option<Broker>>) -> Result<Json<Value>, Problem> {
     let Some(broker) = broker else { return Ok(Json(json!({"status": "ready"}))) };
     match broker.check().await {
-        Ok(()) => Ok(Json(json!({"status": "ready", "nats": broker.server()}))),
+        Ok(()) => {
+            let mut answer = json!({"status": "ready", "nats": broker.server()});
+            if let Some(detail) = holes(&broker).await {
+                answer["detail"] = detail.into();
+            }
+            Ok(Json(answer))
+        }
         Err(error) => Err(Problem::unavailable(error, RETRY_AFTER_SECS)),
     }
 }

@@ -73,6 +73,7 @@ impl Bench {
             spec: Arc::new(spec),
             lane,
             reads,
+            holes: Arc::default(),
             backlog: 9,
             target,
             backoff: Backoff::default(),

@@ -16,6 +16,7 @@ struct Adversary {
     cuts: bool,
     redelivers: bool,
     forks: bool,
+    loses: bool,
 }
 
 const MODES: [&str; 3] = ["ordered", "batched", "concurrent"];
@@ -29,6 +30,7 @@ fn adversary(seed: u64) -> Adversary {
         cuts: seed % 11 < 4,
         redelivers: seed % 13 < 4,
         forks: seed % 17 < 6,
+        loses: seed % 19 < 6,
     }
 }
 
@@ -56,6 +58,8 @@ fn step(world: &mut World, what: Adversary) {
     match world.dice.below(100) {
         0 | 1 if what.forks => world.fork(),
         2..=4 if what.forks => world.notice_fork(),
+        5 if what.loses => world.lose(),
+        6 if what.loses => world.notice_holes(),
         0..=24 => drop(world.act()),
         25..=39 => drop(world.give()),
         40..=54 => drop(world.land_request()),
@@ -138,7 +142,8 @@ fn judge(world: &World, what: Adversary) -> Option<String> {
 /// not have come again: it was cut off, or became a dead letter. Another event then counts in its place. So it is where an event
 /// that was taken early is forgotten by a crash, or is cut off before the lane is there (a known limit).
 fn is_exact(world: &World, what: Adversary) -> bool {
-    let is_replaced = what.cuts || !world.buried.is_empty() || (what.crashes_every > 0 && what.mode == "concurrent");
+    let is_replaced =
+        what.cuts || what.loses || !world.buried.is_empty() || (what.crashes_every > 0 && what.mode == "concurrent");
     !what.redelivers && !what.puts_back && !what.forks && !is_replaced
 }
 

@@ -25,6 +25,7 @@ impl World {
         self.trace(|| format!("the log loses all behind {kept}"));
         self.logs += 1;
         self.log.truncate(usize::try_from(kept).unwrap());
+        self.lost.split_off(&(kept + 1));
         self.undeclared = Some(self.undeclared.map_or(kept, |shared_to| shared_to.min(kept)));
         self.target.applied.split_off(&(kept + 1));
         self.buried.split_off(&(kept + 1));
@@ -76,7 +77,9 @@ impl World {
             let mut evidence =
                 Evidence { first_sequence: self.first, last_sequence: self.end(), ..Evidence::default() };
             if let Some(mark) = lane.mark.as_ref().filter(|mark| evidence.holds(mark.sequence)) {
-                evidence.found.insert(mark.sequence, Some(Mark::of(&self.event(mark.sequence))));
+                evidence
+                    .found
+                    .insert(mark.sequence, self.holds(mark.sequence).then(|| Mark::of(&self.event(mark.sequence))));
             }
             let Standing::SharesTo(shared_to) = lane.stands(Some(&self.record), &evidence) else {
                 self.declare();

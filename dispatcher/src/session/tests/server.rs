@@ -33,6 +33,8 @@ impl World {
     }
 
     pub(super) fn answer_source(&mut self) {
+        // The tail has read all of it, and so has seen what is missing.
+        self.notice_holes();
         let Some(session) = &self.session else { return };
         // What was cut off before it was given lets the lane go.
         let is_whole = self.first <= self.reads_from + 1;
@@ -65,12 +67,16 @@ impl World {
     pub(super) fn give(&mut self) -> bool {
         let Some(session) = self.session.as_ref().filter(|session| session.wants_message()) else { return false };
         let next = (self.reads_from + 1..=self.end())
-            .find(|s| *s >= self.first && Self::passes(session.lane(), self.type_of(*s)));
+            .find(|s| self.holds(*s) && Self::passes(session.lane(), self.type_of(*s)));
         let Some(sequence) = next else { return false };
-        if session.reads() == Reads::Tail && self.first > self.reads_from + 1 {
+        let is_tail = session.reads() == Reads::Tail;
+        if is_tail && self.first > self.reads_from + 1 {
             // It says that it does not have everything.
             self.tell(Input::Unread(Unread::Interrupted));
             return true;
+        }
+        if is_tail {
+            self.notice_holes();
         }
         self.reads_from = sequence;
         let backlog = self.backlog(self.session.as_ref().unwrap().lane(), sequence);
@@ -84,10 +90,12 @@ impl World {
         if let Some(sequence) = self.looks.pop_front() {
             self.tell(Input::Found { sequence, found: Found::new() });
         } else if std::mem::take(&mut self.bounds_wanted) {
+            self.notice_holes();
             let (first_sequence, last_sequence) = (self.first, self.end());
             self.tell(Input::Bounds { first_sequence, last_sequence });
         } else if std::mem::take(&mut self.joins) {
             if self.first <= self.reads_from + 1 && !self.dice.one_in(3) {
+                self.notice_holes();
                 self.tell(Input::Joined);
                 self.epoch = self.session.as_ref().unwrap().lane().epoch.to_string();
             } else {
@@ -99,7 +107,7 @@ impl World {
             self.tell(Input::ReadToEnd(is_read.then_some(self.now.utc)));
         } else if let Some(mark) = self.compares.take() {
             let is_cut = mark.sequence > self.end();
-            let is_there = self.first <= mark.sequence && !is_cut;
+            let is_there = self.holds(mark.sequence);
             let is_in = !is_cut && (!is_there || Mark::of(&self.event(mark.sequence)) == mark);
             self.tell(Input::Compared { is_in });
         } else if let Some((sequence, of_log)) = self.letter.take() {

@@ -22,9 +22,9 @@ impl World {
             let kept = self.first..=self.end();
             if let Some(lane) = &mut self.memory
                 && let Some((floor, _)) = self.floors.get(&lane.epoch.to_string()).copied()
-                && (!lane.epoch.has_consumer() || kept.contains(&floor))
+                && (!lane.epoch.has_consumer() || (kept.contains(&floor) && !self.lost.contains(&floor)))
             {
-                let mark = kept.contains(&floor).then(|| Mark::of(&self.event(floor)));
+                let mark = self.holds(floor).then(|| Mark::of(&self.event(floor)));
                 self.memory.as_mut().unwrap().adopt_floor(floor, mark);
             }
             if self.dice.one_in(3)
@@ -37,9 +37,7 @@ impl World {
             }
         }
         self.follow_log();
-        if let Some(lane) = self.memory.as_mut().filter(|lane| lane.unsure_from.is_some()) {
-            is_written &= !lane.is_whole_from(self.first);
-        }
+        is_written &= !self.hears_of_holes();
         let fresh = Epoch::WithoutConsumer(self.name());
         let mut lane = Lane::reconcile(self.memory.as_ref(), &self.spec, fresh);
         let before = self.memory.as_ref();
@@ -68,6 +66,7 @@ impl World {
                 self.gaps.push((gap.from_sequence, gap.to_sequence));
             }
         }
+        lane.sees(&self.holes);
         self.remember_position(&mut lane);
         if (!is_written || self.memory.as_ref() != Some(&lane) || self.bucket.as_ref() != Some(&lane))
             && !self.put(&lane, self.known_revision)
@@ -82,11 +81,22 @@ impl World {
         self.begin(lane);
     }
 
+    /// Has a lane hear of all holes, as the worker does, before it is set up. Where it waits at one, it has said so.
+    fn hears_of_holes(&mut self) -> bool {
+        self.account_for_holes();
+        let Some(lane) = &mut self.memory else { return false };
+        let is_news = lane.settle_doubt(&self.spec, &self.holes, self.first);
+        if lane.waits_at_hole() {
+            self.gaps.extend(lane.state.gap().map(|gap| (gap.from_sequence, gap.to_sequence)));
+        }
+        is_news
+    }
+
     /// Has a lane remember what stands at its position, as the worker does.
     fn remember_position(&self, lane: &mut Lane) {
         lane.log_epoch = self.record.current().map(|epoch| epoch.epoch.clone());
         let is_known = lane.mark.as_ref().is_some_and(|mark| mark.sequence >= lane.position);
-        if !is_known && (self.first..=self.end()).contains(&lane.position) {
+        if !is_known && self.holds(lane.position) {
             lane.is_marked_by(Some(Mark::of(&self.event(lane.position))));
         }
     }
@@ -112,6 +122,7 @@ impl World {
             spec: Arc::new(self.spec.clone()),
             lane,
             reads,
+            holes: self.holes.clone(),
             backlog,
             target: std::mem::take(&mut self.target_state),
             backoff: Backoff::default(),

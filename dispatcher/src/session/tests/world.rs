@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use domain::lane::{Lane, State};
 use domain::log_epoch::{LogEpoch, LogRecord, Mark};
+use domain::log_holes::LogHoles;
 use domain::{Event, Stamp, Subscription, TargetUrl, TypePattern};
 
 use super::super::*;
@@ -58,6 +59,9 @@ pub(super) struct World {
     pub(super) undeclared: Option<u64>,
     /// Where it begins since a limit has cut it.
     pub(super) first: u64,
+    /// What it has lost since, and what is known of that.
+    pub(super) lost: BTreeSet<u64>,
+    pub(super) holes: Arc<LogHoles>,
     /// What is in the bucket, and its revision.
     pub(super) bucket: Option<Lane>,
     pub(super) revision: u64,
@@ -120,6 +124,8 @@ impl World {
             record: LogRecord::begin(LogEpoch::of(0), Stamp::from_micros(0)),
             undeclared: None,
             first: 1,
+            lost: BTreeSet::new(),
+            holes: Arc::default(),
             bucket: None,
             revision: 0,
             write: None,
@@ -215,6 +221,7 @@ impl World {
             Input::Unread(why) => format!("unread: {why:?}"),
             Input::Found { sequence, .. } => format!("found for {sequence}"),
             Input::Forked => "forked".to_owned(),
+            Input::Holes(holes) => format!("holes: {:?}", holes.all()),
             Input::Compared { is_in } => format!("compared: {is_in}"),
             Input::Buried | Input::NotBuried { .. } | Input::NotJoined | Input::ReadToEnd(_) => "other".to_owned(),
         });
@@ -273,7 +280,7 @@ impl World {
     }
 
     pub(super) fn backlog(&self, lane: &Lane, from: u64) -> u64 {
-        (from + 1..=self.end()).filter(|s| *s >= self.first && Self::passes(lane, self.type_of(*s))).count() as u64
+        (from + 1..=self.end()).filter(|s| self.holds(*s) && Self::passes(lane, self.type_of(*s))).count() as u64
     }
 
     /// Whether a lane waits for somebody to resume it, or is not there.
