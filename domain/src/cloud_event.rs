@@ -232,15 +232,7 @@ impl Builder<'_> {
         let extensions: Vec<(String, String)> =
             std::mem::take(&mut self.attributes).into_iter().map(to_header).collect();
         let own = [Some(&id), Some(&source), Some(&type_text), transaction_id.as_ref(), tracestate.as_ref()];
-        let own_bytes = own.into_iter().flatten().map(|text| header_value::encode(text).len()).sum::<usize>();
-        let bytes = own_bytes + extensions.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        if extensions.len() > MAX_EXTENSIONS || bytes > MAX_ATTRIBUTE_BYTES {
-            let detail = format!(
-                "more than {MAX_EXTENSIONS} extension attributes, or {MAX_ATTRIBUTE_BYTES} bytes of all attributes, \
-                 percent-encoded as headers have them"
-            );
-            self.fault("", &detail);
-        }
+        self.bound_headers(own.into_iter().flatten(), &extensions);
         if !self.faults.is_empty() {
             return Err(NotACloudEvent::Malformed(self.faults));
         }
@@ -259,6 +251,19 @@ impl Builder<'_> {
             extensions,
             data,
         })
+    }
+
+    /// Bounds what the attributes have together as headers.
+    fn bound_headers<'a>(&mut self, own: impl Iterator<Item = &'a String>, extensions: &[(String, String)]) {
+        let own: usize = own.map(|text| header_value::encode(text).len()).sum();
+        let further: usize = extensions.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if extensions.len() > MAX_EXTENSIONS || own + further > MAX_ATTRIBUTE_BYTES {
+            let detail = format!(
+                "more than {MAX_EXTENSIONS} extension attributes, or {MAX_ATTRIBUTE_BYTES} bytes of all attributes, \
+                 percent-encoded as headers have them"
+            );
+            self.fault("", &detail);
+        }
     }
 
     fn has_fault_of(&self, name: &str) -> bool {

@@ -215,7 +215,8 @@ mod tests {
     const EVENTS: &str = r#""events":{"a":{"delivered":2,"skipped":1,"dead_lettered":4,"completed":false,"from_sequence":1},"b.*":{"delivered":0,"skipped":0,"dead_lettered":0,"completed":true,"from_sequence":1}}"#;
     const ATTEMPT: &str = r#"{"sequence":4,"at":"2026-01-31T09:30:00.500000Z","attempt":2,"code":503,"duration_ms":12,"to_sequence":6,"error":"answered 503","answer":"over\"loaded""#;
     const TEST: &str = r#""last_test":{"id":"test","outcome":{"sequence":0,"at":"2026-01-31T09:30:00.250000Z","attempt":1,"code":null,"duration_ms":3}}"#;
-    const DONE: &str = r#""replay":{"id":"p","from_sequence":2,"to_sequence":11,"done":10,"total":10,"is_finished":true}"#;
+    const DONE: &str =
+        r#""replay":{"id":"p","from_sequence":2,"to_sequence":11,"done":10,"total":10,"is_finished":true}"#;
     const UNDER_WAY: &str = r#""replay":{"id":"p","from_sequence":2,"to_sequence":11,"done":3,"total":10,"is_finished":false,"rate_per_second":0.0}"#;
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Api, Mer, Nats, Target, eventually, eventually_async};
+use tests::{Answer, Api, Nats, Target, eventually, eventually_async};
 
 use crate::forks::folder_of_events;
 use crate::{LONG, MER, SOON, mer_on};
