@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use tests::{Api, Cluster, Mer, Target, eventually, eventually_async, holds_within};
+use tests::{Api, Cluster, Mer, Target, eventually, eventually_async};
 
 use crate::{LONG, MER};
 
@@ -65,14 +65,11 @@ async fn what_a_cluster_that_has_forked_acknowledges_reaches_every_target_that_s
         let wanted = BTreeSet::from_iter(wanted);
         targets.iter().all(|target| BTreeSet::from_iter(&ids(target)).is_superset(&wanted))
     };
-    if !holds_within(LONG, async || all(&new)).await {
-        panic!("a target lacks new events: {}", mer.log());
-    }
+    eventually("all have what is new", LONG, || all(&new)).await;
+    // What the third node has is not in the log any more, and what is in the log reaches everybody. Whether the node itself becomes
+    // whole again is nats-server's affair.
     cluster.thaw(c);
-    cluster.until_whole().await;
-    let last = post(&mer.api(), AFTER).await;
-    let new = [new, last].concat();
-    // What the third node has is not in the log any more, and what is in the log has reached everybody.
+    let new = [new, post(&mer.api(), AFTER).await].concat();
     eventually("all have what came after it", LONG, || all(&new)).await;
     let log = mer.api().get("/v1/log").await;
     let epochs = log["epochs"].as_array().unwrap().clone();
