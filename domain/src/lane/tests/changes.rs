@@ -178,3 +178,42 @@ fn what_a_lane_did_before_it_was_paused_can_be_seen() {
         assert_eq!((state.stop(), state.failure(), state.is_at_work()), (None, failure, is_at_work));
     }
 }
+
+#[test]
+fn what_is_shared_is_what_came_after_the_registration() {
+    let log = ["a.x"; 4];
+    let before = asked(&[("a.>", "1", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &before, fresh("e1"));
+    run(&mut lane, &before, &log, 3);
+    // One that asks for the past once more, beside one that asks for none.
+    let all = asked(&[("a.>", "1", 1, 1, None), ("a.*", "2", 2, 2, Some(9)), ("*.x", "3", 1, 3, Some(9))]);
+    let mut lane = Lane::reconcile(Some(&lane), &all, fresh("e2"));
+    assert_eq!(run(&mut lane, &all, &log, 4), [1, 2, 4]);
+    assert_eq!((of(&lane, "a.*").delivered, of(&lane, "*.x").delivered), (3, 4));
+}
+
+#[test]
+fn the_start_counts_for_what_lies_before_the_place_that_the_target_has_named() {
+    let mut spec = asked(&[("a", "1", 1, 1, None)]);
+    spec.entries.values_mut().for_each(|e| e.attributes.datetime_start = Some(Stamp::from_micros(20_000_000)));
+    let mut lane = Lane::reconcile(None, &spec, fresh("e1"));
+    run(&mut lane, &spec, &["a"; 9], 5);
+    lane.resume_after(9, "e2");
+    assert!(lane.follow_log_back(4, "e3"));
+    for (sequence, is_due) in [(7, false), (9, false), (10, true), (21, true)] {
+        assert_eq!(lane.due(&spec, &event(sequence, "a"), &Found::new()).is_some(), is_due, "{sequence}");
+    }
+}
+
+#[test]
+fn what_is_not_sure_to_be_had_is_owed_to_who_shares_it() {
+    let log = ["a.x"; 4];
+    let before = asked(&[("a.>", "1", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &before, fresh("e1"));
+    run(&mut lane, &before, &log, 3);
+    lane.came_past(2);
+    let both = asked(&[("a.>", "1", 1, 1, None), ("a.*", "2", 2, 2, Some(9))]);
+    let mut lane = Lane::reconcile(Some(&lane), &both, fresh("e2"));
+    assert_eq!(run(&mut lane, &both, &log, 4), [2, 3, 4]);
+    assert_eq!(of(&lane, "a.*").delivered, 3);
+}

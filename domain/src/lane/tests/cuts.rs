@@ -112,3 +112,13 @@ fn what_was_stored_in_the_moment_of_a_start_is_wanted() {
         assert_eq!(matches!(loss, Loss::Stops(_)), loses, "{start}");
     }
 }
+
+#[test]
+fn who_registers_again_after_a_fork_still_misses_what_came_behind_it() {
+    let spec = registered_at_30();
+    let lane = forked(&spec, &State::Active, 15);
+    let again = replaced(&spec, "b", "3", 40, Attributes::default());
+    let mut lane = Lane::reconcile(Some(&lane), &again, fresh("e3"));
+    lane.entries.get_mut(&TypePattern::parse("a").unwrap()).unwrap().completed = true;
+    assert!(matches!(lane.take_in_beginning(&again, begins(17), Stamp::from_micros(0)), Loss::Stops(_)));
+}
