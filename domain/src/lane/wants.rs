@@ -138,7 +138,8 @@ impl Lane {
         must_write
     }
 
-    /// Whether the target has had an event through an entry that was there before those which share it.
+    /// Whether the target has had an event through an entry that was there before those which share it. One that lacks by itself
+    /// what that entry requires may not have been sent: a duplicate is better than a hole.
     fn is_covered(&self, spec: &Subscription, event: &Event) -> bool {
         let is_shared = |progress: &Progress| progress.shares_to.is_some_and(|to| event.sequence <= to);
         let covers = |(pattern, progress): (&TypePattern, &Progress)| {
@@ -149,6 +150,7 @@ impl Lane {
                 && entry.is_live_at(event.sequence)
                 && pattern.matches(&event.event_type)
                 && asks_for(entry, progress, event)
+                && is_satisfied(entry, words_for(progress, event), event, &Found::new())
         };
         self.entries.values().any(is_shared) && self.entries.iter().any(covers)
     }

@@ -206,6 +206,20 @@ fn the_start_counts_for_what_lies_before_the_place_that_the_target_has_named() {
 }
 
 #[test]
+fn what_was_not_sent_for_want_of_data_is_owed_to_who_requires_none() {
+    let log = ["a.x"; 4];
+    let mut requires = asked(&[("a.>", "1", 1, 1, None)]);
+    requires.entries.values_mut().for_each(|entry| entry.attributes.required_data = vec!["k".into()]);
+    let mut lane = Lane::reconcile(None, &requires, fresh("e1"));
+    assert_eq!(run(&mut lane, &requires, &log, 3), [0u64; 0], "they lack k");
+    // Accepted behind 1; the lane hears of it behind 3.
+    let mut both = asked(&[("a.*", "2", 2, 2, None)]);
+    both.entries.extend(requires.entries.clone());
+    let mut lane = Lane::reconcile(Some(&lane), &both, fresh("e2"));
+    assert_eq!(run(&mut lane, &both, &log, 4), [2, 3, 4]);
+}
+
+#[test]
 fn what_is_not_sure_to_be_had_is_owed_to_who_shares_it() {
     let log = ["a.x"; 4];
     let before = asked(&[("a.>", "1", 1, 1, None)]);
