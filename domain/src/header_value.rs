@@ -22,10 +22,7 @@ pub fn encode_stored(value: &str) -> String {
 /// A header value without the double quotes that some senders put around it, and the backslashes within: the CloudEvents
 /// HTTP binding has receivers take them off before they decode.
 pub fn unquoted(value: &str) -> Cow<'_, str> {
-    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).filter(|_| value.len() > 1)
-    else {
-        return value.into();
-    };
+    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return value.into() };
     let mut text = String::with_capacity(inner.len());
     let mut characters = inner.chars();
     while let Some(c) = characters.next() {

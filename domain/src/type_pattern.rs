@@ -74,14 +74,14 @@ pub fn disjoint<'a>(patterns: impl IntoIterator<Item = &'a TypePattern>) -> Vec<
     disjoint.into_iter().map(TypePattern).collect()
 }
 
-/// Whether every type that `narrow` matches is matched by `wide`.
-fn covers(wide: &str, narrow: &str) -> bool {
-    let (mut wide, mut narrow) = (wide.split('.'), narrow.split('.'));
+/// Whether a pattern matches a type, which has no wildcards.
+fn covers(pattern: &str, event_type: &str) -> bool {
+    let (mut pattern, mut event_type) = (pattern.split('.'), event_type.split('.'));
     loop {
-        match (wide.next(), narrow.next()) {
+        match (pattern.next(), event_type.next()) {
             (None, None) => return true,
             (Some(THE_REST), Some(_)) => return true,
-            (Some(ANY_TOKEN), Some(token)) if token != THE_REST => {}
+            (Some(ANY_TOKEN), Some(_)) => {}
             (Some(a), Some(b)) if a == b => {}
             _ => return false,
         }
