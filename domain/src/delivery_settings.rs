@@ -128,3 +128,25 @@ impl OnExhausted {
         *self == Self::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_not_said_is_as_documented_and_is_not_written() {
+        let of = |json: serde_json::Value| serde_json::from_value::<DeliverySettings>(json).unwrap();
+        let all = |settings: &DeliverySettings| {
+            (settings.batch_max_events(), settings.batch_max_wait().as_millis(), settings.concurrency())
+        };
+        assert_eq!(all(&of(json!({}))), (100, 0, 10));
+        let said = json!({"batch_max_events": 7, "batch_max_wait_ms": 250, "concurrency": 3});
+        assert_eq!(all(&of(said)), (7, 250, 3));
+        let written = |settings: serde_json::Value| serde_json::to_value(of(settings)).unwrap();
+        let plain = written(json!({"on_exhausted": "hold", "on_fork": "continue"}));
+        assert_eq!((plain.get("on_exhausted"), plain.get("on_fork")), (None, None));
+        let other = written(json!({"on_exhausted": "disable", "on_fork": "wait"}));
+        assert_eq!((other.get("on_exhausted"), other.get("on_fork")), (Some(&json!("disable")), Some(&json!("wait"))));
+    }
+}

@@ -310,4 +310,31 @@ mod tests {
         assert_eq!(none("events.a/b"), None);
         assert_eq!(none("other.a"), None);
     }
+
+    #[test]
+    fn an_attribute_that_is_stored_under_a_legal_name_is_delivered() {
+        let names = |name: &'static str| event(&[(name, "x")], "{}").headers.contains_key(name);
+        for (name, is_delivered) in
+            [("ce-a_b", true), ("ce-a-b", true), ("ce-a9", true), ("ce-a.b", false), ("shop", false)]
+        {
+            assert_eq!(names(name), is_delivered, "{name}");
+        }
+    }
+
+    #[test]
+    fn data_that_is_no_text_is_no_json() {
+        let at = Stamp::from_micros(0);
+        for (data, media_type) in [(&b"{\"a\":\"b\"}"[..], JSON), (&b"{\"a\":\"\xff\"}"[..], OCTET_STREAM)] {
+            let event = Event::from_message("EVENTS", "events.a", 1, at, [], Bytes::copy_from_slice(data)).unwrap();
+            assert_eq!(event.headers[header::CONTENT_TYPE], media_type);
+        }
+    }
+
+    #[test]
+    fn an_event_has_so_many_headers_and_no_more() {
+        let names: Vec<String> = (0..MAX_HEADERS + 9).map(|n| format!("ce-x{n}")).collect();
+        let headers = names.iter().map(|name| (name.as_str(), "x"));
+        let event = Event::from_message("EVENTS", "events.a", 1, Stamp::from_micros(0), headers, Bytes::new()).unwrap();
+        assert_eq!(names.iter().filter(|name| event.headers.contains_key(name.as_str())).count(), MAX_HEADERS);
+    }
 }

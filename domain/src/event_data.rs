@@ -291,4 +291,20 @@ mod tests {
             prop_assert_eq!(compact(&pretty), serde_json::to_vec(&map).unwrap());
         }
     }
+
+    #[test]
+    fn what_is_no_object_is_told_from_an_object_with_a_fault() {
+        let detail = |body: &str| match EventData::parse(body.as_bytes()) {
+            Err(NotEventData::Unacceptable(faults)) => faults[0].detail.clone(),
+            other => panic!("{body}: {other:?}"),
+        };
+        for body in ["[1]", "null", "\"x\"", "[]", "[null,null]"] {
+            assert!(detail(body).contains("is a JSON object"), "{body}");
+        }
+        let twice = r#"{"transaction_id":"a","transaction_id":"b"}"#;
+        assert!(!detail(twice).contains("is a JSON object"), "{}", detail(twice));
+        let named = EventData::parse(br#"{"transaction_id":"T"}"#).unwrap();
+        assert_eq!(named.transaction_id(), Some("T"));
+        assert_eq!(EventData::parse(b"{}").unwrap().transaction_id(), None);
+    }
 }

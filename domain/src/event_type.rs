@@ -155,4 +155,13 @@ mod tests {
             assert!(error.contains(wrong), "{text:?}: {error}");
         }
     }
+
+    #[test]
+    fn a_type_may_be_as_long_as_is_documented_and_is_written_as_it_is() {
+        let longest = "x".repeat(MAX_BYTES);
+        for text in ["a.b", longest.as_str()] {
+            let event_type = EventType::parse(text).unwrap();
+            assert_eq!((event_type.to_string(), String::from(event_type)), (text.to_owned(), text.to_owned()));
+        }
+    }
 }

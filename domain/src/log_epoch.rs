@@ -131,4 +131,12 @@ mod tests {
         assert_eq!(written, r#"{"sequence":3,"stored_at":"19700101000000.000007"}"#);
         assert_eq!(serde_json::from_str::<Mark>(&written).unwrap(), Mark::new(3, "", at));
     }
+
+    #[test]
+    fn an_epoch_is_shown_as_it_is_written() {
+        assert_eq!(
+            (LogEpoch::of(0xc0ffee).to_string(), LogEpoch::of(0xc0ffee).as_str()),
+            ("00c0ffee".into(), "00c0ffee")
+        );
+    }
 }

@@ -74,4 +74,12 @@ mod tests {
         assert!(three.iter().all(|(shard, preferred)| *preferred == "c" || two[shard] == *preferred));
         assert_eq!(Shard::all().next().unwrap().preferred([]), None);
     }
+
+    #[test]
+    fn what_other_versions_compute_is_computed() {
+        for (id, shard) in [("a_0123456789abcdef", 10), ("b_0123456789abcdef", 26), ("c_0123456789abcdef", 62)] {
+            // The first eight bytes of SHA-256, as a number, by 64: computed by another program.
+            assert_eq!(Shard::of(&SubscriptionId::parse(id).unwrap()).to_string(), shard.to_string(), "{id}");
+        }
+    }
 }

@@ -254,4 +254,30 @@ mod tests {
             prop_assert_eq!(a.to_string(), a.date_time().format("%Y%m%d%H%M%S.%6f").to_string());
         }
     }
+
+    #[test]
+    fn a_stamp_has_fourteen_digits_before_the_point() {
+        for (text, is_stamp) in [
+            ("20260131093000", true),
+            ("20260131093000.5", true),
+            ("2026013109300", false),
+            ("2026013109300.5", false),
+            ("202601310930000", false),
+            ("2026013109300x", false),
+            ("+2026013109300", false),
+        ] {
+            assert_eq!(parse_stamp(text).is_some(), is_stamp, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_by_more_than_a_second_is_followed() {
+        let now = 1_800_000_000_000_000;
+        for (back, follows) in [(1, false), (1_000_000, false), (1_000_001, true), (3_600_000_000, true)] {
+            let clock = StampClock::default();
+            clock.next(Stamp::from_micros(now));
+            let stamp = clock.next(Stamp::from_micros(now - back)).stamp.as_micros();
+            assert_eq!(stamp, if follows { now - back } else { now + 1 }, "{back}");
+        }
+    }
 }

@@ -200,4 +200,13 @@ mod tests {
             prop_assert!(read.data == data || (is_json_text && serde_json::from_slice::<Value>(&read.data).ok() == serde_json::from_slice(&data).ok()));
         }
     }
+
+    #[test]
+    fn a_text_is_written_as_json_has_it_whatever_is_in_it() {
+        for text in ["plain", "a \" b", "a \\ b", "a \n b", "\u{7f}", "ü", "\n", "\"\"", "\\", ""] {
+            let mut out = Vec::new();
+            write_text(&mut out, text);
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
 }

@@ -320,4 +320,36 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_url_may_be_as_long_as_is_documented_and_no_longer() {
+        let of = |bytes: usize| format!("http://host/{}", "x".repeat(bytes - "http://host/".len()));
+        for bytes in [MAX_BYTES - 1, MAX_BYTES] {
+            assert!(TargetUrl::parse(&of(bytes)).is_ok(), "{bytes}");
+        }
+        assert_eq!(TargetUrl::parse(&of(MAX_BYTES + 1)), Err(NotATarget::TooLong(MAX_BYTES + 1)));
+    }
+
+    #[test]
+    fn an_id_has_what_can_be_read_of_the_url_and_is_what_nats_lets_be_a_name() {
+        for (url, slug) in
+            [("http://host:8080/a//b.c/", "host-8080-a-b-c_"), ("http://[::1]/a", "1-a_"), ("http://h/", "h_")]
+        {
+            let id = TargetUrl::parse(url).unwrap().subscription_id();
+            assert!(id.as_str().starts_with(slug), "{id}");
+            assert_eq!(String::from(id.clone()), id.as_str());
+        }
+        let long = "x".repeat(100);
+        for (text, is_id) in [
+            ("a-b_C9", true),
+            (long.as_str(), true),
+            (&format!("{long}x"), false),
+            ("", false),
+            ("a.b", false),
+            ("a b", false),
+        ] {
+            assert_eq!(SubscriptionId::parse(text).is_ok(), is_id, "{text}");
+        }
+        assert_eq!(format!("{:?}", TargetUrl::parse("http://u:p@host/?q").unwrap()), "TargetUrl(http://host/)");
+    }
 }

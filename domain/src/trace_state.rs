@@ -96,4 +96,19 @@ mod tests {
         let kept = parse([list(&many).as_str()]).unwrap();
         assert!(kept.len() <= MAX_BYTES && list(&many).starts_with(&kept) && kept.starts_with("k0="));
     }
+
+    #[test]
+    fn a_list_of_512_bytes_is_kept_and_a_longer_one_is_not() {
+        let member = |n: usize, bytes: usize| format!("k{n}={}", "y".repeat(bytes - 3));
+        // Four of 127 bytes, the commas between them, and what makes it 512.
+        for (last, kept) in [(127, 4), (128, 4), (129, 3)] {
+            let list = [member(0, 127), member(1, 127), member(2, 127), member(3, last)].join(",");
+            let members = parse([list.as_str()]).map(|list| list.split(',').count());
+            assert_eq!(members, Some(kept), "{}", list.len());
+        }
+        let (long, longest) = (member(0, 128), member(1, 129));
+        let list = [long.clone(), longest, member(2, 100), member(3, 100), member(4, 100)].join(",");
+        let kept = [long, member(2, 100), member(3, 100), member(4, 100)].join(",");
+        assert_eq!(parse([list.as_str()]), Some(kept), "only a longer member than 128 bytes goes first");
+    }
 }

@@ -223,4 +223,33 @@ mod tests {
             prop_assert!(got == 1 || !asked);
         }
     }
+
+    #[test]
+    fn a_pattern_is_told_from_a_type_and_has_the_subject_of_what_it_matches() {
+        for (text, is_one_type) in
+            [("a", true), ("a.b", true), ("*", false), (">", false), ("a.*", false), ("*.b", false), ("a.b.>", false)]
+        {
+            assert_eq!(pattern(text).is_one_type(), is_one_type, "{text}");
+            assert_eq!(
+                (pattern(text).subject(), pattern(text).to_string()),
+                (format!("events.{text}"), text.to_owned())
+            );
+        }
+    }
+
+    #[test]
+    fn a_wildcard_matches_as_many_tokens_as_it_stands_for() {
+        for (wide, text, matches) in [
+            ("*.b", "a.b", true),
+            ("*.b", "a.c", false),
+            ("*.b", "a", false),
+            ("*.b", "a.b.c", false),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            ("a.*.c", "a.b.c", true),
+            ("b.*.c", "a.b.c", false),
+        ] {
+            assert_eq!(pattern(wide).matches(&EventType::parse(text).unwrap()), matches, "{wide} {text}");
+        }
+    }
 }

@@ -135,3 +135,47 @@ fn all_attributes_fit_together_into_headers_that_servers_take() {
     assert!(structured(&event(2_000)).is_ok());
     assert_eq!(pointers(&event(2_100)), ["/0/"]);
 }
+
+#[test]
+fn an_attribute_may_be_as_long_as_is_documented_and_no_longer() {
+    let core = r#""specversion":"1.0","type":"t","source":"/s","id":"1""#;
+    let of = |name: &str, bytes: usize| format!("{{{core},\"{name}\":\"{}\"}}", "x/".repeat(bytes).split_at(bytes).0);
+    for (name, most) in [("transactionid", 256), ("traceparent", 256), ("datacontenttype", 256)] {
+        for bytes in [most - 1, most] {
+            assert!(structured(&of(name, bytes)).is_ok(), "{name}: {bytes}");
+        }
+        assert_eq!(pointers(&of(name, most + 1)), [format!("/0/{name}")]);
+    }
+}
+
+#[test]
+fn extensions_are_64_at_most_and_all_attributes_eight_kibibytes() {
+    let core = r#""specversion":"1.0","type":"t","source":"/s","id":"1""#;
+    let extensions = |many: usize| -> String { (0..many).map(|n| format!(",\"e{n}\":\"\"")).collect() };
+    for many in [63, 64] {
+        assert!(structured(&format!("{{{core}{}}}", extensions(many))).is_ok(), "{many}");
+    }
+    assert!(structured(&format!("{{{core}{}}}", extensions(65))).is_err());
+    // With its name, `ce-e`, and the four bytes of type, source and id.
+    let long = |bytes: usize| format!("{{{core},\"e\":\"{}\"}}", "x".repeat(bytes - 8));
+    for bytes in [8191, 8192] {
+        assert!(structured(&long(bytes)).is_ok(), "{bytes}");
+    }
+    assert!(structured(&long(8193)).is_err());
+}
+
+#[test]
+fn what_the_specification_has_be_a_string_is_one() {
+    for name in ["specversion", "id", "source", "type", "time", "subject", "datacontenttype", "dataschema"] {
+        let mut event = serde_json::json!({"specversion": "1.0", "type": "t", "source": "/s", "id": "1"});
+        event[name] = 1.into();
+        assert!(pointers(&event.to_string()).contains(&format!("/0/{name}")), "{name}");
+        event[name] = true.into();
+        match structured(&event.to_string()) {
+            Err(NotACloudEvent::Malformed(faults)) => {
+                assert!(faults.iter().any(|fault| fault.detail == "it must be a string"), "{name}: {faults:?}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}

@@ -102,3 +102,48 @@ fn only_events_of_the_transaction_are_asked_for() {
     assert!(entry.asks_for(&event(25, 1, "t"), Start::Counts));
     assert!(!entry.asks_for(&event(25, 1, "other"), Start::Counts));
 }
+
+#[test]
+fn a_redelivery_of_a_stretch_of_time_holds_what_happened_within_it() {
+    let mut redelivery = Redelivery::of_only("r".into(), Stamp::from_micros(0), [3, 7].into()).unwrap();
+    (redelivery.only, redelivery.from, redelivery.to) = (None, at(10).unwrap(), at(20));
+    for (sequence, seconds, holds) in
+        [(2, 15, false), (3, 9, false), (3, 10, true), (5, 15, true), (7, 20, true), (7, 21, false), (8, 15, false)]
+    {
+        assert_eq!(redelivery.holds(&event(sequence, seconds, "t")), holds, "{sequence} at {seconds}");
+    }
+    redelivery.to = None;
+    assert!(redelivery.holds(&event(7, 9999, "t")));
+}
+
+#[test]
+fn an_entry_that_is_new_gets_nothing_of_the_redelivery_that_stood_before_it() {
+    let mut subscription = Subscription::new(crate::TargetUrl::parse("http://host/").unwrap());
+    let pattern = TypePattern::parse("a").unwrap();
+    let new = entry(Attributes::default());
+    assert_eq!(subscription.admits(&pattern, &new).after_redelivery, None);
+    subscription.redelivery = Redelivery::of_only("r".into(), Stamp::from_micros(0), [3].into());
+    let admitted = subscription.admits(&pattern, &new);
+    assert_eq!(admitted.after_redelivery.as_deref(), Some("r"));
+    // One that was there before gets it, also where it is registered again.
+    subscription.entries.insert(pattern.clone(), new.clone());
+    assert_eq!(subscription.admits(&pattern, &new).after_redelivery, None);
+}
+
+#[test]
+fn a_replacement_goes_on_with_the_line_where_it_does_not_say_where_it_begins() {
+    let first = Entry { registration: "1".into(), from_sequence: 10, live_from: 20, ..entry(Attributes::default()) };
+    for (from_sequence, line, begins_with) in [(30, "1", 10), (29, "2", 29)] {
+        let again = Entry { registration: "2".into(), from_sequence, live_from: 30, ..first.clone() };
+        let again = again.replacing(&first);
+        assert_eq!((again.line(), again.begins_with()), (line, begins_with));
+    }
+    assert_eq!(first.begins_with(), 10);
+}
+
+#[test]
+fn an_expiry_stays_where_the_same_is_said_without_it() {
+    let first = entry(Attributes { expire_after: Some(60.0), ..Attributes::default() });
+    let again = first.said_again(&entry(Attributes::default()));
+    assert_eq!(again.attributes.expire_after, Some(60.0));
+}
