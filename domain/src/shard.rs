@@ -82,4 +82,12 @@ mod tests {
             assert_eq!(Shard::of(&SubscriptionId::parse(id).unwrap()).to_string(), shard.to_string(), "{id}");
         }
     }
+
+    #[test]
+    fn other_versions_prefer_the_same_dispatchers() {
+        // The greatest of the first eight bytes of SHA-256 over `d1/0` and so on: computed by another program.
+        let preferred: Vec<&str> =
+            Shard::all().take(8).filter_map(|shard| shard.preferred(["d1", "d2", "d3"])).collect();
+        assert_eq!(preferred, ["d1", "d3", "d1", "d3", "d1", "d1", "d2", "d2"]);
+    }
 }

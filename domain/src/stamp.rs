@@ -280,4 +280,19 @@ mod tests {
             assert_eq!(stamp, if follows { now - back } else { now + 1 }, "{back}");
         }
     }
+
+    #[test]
+    fn a_moment_beyond_the_years_that_can_be_written_is_the_last_one_that_can() {
+        for (micros, stamp) in [
+            (i64::MIN, MIN_MICROS),
+            (MIN_MICROS - 1, MIN_MICROS),
+            (MIN_MICROS, MIN_MICROS),
+            (MIN_MICROS + 1, MIN_MICROS + 1),
+            (MAX_MICROS, MAX_MICROS),
+            (MAX_MICROS + 1, MAX_MICROS),
+            (i64::MAX, MAX_MICROS),
+        ] {
+            assert_eq!(Stamp::from_micros(micros).as_micros(), stamp);
+        }
+    }
 }

@@ -226,8 +226,10 @@ fn what_is_not_sure_to_be_had_is_owed_to_who_shares_it() {
     let mut lane = Lane::reconcile(None, &before, fresh("e1"));
     run(&mut lane, &before, &log, 3);
     lane.came_past(2);
-    let both = asked(&[("a.>", "1", 1, 1, None), ("a.*", "2", 2, 2, Some(9))]);
+    let mut both = asked(&[("a.>", "1", 1, 1, None), ("a.*", "2", 2, 2, Some(9))]);
+    both.entries.get_mut(&TypePattern::parse("a.*").unwrap()).unwrap().attributes.priority = 1.0;
     let mut lane = Lane::reconcile(Some(&lane), &both, fresh("e2"));
+    assert_eq!(lane.due(&both, &event(2, "a.x"), &Found::new()).map(|due| due.priority), Some(1.0));
     assert_eq!(run(&mut lane, &both, &log, 4), [2, 3, 4]);
     assert_eq!(of(&lane, "a.*").delivered, 3);
 }
