@@ -111,4 +111,12 @@ mod tests {
         let kept = [long, member(2, 100), member(3, 100), member(4, 100)].join(",");
         assert_eq!(parse([list.as_str()]), Some(kept), "only a longer member than 128 bytes goes first");
     }
+
+    #[test]
+    fn a_long_member_stays_where_the_list_is_not_too_long() {
+        let of = |last: usize| format!("long={},k={},l={}", "x".repeat(200), "y".repeat(200), "z".repeat(last));
+        let left = MAX_BYTES - of(0).len();
+        assert_eq!(parse([of(left).as_str()]), Some(of(left)));
+        assert!(!parse([of(left + 1).as_str()]).unwrap().contains("long"));
+    }
 }

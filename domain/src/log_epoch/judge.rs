@@ -192,4 +192,30 @@ mod tests {
             prop_assert!(looks <= 8, "{looks} looks");
         }
     }
+
+    #[test]
+    fn a_place_is_within_the_log_from_its_first_event_to_its_last() {
+        let event = |sequence| Mark::new(sequence, "a", Stamp::from_micros(0));
+        let mut evidence = Evidence { first_sequence: 5, last_sequence: 9, ..Evidence::default() };
+        evidence.found.extend([(5, Some(event(5))), (9, Some(Mark::new(9, "b", Stamp::from_micros(0))))]);
+        for (sequence, is_within, standing) in [
+            (4, false, Standing::Silent),
+            (5, true, Standing::Same),
+            (7, true, Standing::NotLookedAt),
+            (9, true, Standing::Other),
+            (10, false, Standing::Other),
+        ] {
+            assert_eq!(evidence.holds(sequence), is_within, "{sequence}");
+            assert_eq!(evidence.standing(&event(sequence)), standing, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn what_was_removed_at_the_beginning_is_no_hole() {
+        let checkpoints = [2, 4, 5, 6, 8].map(|sequence| mark(sequence, "a"));
+        let log = |hole: u64| move |sequence: u64| (sequence != hole).then_some(if sequence < 8 { "a" } else { "b" });
+        for (first, hole, shared_to) in [(6, 0, 6), (5, 0, 6), (5, 5, 0)] {
+            assert_eq!(verdict(&checkpoints, first, 9, log(hole)).0, Verdict::Forked { shared_to }, "{first}, {hole}");
+        }
+    }
 }

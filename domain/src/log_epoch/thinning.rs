@@ -57,4 +57,13 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_newest_are_all_kept_and_of_those_before_them_few() {
+        let all: Vec<Mark> = (1..=1000).map(|sequence| Mark::new(sequence, "", Stamp::from_micros(0))).collect();
+        let mut kept = all.clone();
+        thin(&mut kept);
+        assert!(kept.ends_with(&all[1000 - NEWEST..]));
+        assert!(kept.len() < 2 * NEWEST, "{}", kept.len());
+    }
 }
