@@ -105,7 +105,7 @@ async fn what_is_accepted_rejected_and_delivered_is_counted() {
     ] {
         assert_eq!(metrics.sum(name, labels), Some(value), "{name} {labels:?}");
     }
-    assert_eq!(metrics.labels(), ["group", "le", "outcome", "reason", "state", "version"], "no URL, no id");
+    assert_eq!(metrics.labels(), ["group", "kind", "le", "outcome", "reason", "state", "version"], "no URL, no id");
 }
 
 #[tokio::test]
