@@ -77,10 +77,10 @@ pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(text): R
 
 /// Have dead letters delivered again
 ///
-/// The subscription that gave them up gets these events alone, in the log's order, marked as a replay; then deliveries go on
-/// where they were. They are named by `sequences` of dead letters, or by when they were given up (`from`, `to`); at most
-/// 1,000 events. The dead letters stay; an event that is given up again becomes a new one. What is left of an earlier redrive
-/// is delivered too; a replay of a part of the log that is under way ends.
+/// The subscription that gave them up gets these events alone, in the log's order, with the request's id as `ce-redelivery`
+/// (`status.replay.id`); then deliveries go on where they were. They are named by `sequences` of dead letters, or by when they
+/// were given up (`from`, `to`); at most 1,000 events. The dead letters stay; an event that is given up again becomes a new one.
+/// What is left of an earlier redrive is delivered too; a replay of a part of the log that is under way ends.
 #[utoipa::path(
     post,
     operation_id = "redrive_dead_letters",

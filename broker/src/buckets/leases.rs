@@ -1,5 +1,5 @@
-//! The bucket `LEASES`: which dispatchers live, and which of them works on which shard. Only dispatchers write it, and
-//! every write names the revision that it replaces.
+//! The bucket `LEASES`: which dispatchers live, and which of them works on which shard. Only dispatchers write it (but
+//! for the probe of each process, see `connection::probe`), and every write names the revision that it replaces.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -21,8 +21,8 @@ use crate::{Registrar, answers, unavailable};
 
 /// Deliver a part of the log again
 ///
-/// The events of that time are delivered in order, marked as a replay; then deliveries go on where they were. The
-/// subscription's status shows how far it has come, as `replay`.
+/// The events of that time are delivered in order, with the request's id as `ce-redelivery` (`status.replay.id`); then
+/// deliveries go on where they were. The subscription's status shows how far it has come, as `replay`.
 #[utoipa::path(
     post,
     operation_id = "replay_subscription",
