@@ -74,6 +74,8 @@ pub(crate) struct Joining<'a> {
     pub(crate) filters: &'a [TypePattern],
     /// It has read everything up to here.
     pub(crate) position: u64,
+    /// What was removed up to here is none of its concern: it wants nothing of it, or knows of it.
+    pub(crate) accounted_to: u64,
     /// The connection and the log that it was set up on.
     pub(crate) era: Era,
 }
@@ -99,7 +101,7 @@ impl Tail {
     }
 
     /// Has a lane follow from its position on, or from behind it where nothing that it wants lies in between; `None` where
-    /// there is too much before it.
+    /// there is too much before it, or something may have been removed that it was not given.
     pub(crate) async fn join(
         self: &Arc<Self>,
         log: &EventLog,
@@ -118,6 +120,10 @@ impl Tail {
             let read_to = read_to.min(log.last_sequence().await?);
             let wanted = log.first_of(from + 1, joining.filters).await?;
             from = from.max(wanted.map_or(read_to, |wanted| read_to.min(wanted - 1)));
+            // By a look-up that begins now: what was removed before is not among what was found.
+            if log.bounds().await?.first_sequence > joining.accounted_to + 1 {
+                return Ok(None);
+            }
         }
         // What was looked up is true of this connection and this log only.
         let mut state = self.state();
@@ -229,8 +235,7 @@ impl Tail {
                     if read.sequence > due {
                         let first_sequence = log.bounds().await?.first_sequence;
                         if first_sequence > due {
-                            // What lies in between may have been somebody's: each lane finds out for itself.
-                            self.state().let_all_go();
+                            self.state().is_cut_to(first_sequence);
                         }
                         // Before anybody is given what is behind it.
                         jumps.jumped(due.max(first_sequence), read.sequence - 1).await?;
@@ -311,7 +316,38 @@ impl TailState {
         self.recent.add(read.sequence, event);
     }
 
+    /// What was not read and lies before a sequence was removed. It may have been somebody's: each lane finds out for itself,
+    /// those too that come later.
+    fn is_cut_to(&mut self, first_sequence: u64) {
+        self.let_all_go();
+        self.recent = Recent::behind(first_sequence - 1, KEPT);
+    }
+
     fn let_all_go(&mut self) {
         self.followers.let_all_go();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::recent::tests::event;
+
+    #[test]
+    fn what_was_removed_before_it_was_read_is_not_taken_for_read() {
+        let tail = Tail::new();
+        let mut state = tail.state();
+        state.recent = Recent::behind(0, KEPT);
+        assert!(state.recent.reaches_back_to(0), "a lane that begins at 1 may join");
+        state.is_cut_to(3);
+        for sequence in [3, 4] {
+            state.take_in(broker::log_reader::LogMessage {
+                sequence,
+                backlog: 0,
+                event: Some((*event(sequence, "a")).clone()),
+            });
+        }
+        assert!(!state.recent.reaches_back_to(0) && !state.recent.reaches_back_to(1));
+        assert!(state.recent.reaches_back_to(2), "1 and 2 were removed: a lane that knows it may join");
     }
 }

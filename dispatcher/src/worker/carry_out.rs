@@ -138,8 +138,9 @@ impl Worker {
     fn join_tail(&self, run: &mut Run, read_to: u64) {
         let (tail, log, id) = (self.shared.tail.clone(), self.shared.log.clone(), self.id.clone());
         let (filters, era) = (run.session.lane().filters.clone(), run.era);
+        let accounted_to = run.session.lane().accounted_to().max(read_to);
         run.chores.push(Box::pin(async move {
-            let joining = Joining { id: &id, filters: &filters, position: read_to, era };
+            let joining = Joining { id: &id, filters: &filters, position: read_to, accounted_to, era };
             Chore::Joined(tail.join(&log, &joining).await)
         }));
     }

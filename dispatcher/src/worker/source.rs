@@ -103,7 +103,8 @@ impl Worker {
         era: Era,
     ) -> Result<(Lane, Source), Unavailable> {
         let read_to = lane.position.max(first_sequence.saturating_sub(1));
-        let joining = Joining { id: &self.id, filters: &lane.filters, position: read_to, era };
+        let accounted_to = lane.accounted_to().max(read_to);
+        let joining = Joining { id: &self.id, filters: &lane.filters, position: read_to, accounted_to, era };
         if let Some(follower) = self.shared.tail.join(&self.shared.log, &joining).await? {
             return Ok((self.has_consumer(lane, false).await?, Source::Tail(follower)));
         }
