@@ -177,7 +177,8 @@ impl<'a> Change<'a> {
             Standing::Known(known) => Progress { from_sequence: known.from_sequence.max(behind), ..known.clone() },
             Standing::Continues(earlier, changed_at) => Progress {
                 by_earlier_words_to: changed_at.and(self.had).or(earlier.by_earlier_words_to),
-                shares_to: earlier.shares_to,
+                // What other entries brought by then, the target has had, though these words did not ask for it.
+                shares_to: changed_at.and(self.had).max(earlier.shares_to),
                 anew_to: earlier.anew_to,
                 owed: owed_by(entry, Some(earlier)),
                 resumed_after: earlier.resumed_after,

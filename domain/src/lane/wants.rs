@@ -138,19 +138,20 @@ impl Lane {
         must_write
     }
 
-    /// Whether the target has had an event through an entry that was there before those which share it. One that lacks by itself
-    /// what that entry requires may not have been sent: a duplicate is better than a hole.
+    /// Whether the target has had an event through an entry that was there before those which share it, or by the earlier words
+    /// of one. One that lacks by itself what that entry requires may not have been sent: a duplicate is better than a hole.
     fn is_covered(&self, spec: &Subscription, event: &Event) -> bool {
         let is_shared = |progress: &Progress| progress.shares_to.is_some_and(|to| event.sequence <= to);
         let covers = |(pattern, progress): (&TypePattern, &Progress)| {
             let Some(entry) = spec.entries.get(pattern) else { return false };
-            let has_passed = !progress.completed && event.sequence < progress.from_sequence;
-            has_passed
-                && !is_shared(progress)
-                && entry.is_live_at(event.sequence)
-                && pattern.matches(&event.event_type)
-                && asks_for(entry, progress, event)
-                && is_satisfied(entry, words_for(progress, event), event, &Found::new())
+            if progress.completed || !entry.is_live_at(event.sequence) || !pattern.matches(&event.event_type) {
+                return false;
+            }
+            had_by_earlier_words(entry, progress, event)
+                || (event.sequence < progress.from_sequence
+                    && !is_shared(progress)
+                    && asks_for(entry, progress, event)
+                    && is_satisfied(entry, words_for(progress, event), event, &Found::new()))
         };
         self.entries.values().any(is_shared) && self.entries.iter().any(covers)
     }
@@ -179,9 +180,22 @@ fn wants(pattern: &TypePattern, entry: &Entry, progress: &Progress, event: &Even
 fn has_had(entry: &Entry, progress: &Progress, event: &Event, covered: bool) -> bool {
     let sequence = event.sequence;
     sequence < progress.from_sequence
-        || (progress.by_earlier_words_to.is_some_and(|to| sequence <= to) && entry.asked_before(event))
+        || asked_by_earlier_words(entry, progress, event)
         || (covered && shares(entry, progress, event))
         || progress.owed.is_some_and(|owed| sequence < owed.until && owed.events == 0)
+}
+
+/// Whether the lane went past an event by the earlier words of an entry, and they asked for it.
+fn asked_by_earlier_words(entry: &Entry, progress: &Progress, event: &Event) -> bool {
+    progress.by_earlier_words_to.is_some_and(|to| event.sequence <= to) && entry.asked_before(event)
+}
+
+/// The same, and the event has by itself what they required: the target has had it.
+fn had_by_earlier_words(entry: &Entry, progress: &Progress, event: &Event) -> bool {
+    asked_by_earlier_words(entry, progress, event)
+        && entry.continues.as_ref().is_some_and(|earlier| {
+            required_data::missing(&event.data, earlier.attributes.required_data.iter().map(String::as_str)).is_empty()
+        })
 }
 
 /// Whether the lane had gone past an event when the entry was new to it, and the event had come after the registration.

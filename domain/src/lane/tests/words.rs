@@ -249,3 +249,38 @@ fn a_stated_position_puts_the_lane_there_back_or_forth_in_the_same_words_too() {
     let mut lane = Lane::reconcile(Some(&lane), &both, fresh("e2"));
     assert_eq!((lane.last_delivered, run(&mut lane, &both, &log, 7)), (6, vec![5, 6, 7]));
 }
+
+#[test]
+fn words_that_changed_bring_nothing_that_another_entry_brought() {
+    let log = ["a.x"; 4];
+    let mut before = asked(&[("a.>", "1", 1, 1, None), ("a.x", "2", 1, 1, None)]);
+    let of = |spec: &Subscription| spec.entries[&TypePattern::parse("a.x").unwrap()].attributes.clone();
+    let later = Attributes { datetime_start: Some(Stamp::from_micros(60_000_000)), ..of(&before) };
+    before.entries.get_mut(&TypePattern::parse("a.x").unwrap()).unwrap().attributes = later;
+    let mut lane = Lane::reconcile(None, &before, fresh("e1"));
+    assert_eq!(run(&mut lane, &before, &log, 3), [1, 2, 3], "a.> asks for them");
+    // Changed behind 1; the lane hears of it behind 3, with one more that is new and has it move back.
+    let mut after = replaced(&before, "a.x", "3", 2, Attributes::default());
+    after.entries.extend(asked(&[("a.*", "4", 2, 2, Some(9))]).entries);
+    let mut lane = Lane::reconcile(Some(&lane), &after, fresh("e2"));
+    assert_eq!(run(&mut lane, &after, &log, 4), [4]);
+    let delivered = |pattern: &str| lane.entries[&TypePattern::parse(pattern).unwrap()].delivered;
+    assert_eq!((delivered("a.x"), delivered("a.*")), (3, 3), "2 and 3 were delivered to the URL after they asked");
+}
+
+#[test]
+fn an_entry_that_is_added_brings_nothing_that_earlier_words_brought() {
+    let log = ["a.x"; 4];
+    for (required, brought) in [(vec![], vec![4]), (vec!["k".to_owned()], vec![2, 3, 4])] {
+        let mut before = asked(&[("a.x", "1", 1, 1, None)]);
+        before.entries.values_mut().for_each(|entry| entry.attributes.required_data.clone_from(&required));
+        let mut lane = Lane::reconcile(None, &before, fresh("e1"));
+        run(&mut lane, &before, &log, 3);
+        // Changed behind 1, with one more that is new; the lane hears of it behind 3.
+        let ends = Attributes { datetime_end: Some(Stamp::from_micros(90_000_000)), ..Attributes::default() };
+        let mut after = replaced(&before, "a.x", "2", 2, ends);
+        after.entries.extend(asked(&[("a.*", "3", 2, 2, None)]).entries);
+        let mut lane = Lane::reconcile(Some(&lane), &after, fresh("e2"));
+        assert_eq!(run(&mut lane, &after, &log, 4), brought, "{required:?}");
+    }
+}
