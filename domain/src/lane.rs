@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::log_epoch::{LogEpoch, Mark};
 use crate::log_holes::Hole;
 use crate::stamp::Stamp;
-use crate::subscription::{Subscription, Test};
+use crate::subscription::{Continued, Subscription, Test};
 use crate::type_pattern::TypePattern;
 
 pub mod epoch;
@@ -111,7 +111,7 @@ pub enum Phase {
 }
 
 /// How far one entry of a subscription has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// The act of registering that this belongs to.
     pub registration: String,
@@ -132,9 +132,15 @@ pub struct Progress {
     /// The first sequence for which the words that the lane goes by stand alone: where they changed last. 0: they never did.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub words_from: u64,
+    /// How often the words had changed until those that the lane goes by.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub words_changed: u64,
     /// Up to here, from where its words changed, the lane has gone by the words before: what those asked for it has had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_earlier_words_to: Option<u64>,
+    /// Those words; `None` for the ones before the last change, where an earlier build wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_by: Option<Box<Continued>>,
     /// Up to here the lane had gone when the entry was new to it: what came after the registration, and other entries wanted
     /// too, the target has had.
     #[serde(default, skip_serializing_if = "Option::is_none")]

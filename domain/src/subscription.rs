@@ -149,7 +149,21 @@ pub struct Continued {
     pub registered_at: Stamp,
     /// The first sequence for which the present words stand alone.
     pub until: u64,
+    /// The same of the last changes of the words, in order: `until` is the last of them. Empty where an earlier build wrote this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<u64>,
+    /// How often the words have changed; 0 where they never did, or an earlier build wrote this.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub changed: u64,
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// How many changes of the words an entry names one by one.
+const CHANGES: usize = 8;
 
 impl Subscription {
     /// Nothing registered yet.
@@ -196,11 +210,13 @@ impl Entry {
             attributes: earlier.attributes.clone(),
             registered_at: earlier.registered_at,
             until: 0,
+            changes: Vec::new(),
+            changed: 0,
         });
         if earlier.attributes != self.attributes {
             continued.attributes = earlier.attributes.clone();
             continued.registered_at = earlier.registered_at;
-            continued.until = self.live_from;
+            continued.has_changed_at(self.live_from);
         }
         self.continues = Some(continued);
         self
@@ -236,11 +252,6 @@ impl Entry {
     /// What the words before the last change said, where an event came before the present words stood alone.
     pub fn earlier_words(&self, sequence: u64) -> Option<&Continued> {
         self.continues.as_ref().filter(|earlier| sequence < earlier.until)
-    }
-
-    /// Whether the words before the last change asked for an event.
-    pub fn asked_before(&self, event: &Event) -> bool {
-        self.continues.as_ref().is_some_and(|earlier| earlier.let_through(event, Start::Counts))
     }
 
     /// Whether a sequence was accepted after the pair was first registered; what lies before is replayed.
@@ -298,6 +309,27 @@ pub enum Words {
 }
 
 impl Continued {
+    /// Records that the words change once more, behind what lies before a sequence.
+    fn has_changed_at(&mut self, sequence: u64) {
+        if self.until > 0 && self.changed == 0 {
+            (self.changes, self.changed) = (vec![self.until], 1);
+        }
+        self.changes.push(sequence);
+        self.changes.drain(..self.changes.len().saturating_sub(CHANGES));
+        (self.until, self.changed) = (sequence, self.changed + 1);
+    }
+
+    /// The same without what goes along with deliveries: it may be large.
+    pub fn words_alone(&self) -> Box<Self> {
+        let attributes = Attributes { listener_data: None, ..self.attributes.clone() };
+        Box::new(Self { attributes, ..self.clone() })
+    }
+
+    /// Whether these words asked for an event.
+    pub fn asked_for(&self, event: &Event) -> bool {
+        self.let_through(event, Start::Counts)
+    }
+
     fn let_through(&self, event: &Event, start: Start) -> bool {
         let_through(&self.attributes, self.registered_at, self.live_from, event, start)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Epoch, Gap, Lane, Owed, Phase, Progress, RedeliveryProgress, State};
 use crate::delivery_settings::OnFork;
 use crate::stamp::Stamp;
-use crate::subscription::{Entry, Subscription};
+use crate::subscription::{Continued, Entry, Subscription};
 use crate::type_pattern::{self, TypePattern};
 
 /// A lane as it was, beside what is wanted of it now.
@@ -27,10 +27,18 @@ enum Standing<'a> {
     /// The lane knows this registration.
     Known(&'a Progress),
     /// It replaces one that has not had everything, and does not ask for the past: what that was promised is owed. Where the
-    /// words have changed and the lane has gone on by the earlier ones: from where.
-    Continues(&'a Progress, Option<u64>),
+    /// words have changed and the lane has gone on by the earlier ones: since when.
+    Continues(&'a Progress, Option<News>),
     /// It begins here.
     New(u64),
+}
+
+/// That the words of an entry have changed, since a sequence that the lane has gone past.
+#[derive(Clone, Copy)]
+struct News {
+    since: u64,
+    /// The words before the last change are those that the lane has gone by.
+    is_one_change: bool,
 }
 
 impl Lane {
@@ -116,11 +124,8 @@ impl<'a> Change<'a> {
             Some(earlier) if earlier.registration == entry.registration => Standing::Known(earlier),
             Some(earlier) if earlier.line == entry.line() && !earlier.completed => {
                 // The lane has passed over what only the new words ask for.
-                let until = entry.continues.as_ref().map(|earlier| earlier.until).filter(|until| *until > 0);
-                // Of a change that the lane knows it has.
-                let changed_at = until.filter(|until| earlier.words_from != *until);
-                let changed_at = changed_at.filter(|until| self.had.is_some_and(|had| had >= *until));
-                Standing::Continues(earlier, changed_at)
+                let news = news(earlier, entry).filter(|news| self.had.is_some_and(|had| had >= news.since));
+                Standing::Continues(earlier, news)
             }
             // Of its line the lane has seen nothing, or all that it was to have.
             earlier => {
@@ -147,7 +152,7 @@ impl<'a> Change<'a> {
     fn wants_from(&self, pattern: &TypePattern, entry: &Entry) -> Option<u64> {
         match self.standing(pattern, entry) {
             Standing::Known(_) | Standing::Continues(_, None) => None,
-            Standing::Continues(_, Some(changed_at)) => Some(changed_at - 1),
+            Standing::Continues(_, Some(news)) => Some(news.since - 1),
             Standing::New(from) => Some(from.saturating_sub(1)),
         }
     }
@@ -166,7 +171,9 @@ impl<'a> Change<'a> {
             dead_lettered: 0,
             completed: false,
             words_from: entry.continues.as_ref().map_or(0, |earlier| earlier.until),
+            words_changed: entry.continues.as_ref().map_or(0, |earlier| earlier.changed),
             by_earlier_words_to: None,
+            gone_by: None,
             shares_to: None,
             anew_to: None,
             owed: None,
@@ -175,15 +182,23 @@ impl<'a> Change<'a> {
         };
         match self.standing(pattern, entry) {
             Standing::Known(known) => Progress { from_sequence: known.from_sequence.max(behind), ..known.clone() },
-            Standing::Continues(earlier, changed_at) => Progress {
-                by_earlier_words_to: changed_at.and(self.had).or(earlier.by_earlier_words_to),
+            Standing::Continues(earlier, news) => Progress {
+                by_earlier_words_to: match news {
+                    // What words brought that are not known any more comes again: a duplicate is better than a hole.
+                    Some(news) => self.had.filter(|_| news.is_one_change),
+                    None => earlier.by_earlier_words_to,
+                },
+                gone_by: match news {
+                    Some(news) => entry.continues.as_ref().filter(|_| news.is_one_change).map(Continued::words_alone),
+                    None => earlier.gone_by.clone(),
+                },
                 // What other entries brought by then, the target has had, though these words did not ask for it.
-                shares_to: changed_at.and(self.had).max(earlier.shares_to),
+                shares_to: news.and(self.had).max(earlier.shares_to),
                 anew_to: earlier.anew_to,
                 owed: owed_by(entry, Some(earlier)),
                 resumed_after: earlier.resumed_after,
                 live_from: earlier.live_from,
-                ..begun(earlier.from_sequence.max(changed_at.unwrap_or(behind)))
+                ..begun(earlier.from_sequence.max(news.map_or(behind, |news| news.since)))
             },
             Standing::New(from) => {
                 let had_early = self.before.and_then(|lane| lane.had.last());
@@ -248,6 +263,19 @@ impl<'a> Change<'a> {
         let state = before.filter(|_| stands).map_or(State::Active, |state| state.beneath().clone());
         if self.spec.paused { State::Paused(Box::new(state)) } else { state }
     }
+}
+
+/// What of an entry's changes the lane did not know, when it went by the words that it knew.
+fn news(earlier: &Progress, entry: &Entry) -> Option<News> {
+    let continued = entry.continues.as_ref().filter(|continued| continued.until > 0)?;
+    if continued.changed == 0 {
+        let is_news = earlier.words_from != continued.until;
+        return is_news.then_some(News { since: continued.until, is_one_change: true });
+    }
+    let unknown = usize::try_from(continued.changed.saturating_sub(earlier.words_changed)).unwrap_or(usize::MAX);
+    let first = continued.changes.len().saturating_sub(unknown);
+    let since = continued.changes.get(first)?;
+    Some(News { since: *since, is_one_change: unknown == 1 })
 }
 
 /// What the words before the last change still promise, where they had a count and the lane has `earlier` gone by them.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Due, Lane, Progress};
 use crate::event::Event;
 use crate::required_data::{self, Found};
-use crate::subscription::{Entry, Start, Subscription, Words};
+use crate::subscription::{Continued, Entry, Start, Subscription, Words};
 use crate::type_pattern::TypePattern;
 
 impl Due {
@@ -180,22 +180,23 @@ fn wants(pattern: &TypePattern, entry: &Entry, progress: &Progress, event: &Even
 fn has_had(entry: &Entry, progress: &Progress, event: &Event, covered: bool) -> bool {
     let sequence = event.sequence;
     sequence < progress.from_sequence
-        || asked_by_earlier_words(entry, progress, event)
+        || asked_by_earlier_words(entry, progress, event).is_some()
         || (covered && shares(entry, progress, event))
         || progress.owed.is_some_and(|owed| sequence < owed.until && owed.events == 0)
 }
 
-/// Whether the lane went past an event by the earlier words of an entry, and they asked for it.
-fn asked_by_earlier_words(entry: &Entry, progress: &Progress, event: &Event) -> bool {
-    progress.by_earlier_words_to.is_some_and(|to| event.sequence <= to) && entry.asked_before(event)
+/// The earlier words of an entry by which the lane went past an event, where they asked for it.
+fn asked_by_earlier_words<'a>(entry: &'a Entry, progress: &'a Progress, event: &Event) -> Option<&'a Continued> {
+    progress.by_earlier_words_to.filter(|to| event.sequence <= *to)?;
+    progress.gone_by.as_deref().or(entry.continues.as_ref()).filter(|words| words.asked_for(event))
 }
 
-/// The same, and the event has by itself what they required: the target has had it.
+/// Whether there are such, and the event has by itself what they required: the target has had it.
 fn had_by_earlier_words(entry: &Entry, progress: &Progress, event: &Event) -> bool {
-    asked_by_earlier_words(entry, progress, event)
-        && entry.continues.as_ref().is_some_and(|earlier| {
-            required_data::missing(&event.data, earlier.attributes.required_data.iter().map(String::as_str)).is_empty()
-        })
+    asked_by_earlier_words(entry, progress, event).is_some_and(|words| {
+        let required = words.attributes.required_data.iter().map(String::as_str);
+        required_data::missing(&event.data, required).is_empty()
+    })
 }
 
 /// Whether the lane had gone past an event when the entry was new to it, and the event had come after the registration.

@@ -284,3 +284,53 @@ fn an_entry_that_is_added_brings_nothing_that_earlier_words_brought() {
         assert_eq!(run(&mut lane, &after, &log, 4), brought, "{required:?}");
     }
 }
+
+#[test]
+fn words_that_the_lane_never_went_by_have_brought_nothing() {
+    let log = ["a.x"; 5];
+    let mut before = asked(&[("a.x", "1", 1, 1, None)]);
+    let later = Attributes { datetime_start: Some(Stamp::from_micros(60_000_000)), ..Attributes::default() };
+    before.entries.values_mut().for_each(|entry| entry.attributes = later.clone());
+    let mut lane = Lane::reconcile(None, &before, fresh("e1"));
+    assert_eq!(run(&mut lane, &before, &log, 4), [0u64; 0]);
+    // Changed behind 1, and again behind 2; the lane hears of both behind 4.
+    let between = replaced(&before, "a.x", "2", 2, Attributes::default());
+    let ends = Attributes { datetime_end: Some(Stamp::from_micros(90_000_000)), ..Attributes::default() };
+    let after = replaced(&between, "a.x", "3", 3, ends);
+    let mut lane = Lane::reconcile(Some(&lane), &after, fresh("e2"));
+    assert_eq!(run(&mut lane, &after, &log, 5), [2, 3, 4, 5]);
+}
+
+#[test]
+fn two_changes_at_one_place_are_two() {
+    let log = ["a.x"; 5];
+    let before = asked(&[("a.x", "1", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &before, fresh("e1"));
+    run(&mut lane, &before, &log, 1);
+    let later = Attributes { datetime_start: Some(Stamp::from_micros(60_000_000)), ..Attributes::default() };
+    let between = replaced(&before, "a.x", "2", 2, later);
+    let mut lane = Lane::reconcile(Some(&lane), &between, fresh("e2"));
+    assert_eq!(run(&mut lane, &between, &log, 4), [0u64; 0]);
+    // Changed behind 1 too; the lane hears of it behind 4.
+    let after = replaced(&between, "a.x", "3", 2, Attributes::default());
+    let mut lane = Lane::reconcile(Some(&lane), &after, fresh("e3"));
+    assert_eq!(run(&mut lane, &after, &log, 5), [2, 3, 4, 5]);
+}
+
+#[test]
+fn what_earlier_words_brought_is_known_by_those_words_when_they_change_once_more() {
+    let log = ["a.x"; 9];
+    let to_4 = Attributes { datetime_end: Some(Stamp::from_micros(4_000_000)), ..Attributes::default() };
+    let mut before = asked(&[("a.x", "1", 1, 1, None)]);
+    before.entries.values_mut().for_each(|entry| entry.attributes = to_4.clone());
+    let mut lane = Lane::reconcile(None, &before, fresh("e1"));
+    assert_eq!(run(&mut lane, &before, &log, 6), [1, 2, 3, 4]);
+    // Changed behind 1; the lane hears of it behind 6. Changed again behind 6, when the lane is at 3 once more.
+    let between = replaced(&before, "a.x", "2", 2, Attributes::default());
+    let mut lane = Lane::reconcile(Some(&lane), &between, fresh("e2"));
+    assert_eq!(run(&mut lane, &between, &log, 3), [0u64; 0], "they were brought");
+    let ends = Attributes { datetime_end: Some(Stamp::from_micros(90_000_000)), ..Attributes::default() };
+    let after = replaced(&between, "a.x", "3", 7, ends);
+    let mut lane = Lane::reconcile(Some(&lane), &after, fresh("e3"));
+    assert_eq!(run(&mut lane, &after, &log, 8), [5, 6, 7, 8], "the first words asked for 4, and for neither 5 nor 6");
+}
