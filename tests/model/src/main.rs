@@ -207,5 +207,9 @@ async fn shrink(options: &Options, plan: &Plan, faults: &[Fault]) -> Result<()> 
     for operation in &small.operations {
         println!("  {}", serde_json::to_string(operation)?);
     }
+    // Once more: of a long output often only the end is kept.
+    for fault in faults.iter().take(SHOWN) {
+        println!("seed {}: {fault}", plan.seed);
+    }
     Ok(())
 }
