@@ -1,7 +1,8 @@
 //! One request to a target, and what came of it.
 //!
 //! A [`Pusher`] is for all lanes; a [`TargetClient`] is one lane's, and has its connections to itself. `dial` makes a
-//! `connection`, `kept` holds those that nobody uses, `tls` says whom to trust.
+//! `connection` over a `wire`, `kept` holds those that nobody uses, `tls` says whom to trust. `overheard` knows the status of an
+//! answer whose head cannot be read.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -32,9 +33,11 @@ use crate::push::verdict::{Answer, PushOutcome};
 mod connection;
 mod dial;
 mod kept;
+mod overheard;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wire;
 
 use connection::Connection;
 use dial::{Dialler, Endpoint};
@@ -102,6 +105,9 @@ enum NoAnswer {
     BrokeOff(hyper::Error),
     #[error("timed out: {0}")]
     TimedOut(String),
+    /// The status is known; the rest of the head cannot be read.
+    #[error("answered {status}: {}", root(.error))]
+    Garbled { status: u16, error: hyper::Error },
 }
 
 impl Pusher {
@@ -148,6 +154,7 @@ impl TargetClient {
         let deadline = Instant::now() + self.timeout;
         match timeout_at(deadline, self.send(&to.endpoint, to.request(headers, body))).await {
             Ok(Ok((connection, response))) => PushOutcome::Answered(self.answer(connection, response, deadline).await),
+            Ok(Err(NoAnswer::Garbled { status, error })) => PushOutcome::Answered(garbled(status, &error)),
             Ok(Err(error)) => PushOutcome::Failed(error.to_string()),
             Err(_) => PushOutcome::Failed(NoAnswer::late().to_string()),
         }
@@ -166,7 +173,7 @@ impl TargetClient {
                 Ok(response) => return Ok((connection, response)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(error.into_error().into()),
+                    None => return Err(NoAnswer::over(&connection, error.into_error())),
                 },
             }
         }
@@ -174,7 +181,7 @@ impl TargetClient {
         let mut connection = Box::pin(self.connect(to)).await?;
         match connection.send(request).await {
             Ok(response) => Ok((connection, response)),
-            Err(error) => Err(error.into_error().into()),
+            Err(error) => Err(NoAnswer::over(&connection, error.into_error())),
         }
     }
 
@@ -237,6 +244,12 @@ impl Destination {
     }
 }
 
+/// An answer of which only the status can be read.
+fn garbled(status: u16, error: &hyper::Error) -> Answer {
+    let body = format!("(the head of this answer cannot be read: {})", root(error));
+    Answer { status, retry_after: None, resume_after: None, body }
+}
+
 /// What a client of a URL with user information shows (RFC 7617).
 fn authorization(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
@@ -251,6 +264,13 @@ fn authorization(url: &Url) -> Option<HeaderValue> {
 }
 
 impl NoAnswer {
+    fn over(connection: &Connection, error: hyper::Error) -> Self {
+        match connection.status().filter(|_| error.is_parse()) {
+            Some(status) => Self::Garbled { status, error },
+            None => error.into(),
+        }
+    }
+
     fn late() -> Self {
         Self::TimedOut("operation timed out".to_owned())
     }

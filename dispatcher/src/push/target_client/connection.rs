@@ -17,7 +17,9 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::coop::unconstrained;
 
-use super::dial::Stream;
+use super::dial::{Line, Stream};
+use super::overheard::Status;
+use super::wire::Haste;
 
 /// How large the head of an answer may be.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -29,13 +31,25 @@ pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     /// What reads and writes; `None` once the connection has ended. In a box, as it goes from hand to hand.
     driver: Option<Box<Driver>>,
+    status: Status,
+    haste: Haste,
 }
 
 impl Connection {
-    pub(super) async fn over(stream: Box<dyn Stream>) -> hyper::Result<Self> {
+    pub(super) async fn over(Line { stream, status, haste }: Line) -> hyper::Result<Self> {
         let mut builder = http1::Builder::new();
+        // A user agent reads a folded line (RFC 9112, 5.2), and a proxy in our place would take the space away (5.1). What else
+        // is no header is none.
+        builder.allow_obsolete_multiline_headers_in_responses(true);
+        builder.allow_spaces_after_header_name_in_responses(true);
+        builder.ignore_invalid_headers_in_responses(true);
         let (sender, driver) = builder.max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Some(Box::new(driver)) })
+        Ok(Self { sender, driver: Some(Box::new(driver)), status, haste })
+    }
+
+    /// The status of an answer whose head could not be read, where its first line could.
+    pub(super) fn status(&self) -> Option<u16> {
+        self.status.get()
     }
 
     /// Sends a request and waits for the head of the answer. The error gives the request back where the connection had
@@ -46,6 +60,7 @@ impl Connection {
     ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
         // The task that used it last is to be woken when there is something to send: that would be this very task.
         drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
+        self.status.forget();
         // Only the driver answers, which is always polled first: so there is nobody else to be woken by, and no need to
         // be woken by oneself. (Nor may tokio's budget end between the two: it would wake by this waker.)
         let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
@@ -58,11 +73,19 @@ impl Connection {
 
     /// Reads the body of an answer into `beginning` until that has so many bytes. Answers whether that is all of it.
     pub(super) async fn read(&mut self, mut body: Incoming, beginning: &mut Vec<u8>, most: usize) -> bool {
+        let mut is_asked = false;
         poll_fn(|cx| {
             // What is there makes room for what is to come.
             if let Poll::Ready(is_all) = take_in(&mut body, beginning, most, cx) {
                 return Poll::Ready(is_all);
             }
+            drive(&mut self.driver, cx);
+            let taken = take_in(&mut body, beginning, most, cx);
+            if taken.is_ready() || std::mem::replace(&mut is_asked, true) {
+                return taken;
+            }
+            // The target may wait for the receipt of what has come.
+            self.haste.ask();
             drive(&mut self.driver, cx);
             take_in(&mut body, beginning, most, cx)
         })

@@ -16,6 +16,8 @@ use tokio_rustls::TlsConnector;
 use url::Host;
 
 use super::NoAnswer;
+use super::overheard::{Overheard, Status};
+use super::wire::{Haste, Wire};
 use crate::push::resolver::Resolver;
 
 /// How long the addresses before have for themselves until the next one is dialled beside them (RFC 8305, section 8).
@@ -23,6 +25,13 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// What bytes go over: TCP, or TLS on it.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+/// What a connection is made of.
+pub(super) struct Line {
+    pub(super) stream: Box<dyn Stream>,
+    pub(super) status: Status,
+    pub(super) haste: Haste,
+}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -42,15 +51,21 @@ pub(super) struct Endpoint {
 
 impl Dialler {
     /// Connects. What was judged is what is dialled: each connection asks for the host's addresses again.
-    pub(super) async fn dial(&self, to: &Endpoint) -> Result<Box<dyn Stream>, NoAnswer> {
+    pub(super) async fn dial(&self, to: &Endpoint) -> Result<Line, NoAnswer> {
         let addresses = self.resolver.addresses(&to.host, to.port).await?;
         let tcp = tcp(&addresses).await?;
         // An event is one small write that waits for its answer.
         tcp.set_nodelay(true)?;
-        Ok(match &to.tls {
-            Some(name) => Box::new(TlsConnector::from(self.tls.clone()).connect(name.clone(), tcp).await?),
-            None => Box::new(tcp),
-        })
+        let (status, haste) = (Status::default(), Haste::default());
+        let wire = Wire::over(tcp, haste.clone());
+        let stream: Box<dyn Stream> = match &to.tls {
+            Some(name) => {
+                let tls = TlsConnector::from(self.tls.clone()).connect(name.clone(), wire).await?;
+                Box::new(Overheard::new(tls, status.clone()))
+            }
+            None => Box::new(Overheard::new(wire, status.clone())),
+        };
+        Ok(Line { stream, status, haste })
     }
 }
 

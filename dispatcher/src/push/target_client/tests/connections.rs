@@ -344,3 +344,54 @@ fn the_port_of_the_scheme_is_not_named() {
         assert_eq!((named.1.to_str().unwrap(), to.endpoint.port), (host, port));
     }
 }
+
+#[tokio::test]
+async fn a_status_counts_whatever_the_head_behind_it_looks_like() {
+    let large: &'static str = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(300_000)).leak();
+    let many: &'static str = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(150)).leak();
+    let retries: &'static str =
+        "HTTP/1.1 503 Sorry\r\nset-cookie: a\x01b\r\nRetry-After : 7\r\ncontent-length: 0\r\n\r\n";
+    for (answer, code, is_read) in [
+        ("HTTP/1.1 200 OK\r\nx: folded\r\n  line\r\ncontent-length: 0\r\n\r\n", 200, true),
+        ("HTTP/1.1 204 OK\r\nx : y\r\n\r\n", 204, true),
+        ("HTTP/1.1 200 OK\r\n<b>Warning</b>: bad.php\r\n\r\ncontent-length: 0\r\n\r\n", 200, true),
+        ("HTTP/1.1 200 OK\r\nWarning\r\ncontent-length: 0\r\n\r\n", 200, true),
+        (retries, 503, true),
+        (many, 200, false),
+        (large, 200, false),
+        ("HTTP/1.1 410 Gone\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx", 410, false),
+    ] {
+        let target = answering(answer).await;
+        let (_pusher, client) = local_client(&target);
+        for _ in 0..2 {
+            let outcome = client.push(request()).await;
+            assert_eq!(outcome.code(), Some(code), "{:.60} {outcome:?}", answer);
+            assert_eq!(outcome.said().unwrap_or_default().contains("cannot be read"), !is_read, "{:.60}", answer);
+            if let PushOutcome::Answered(answer) = outcome {
+                assert_eq!(answer.retry_after.is_some(), code == 503);
+            }
+        }
+    }
+    for nonsense in ["SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 2xx OK\r\n\r\n"] {
+        let target = answering(nonsense).await;
+        let (_pusher, client) = local_client(&target);
+        assert_eq!(client.push(request()).await.code(), None, "{nonsense}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_come_is_acknowledged_at_once_where_the_body_has_not() {
+    // Nagle's algorithm keeps the body back until the head is acknowledged.
+    let target = Target::serving(async |mut visit| {
+        while visit.request().await {
+            visit.say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await;
+            visit.say("ok").await;
+        }
+    })
+    .await;
+    let (_pusher, client) = local_client(&target);
+    for _ in 0..20 {
+        assert_eq!(said(&client.push(request()).await), (Some(200), "ok"));
+    }
+    assert_eq!(target.connections(), 1);
+}
