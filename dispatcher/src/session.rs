@@ -156,6 +156,9 @@ impl<D> Session<D> {
         let Begin { id, spec, lane, reads, holes, backlog, target, backoff, first_note } = begin;
         let mut window = Window::new(&spec.delivery);
         window.is_behind(backlog);
+        if let Some(most) = target.takes_at_most(now.at) {
+            window.limit_bytes(most);
+        }
         let mut session = Self {
             id,
             ledger: Ledger::of(&lane, now.at),

@@ -18,6 +18,9 @@ pub struct DeliverySettings {
     /// In [`Mode::Batched`]: how many events one request has at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_max_events: Option<u32>,
+    /// In [`Mode::Batched`]: how much data the events of one request have at most, in bytes, unless one alone has more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_max_bytes: Option<u32>,
     /// In [`Mode::Batched`]: how long the first event of a batch waits for more, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_max_wait_ms: Option<u64>,
@@ -97,6 +100,11 @@ impl DeliverySettings {
     pub fn batch_max_events(&self) -> usize {
         let most = self.batch_max_events.unwrap_or(DEFAULT_BATCH_EVENTS);
         usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// How much data the events of one request have at most, in bytes, where that was set.
+    pub fn batch_max_bytes(&self) -> Option<usize> {
+        self.batch_max_bytes.map(|most| usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     /// How long the first event of a batch waits for more.

@@ -60,6 +60,28 @@ fn by_transaction(received: Vec<Received>) -> BTreeMap<String, Vec<Received>> {
 }
 
 #[tokio::test]
+async fn a_batch_that_a_proxy_does_not_take_comes_in_smaller_ones() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let api = mer.api();
+    for n in 0..40 {
+        api.post_event("a", &json!({"n": n, "text": "x".repeat(15_000)})).await;
+    }
+    let (limited, asks) = (Target::start().await, Target::start().await);
+    limited.answer(Answer::AtMost(100_000));
+    let dead_letters = json!({"mode": "batched", "max_attempts": 1, "on_exhausted": "dead_letter"});
+    subscribe(&api, &limited, &json!({}), dead_letters).await;
+    subscribe(&api, &asks, &json!({}), json!({"mode": "batched", "batch_max_bytes": 50_000})).await;
+    eventually("all arrive", SOON, || limited.taken().len() == 40 && asks.taken().len() == 40).await;
+    for target in [&limited, &asks] {
+        assert_eq!(target.taken(), (1..=40).collect::<Vec<u64>>());
+    }
+    assert!(limited.received().iter().any(|received| !received.was_taken), "the first one is too large");
+    assert_eq!(status(&api, &limited).await["events"]["a"]["dead_lettered"], 0);
+    assert_eq!(sizes(&asks.received()).into_iter().max(), Some(3), "50 KB of data");
+}
+
+#[tokio::test]
 async fn a_batch_has_many_events_in_order_and_each_names_the_one_before() {
     let nats = Nats::start();
     let mer = mer_on(&nats).await;

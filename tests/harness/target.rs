@@ -29,6 +29,8 @@ pub enum Answer {
     Whole(u16, Vec<(&'static str, String)>, String),
     /// Answers with this status to a request with any of these events, and 200 to all others.
     StatusTo(Vec<u64>, u16),
+    /// Answers 413 to a request with a larger body than this, in bytes, and 200 to all others.
+    AtMost(usize),
     /// Takes the request and never answers.
     Hang,
     /// Answers 200, after so long.
@@ -168,6 +170,8 @@ async fn receive(state: Arc<Mutex<Record>>, request: Request) -> Response {
             StatusCode::from_u16(status).expect("a status")
         }
         Answer::StatusTo(..) => StatusCode::OK,
+        Answer::AtMost(bytes) if body.len() > bytes => StatusCode::PAYLOAD_TOO_LARGE,
+        Answer::AtMost(_) => StatusCode::OK,
         Answer::Says(status, name, value) => {
             headers_of_answer.insert(name, value.into());
             StatusCode::from_u16(status).expect("a status")

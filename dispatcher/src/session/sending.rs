@@ -11,6 +11,8 @@ use super::window::Stage;
 use super::{Action, Landed, Leave, Now, Session};
 use crate::push::verdict::{PushOutcome, Verdict};
 
+/// The status of a target, or a proxy before it, that takes no request as large (RFC 9110, 15.5.14).
+const TOO_LARGE: u16 = 413;
 /// A held lane writes its state at most this often.
 const HELD_WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -49,6 +51,10 @@ impl<D> Session<D> {
             return;
         }
         self.window.landed(&landed.load, Stage::Waiting(None));
+        if outcome.code() == Some(TOO_LARGE) && landed.load.len() > 1 {
+            self.halve(&landed.load, now);
+            return;
+        }
         let Landed { load, attempt, duration, jitter, .. } = landed;
         let error = outcome.to_string();
         let after = match verdict {
@@ -64,6 +70,15 @@ impl<D> Session<D> {
             Verdict::ResumeAfter(_) | Verdict::Delivered => None,
         };
         self.failed(Failed { load: &load, attempt, error, duration, after, jitter }, now);
+    }
+
+    /// A request was too large: what it had comes in smaller ones, at once.
+    fn halve(&mut self, load: &[u64], now: Now) {
+        let bytes = self.window.bytes_of(load);
+        let most = self.target.refuses(bytes, now.at);
+        tracing::info!(id = %self.id, sequence = load.first(), events = load.len(), bytes, most, "delivery.batch_too_large");
+        self.window.was_too_large(load);
+        self.window.limit_bytes(most);
     }
 
     fn is_taken(&mut self, landed: &Landed, outcome: &PushOutcome, now: Now) {

@@ -14,7 +14,12 @@ pub(crate) struct TargetState {
     /// No request begins before this moment: because of that, or because of the rate that was asked for.
     not_before: Option<Instant>,
     next_turn: Option<Instant>,
+    /// How much data it takes in one request, in bytes, as far as it has said, and until when that is heeded.
+    takes_at_most: Option<(usize, Instant)>,
 }
+
+/// How long it is heeded that a request was too large.
+const HEEDED: Duration = Duration::from_secs(600);
 
 impl TargetState {
     /// When the next request may begin; where it may now, it is taken to begin.
@@ -35,6 +40,18 @@ impl TargetState {
     /// It took an event.
     pub(super) fn took(&mut self) {
         self.resumed_after = None;
+    }
+
+    /// It says that a request with so much data was too large. Answers how much the next ones may have.
+    pub(super) fn refuses(&mut self, bytes: usize, now: Instant) -> usize {
+        let most = bytes / 2;
+        self.takes_at_most = Some((most, now + HEEDED));
+        most
+    }
+
+    /// How much data a request with several events may have, in bytes, where it has said so lately.
+    pub(super) fn takes_at_most(&self, now: Instant) -> Option<usize> {
+        self.takes_at_most.filter(|(_, until)| now < *until).map(|(most, _)| most)
     }
 
     /// Whether deliveries went on behind this sequence already, and it has taken nothing since.
@@ -73,6 +90,15 @@ mod tests {
         target.waits_until(at(900));
         assert_eq!(target.takes_turn(None, at(899)), Err(at(900)));
         assert_eq!(target.takes_turn(None, at(900)), Ok(()));
+    }
+
+    #[test]
+    fn that_a_request_was_too_large_is_heeded_for_a_while() {
+        let (mut target, now) = (TargetState::default(), Instant::now());
+        assert_eq!(target.takes_at_most(now), None);
+        assert_eq!((target.refuses(1_000, now), target.takes_at_most(now + HEEDED / 2)), (500, Some(500)));
+        assert_eq!((target.refuses(500, now), target.takes_at_most(now)), (250, Some(250)));
+        assert_eq!(target.takes_at_most(now + HEEDED), None);
     }
 
     #[test]

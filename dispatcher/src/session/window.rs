@@ -34,6 +34,8 @@ pub(crate) struct Window<D> {
     is_closed: bool,
     /// The batch was tried as often as was asked for: its events go one by one.
     is_apart: bool,
+    /// How much data the events of one request may have, in bytes.
+    most_bytes: usize,
 }
 
 /// What goes in one request, and how many requests at a time.
@@ -111,7 +113,23 @@ impl<D> Window<D> {
             opened_at: None,
             is_closed: false,
             is_apart: false,
+            most_bytes: settings.batch_max_bytes().unwrap_or(usize::MAX),
         }
+    }
+
+    /// Has requests with several events have no more data than this.
+    pub(super) fn limit_bytes(&mut self, most: usize) {
+        self.most_bytes = self.most_bytes.min(most);
+    }
+
+    /// How much data the events of a load have, in bytes.
+    pub(super) fn bytes_of(&self, load: &[u64]) -> usize {
+        load.iter().filter_map(|sequence| self.get(*sequence)).map(Slot::size).sum()
+    }
+
+    /// These were not tried: their request was too large.
+    pub(super) fn was_too_large(&mut self, sequences: &[u64]) {
+        self.each(sequences, |slot| slot.attempts = slot.attempts.saturating_sub(1));
     }
 
     /// How many requests are under way.
@@ -207,7 +225,11 @@ impl<D> Window<D> {
     }
 
     fn is_full(&self, most: usize) -> bool {
-        self.slots.len() >= most.max(MAX_AHEAD) || self.bytes >= MAX_BYTES || self.unsettled >= most
+        let has_enough = match self.shape {
+            Shape::Batched { .. } => self.bytes >= MAX_BYTES.min(self.most_bytes),
+            Shape::Ordered | Shape::Concurrent { .. } => self.bytes >= MAX_BYTES,
+        };
+        self.slots.len() >= most.max(MAX_AHEAD) || has_enough || self.unsettled >= most
     }
 
     /// Takes in a message; they come in the log's order.
@@ -245,7 +267,7 @@ impl<D> Window<D> {
                 let is_complete =
                     self.is_closed || self.is_full(max_events) || self.goes_at().is_some_and(|at| at <= now);
                 let is_due = self.under_way == 0 && is_complete && is_ready(first);
-                is_due.then(|| self.unsettled().map(|slot| slot.sequence).collect())
+                is_due.then(|| self.one_request())
             }
             Shape::Concurrent { requests } if self.under_way >= requests => None,
             Shape::Concurrent { .. } => {
@@ -260,6 +282,16 @@ impl<D> Window<D> {
                 None
             }
         }
+    }
+
+    /// The first events that fit into one request: at least one.
+    fn one_request(&self) -> Vec<u64> {
+        let mut bytes = 0_usize;
+        let fits = |(at, slot): &(usize, &Slot<D>)| {
+            bytes = bytes.saturating_add(slot.size());
+            *at == 0 || bytes <= self.most_bytes
+        };
+        self.unsettled().enumerate().take_while(fits).map(|(_, slot)| slot.sequence).collect()
     }
 
     /// When to look again whether something may go.

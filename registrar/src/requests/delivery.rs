@@ -19,6 +19,8 @@ const MAX_ATTEMPTS: u64 = 1_000_000;
 const MAX_RATE: u64 = 1_000_000;
 /// The most events of one batch that a request may set.
 const MAX_BATCH_EVENTS: u32 = 1000;
+/// The most data of one batch that a request may set, in bytes: what a window holds.
+const MAX_BATCH_BYTES: u64 = 4 * 1024 * 1024;
 /// The longest wait of a batch for more events that a request may set, in milliseconds.
 const MAX_BATCH_WAIT_MS: u64 = 60_000;
 /// The most deliveries under way at a time that a request may set.
@@ -34,6 +36,10 @@ pub struct DeliveryChange {
     /// `batched`: how many events one request has at most; null: 100
     #[schema(minimum = 1, maximum = 1000, value_type = Option<u64>)]
     batch_max_events: Option<Option<u32>>,
+    /// `batched`: how much data the events of one request have at most, in bytes, unless one alone has more; the attributes, some
+    /// hundred bytes an event, come on top. null: 4 MiB. After an answer 413 mer sends less by itself
+    #[schema(minimum = 1, maximum = 4_194_304, value_type = Option<u64>)]
+    batch_max_bytes: Option<Option<u32>>,
     /// `batched`: how long the first event of a batch waits for more, in milliseconds; null: not at all
     #[schema(minimum = 0, maximum = 60_000, value_type = Option<u64>)]
     batch_max_wait_ms: Option<Option<u64>>,
@@ -115,6 +121,7 @@ impl DeliveryChange {
         match name {
             "mode" => self.mode = Some(one_of(value, "`ordered`, `batched` or `concurrent`")?),
             "batch_max_events" => self.batch_max_events = Some(limited_u32(value, MAX_BATCH_EVENTS.into())?),
+            "batch_max_bytes" => self.batch_max_bytes = Some(limited_u32(value, MAX_BATCH_BYTES)?),
             "batch_max_wait_ms" => self.batch_max_wait_ms = Some(limited(value, 0, MAX_BATCH_WAIT_MS)?),
             "concurrency" => self.concurrency = Some(limited_u32(value, MAX_CONCURRENCY.into())?),
             "timeout_ms" => self.timeout_ms = Some(limited(value, 1, MAX_TIMEOUT_MS)?),
@@ -125,8 +132,8 @@ impl DeliveryChange {
             "on_hole" => self.on_hole = Some(one_of(value, "`wait` or `continue`")?),
             _ => {
                 return Err(
-                    "it is unknown; expected: mode, batch_max_events, batch_max_wait_ms, concurrency, timeout_ms, \
-                            max_attempts, on_exhausted, on_fork, on_hole, rate_per_second"
+                    "it is unknown; expected: mode, batch_max_events, batch_max_bytes, batch_max_wait_ms, concurrency, \
+                            timeout_ms, max_attempts, on_exhausted, on_fork, on_hole, rate_per_second"
                         .to_owned(),
                 );
             }
@@ -138,6 +145,7 @@ impl DeliveryChange {
     pub fn apply(&self, settings: &mut DeliverySettings) {
         set(&mut settings.mode, self.mode);
         set(&mut settings.batch_max_events, self.batch_max_events);
+        set(&mut settings.batch_max_bytes, self.batch_max_bytes);
         set(&mut settings.batch_max_wait_ms, self.batch_max_wait_ms);
         set(&mut settings.concurrency, self.concurrency);
         set(&mut settings.timeout_ms, self.timeout_ms);
@@ -193,9 +201,10 @@ mod tests {
         DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.timeout_ms, settings.max_attempts), (None, None));
         assert_eq!((settings.on_exhausted, faults.len()), (OnExhausted::DeadLetter, 0));
-        let change = json!({"mode": "batched", "on_fork": "wait", "on_hole": "continue", "batch_max_events": 1000, "batch_max_wait_ms": 0, "concurrency": 256});
+        let change = json!({"mode": "batched", "on_fork": "wait", "on_hole": "continue", "batch_max_events": 1000, "batch_max_bytes": 4_194_304, "batch_max_wait_ms": 0, "concurrency": 256});
         DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.mode, settings.batch_max_events(), settings.concurrency()), (Mode::Batched, 1000, 256));
+        assert_eq!(settings.batch_max_bytes(), Some(4_194_304));
         assert_eq!((settings.on_fork, settings.on_hole), (OnFork::Wait, OnHole::Continue));
         DeliveryChange::parse(&json!({"timeout_ms": 5}), &mut faults).apply(&mut settings);
         assert_eq!((settings.mode, faults.len()), (Mode::Batched, 0));
@@ -203,8 +212,8 @@ mod tests {
         DeliveryChange::parse(&change, &mut faults).apply(&mut settings);
         assert_eq!((settings.mode, settings.on_exhausted, faults.len()), (Mode::Ordered, OnExhausted::Hold, 0));
         assert_eq!((settings.on_fork, settings.on_hole), (OnFork::Continue, OnHole::Wait));
-        let bad = json!({"mode": "x", "batch_max_events": 1001, "batch_max_wait_ms": 60_001, "concurrency": 0, "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "on_fork": "x", "on_hole": "x", "rate_per_second": "1", "z": 1});
+        let bad = json!({"mode": "x", "batch_max_events": 1001, "batch_max_bytes": 4_194_305, "batch_max_wait_ms": 60_001, "concurrency": 0, "timeout_ms": 0, "max_attempts": -1, "on_exhausted": 5, "on_fork": "x", "on_hole": "x", "rate_per_second": "1", "z": 1});
         DeliveryChange::parse(&bad, &mut faults);
-        assert_eq!(faults.len(), 11, "{faults:?}");
+        assert_eq!(faults.len(), 12, "{faults:?}");
     }
 }

@@ -77,7 +77,7 @@ impl World {
         let max_attempts = self.dice.one_in(2).then(|| 1 + self.dice.below(3));
         let settings = serde_json::json!({
             "mode": mode, "max_attempts": max_attempts, "on_exhausted": on_exhausted,
-            "batch_max_events": 1 + self.dice.below(4), "concurrency": 1 + self.dice.below(4),
+            "batch_max_events": 1 + self.dice.below(4), "batch_max_bytes": 1 + self.dice.below(12), "concurrency": 1 + self.dice.below(4),
         });
         let settings: serde_json::Map<_, _> =
             settings.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();

@@ -36,6 +36,7 @@ impl World {
                 0 => return status(500),
                 1 if self.dice.one_in(6) => return status(410),
                 2 => return PushOutcome::Failed("refused".into()),
+                5 if self.dice.one_in(3) => return status(413),
                 3 if self.dice.one_in(4) => {
                     let beyond = (self.end() + 1_000_000).to_string();
                     return PushOutcome::Answered(Answer {

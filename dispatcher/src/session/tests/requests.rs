@@ -55,3 +55,31 @@ fn a_session_whose_dispatcher_may_not_push_ends() {
     assert_eq!(bench.tell(Input::Landed(landed)), [Did::Ended(Leave::End)]);
     assert_eq!((bench.session.lane().position, bench.session.lane().last_attempt.is_none()), (0, true));
 }
+
+#[test]
+fn a_batch_that_is_too_large_comes_in_smaller_ones_at_once_and_nothing_counts_as_tried() {
+    let settings = json!({"mode": "batched", "batch_max_events": 8, "max_attempts": 1, "on_exhausted": "dead_letter"});
+    let mut bench = Bench::of(settings, Attributes::default(), Reads::Tail);
+    let mut sent = Vec::new();
+    (1..=8).for_each(|sequence| sent = bench.read(sequence));
+    assert_eq!(sent, [Did::Sent((1..=8).collect())]);
+    assert!(bench.land(&(1..=8).collect::<Vec<_>>(), status(413)).contains(&Did::Sent(vec![1, 2, 3, 4])));
+    assert!(bench.land(&[1, 2, 3, 4], status(413)).contains(&Did::Sent(vec![1, 2])));
+    assert!(bench.land(&[1, 2], status(204)).contains(&Did::Sent(vec![3, 4])));
+    assert!(bench.land(&[3, 4], status(204)).contains(&Did::Sent(vec![5, 6])));
+    assert!(bench.land(&[5, 6], status(413)).contains(&Did::Sent(vec![5])));
+    bench.land(&[5], status(413));
+    let mut did = (0..3).flat_map(|_| bench.tell(Input::Written)).collect::<Vec<_>>().into_iter();
+    assert!(did.any(|did| did == Did::Buried(5, false)), "alone, it has been tried");
+}
+
+#[test]
+fn a_batch_has_as_much_data_as_was_asked_for_at_most_and_one_event_at_least() {
+    // Each event has two bytes.
+    for (most, sent) in [(5, vec![1, 2]), (4, vec![1, 2]), (3, vec![1]), (1, vec![1])] {
+        let settings = json!({"mode": "batched", "batch_max_events": 3, "batch_max_bytes": most});
+        let mut bench = Bench::of(settings, Attributes::default(), Reads::Tail);
+        let did: Vec<Did> = (1..=3).flat_map(|sequence| bench.read(sequence)).collect();
+        assert_eq!(did.iter().find(|did| matches!(did, Did::Sent(_))), Some(&Did::Sent(sent)), "{most}");
+    }
+}
