@@ -40,8 +40,8 @@ async fn read(request: Request, registrar: &Registrar) -> Result<Bytes, Problem>
 
 fn parse(body: &[u8]) -> Result<Value, Problem> {
     match unambiguous_json::parse(body) {
-        Ok((value, repeated)) if repeated.is_empty() => Ok(value),
-        Ok((_, repeated)) => Err(Problem::unacceptable(repeated)),
+        Ok((value, ambiguous)) if ambiguous.is_empty() => Ok(value),
+        Ok((_, ambiguous)) => Err(Problem::unacceptable(ambiguous)),
         Err(error) => {
             Err(Problem::new(StatusCode::BAD_REQUEST, format!("nothing was stored: the body is not JSON: {error}")))
         }

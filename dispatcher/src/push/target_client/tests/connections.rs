@@ -365,8 +365,8 @@ async fn a_status_counts_whatever_the_head_behind_it_looks_like() {
         let (_pusher, client) = local_client(&target);
         for _ in 0..2 {
             let outcome = client.push(request()).await;
-            assert_eq!(outcome.code(), Some(code), "{:.60} {outcome:?}", answer);
-            assert_eq!(outcome.said().unwrap_or_default().contains("cannot be read"), !is_read, "{:.60}", answer);
+            assert_eq!(outcome.code(), Some(code), "{answer:.60} {outcome:?}");
+            assert_eq!(outcome.said().unwrap_or_default().contains("cannot be read"), !is_read, "{answer:.60}");
             if let PushOutcome::Answered(answer) = outcome {
                 assert_eq!(answer.retry_after.is_some(), code == 503);
             }
