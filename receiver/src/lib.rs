@@ -5,6 +5,7 @@
 //! - [`query`]: `GET /v1/events`: pages, NDJSON, and live; `scan`: which events it wants, and reading on; `tail`: how a live one
 //!   begins and goes on.
 //! - [`log_status`]: `GET /v1/log`: which log it is, and naming it anew by hand.
+//! - `streams`: how many answers are streamed at a time.
 //! - `storing`: what the calls that store events do alike.
 //! - [`requests`], [`answers`]: what they read and answer, each described for OpenAPI where it is made.
 //! - [`metrics`]: what is counted; `span`: what a collector of traces is told.
@@ -23,6 +24,7 @@ pub mod requests;
 mod scan;
 mod span;
 mod storing;
+mod streams;
 mod tail;
 
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use utoipa_axum::routes;
 use web::openapi::Moment;
 
 pub use metrics::Metrics;
+pub use streams::Streams;
 
 /// What the receiver works with.
 pub struct Receiver {
@@ -57,6 +60,8 @@ pub struct Receiver {
     pub metrics: Metrics,
     /// Begins a span for each event that is stored.
     pub tracer: Tracer,
+    /// How many answers are streamed at a time.
+    pub streams: Streams,
     /// Ends the tails when mer stops.
     pub shutdown: CancellationToken,
 }

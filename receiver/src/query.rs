@@ -10,7 +10,7 @@ use broker::Unavailable;
 use bytes::{Bytes, BytesMut};
 use domain::event::MAX_SEQUENCE;
 use domain::{Event, FieldError};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use web::{EventView, Problem, query};
 use crate::Receiver;
 use crate::answers::EventPage;
 use crate::scan::{Query, Scan};
+use crate::streams::StreamPlace;
 use crate::tail::{self, Opening};
 
 const NDJSON: &str = "application/x-ndjson";
@@ -75,18 +76,26 @@ pub async fn list(
             }
             None => None,
         };
-        return tail_of(&receiver, query, id).await.map_err(unavailable);
+        let place = receiver.streams.enter()?;
+        return tail_of(&receiver, query, id, place).await.map_err(unavailable);
     }
-    let scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
     if accept.contains(NDJSON) {
-        let lines = lines(scan, receiver.shutdown.clone());
+        let place = receiver.streams.enter()?;
+        let scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
+        let lines = lines(scan, receiver.shutdown.clone()).inspect(move |_| _ = &place);
         return Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response());
     }
+    let scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
     page(scan).await.map_err(unavailable)
 }
 
 /// The tail of the log: behind the id that a client was told last, or the place that it asks for; else from now on.
-async fn tail_of(receiver: &Receiver, mut query: Query, id: Option<u64>) -> Result<Response, Unavailable> {
+async fn tail_of(
+    receiver: &Receiver,
+    mut query: Query,
+    id: Option<u64>,
+    place: StreamPlace,
+) -> Result<Response, Unavailable> {
     let bounds = receiver.log.bounds().await?;
     let mut told = None;
     if let Some(after) = id.or(query.after_sequence) {
@@ -97,7 +106,7 @@ async fn tail_of(receiver: &Receiver, mut query: Query, id: Option<u64>) -> Resu
     }
     let scan = Scan::start(receiver.log.clone(), query).await?;
     let opening = told.unwrap_or(Opening::Behind(scan.next - 1));
-    Ok(tail::answer(opening, scan, receiver.shutdown.clone()))
+    Ok(tail::answer(opening, scan, receiver.shutdown.clone(), place))
 }
 
 /// Read one event

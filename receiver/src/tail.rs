@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use web::EventView;
 
 use crate::scan::Scan;
+use crate::streams::StreamPlace;
 
 /// How often a tail looks for more.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -68,8 +69,9 @@ impl Opening {
 }
 
 /// Answers with the opening, then all events of a scan, and then every new one.
-pub(crate) fn answer(opening: Opening, scan: Scan, shutdown: CancellationToken) -> Response {
+pub(crate) fn answer(opening: Opening, scan: Scan, shutdown: CancellationToken, place: StreamPlace) -> Response {
     let frames = stream::iter([Ok(opening.frame())]).chain(tail(scan, shutdown));
+    let frames = frames.inspect(move |_| _ = &place);
     let answer = Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     ([(X_ACCEL_BUFFERING, HeaderValue::from_static("no"))], answer).into_response()
 }

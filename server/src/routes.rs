@@ -1,12 +1,14 @@
 //! The routes: those of the roles, and those of the process itself.
 //!
 //! - [`ops`]: `/healthz` and `/readyz`; [`metrics`]: `/metrics`; [`docs`]: `/openapi.json` and `/docs`.
+//!   [`webhooks`] is the part of it about what targets get.
 //! - [`hello`]: the sample listener.
 
 mod docs;
 mod hello;
 pub(crate) mod metrics;
 pub(crate) mod ops;
+mod webhooks;
 
 use axum::Router;
 use broker::Broker;
@@ -47,6 +49,7 @@ pub(crate) fn router(
             clock: StampClock::default(),
             metrics: receiver::Metrics::register(metrics.registry()),
             tracer,
+            streams: receiver::Streams::default(),
             shutdown: shutdown.clone(),
         }));
     }

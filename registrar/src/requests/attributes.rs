@@ -42,8 +42,8 @@ pub struct RegistrationAttributes {
     /// Only events of this transaction, 1 to 256 bytes. Without a `datetime_start`, earlier ones too
     #[schema(nullable = false, min_length = 1, max_length = 256)]
     transaction_id: Option<String>,
-    /// Lower goes first when deliveries wait for each other
-    #[schema(nullable = false, minimum = -1_000_000, maximum = 1_000_000, default = 100)]
+    /// Lower goes first when deliveries wait for each other; left out: 100
+    #[schema(nullable = false, minimum = -1_000_000, maximum = 1_000_000)]
     priority: Option<f64>,
     #[schema(required = false, schema_with = keys)]
     required_data: Option<Vec<String>>,

@@ -65,8 +65,8 @@ pub struct DeliveryChange {
 
 fn mode() -> RefOr<Schema> {
     schema_of(json!({
-        "type": ["string", "null"], "enum": ["ordered", "batched", "concurrent", null], "default": "ordered",
-        "description": "`ordered`: one event after the other. `batched`: many in order in one request, as \
+        "type": ["string", "null"], "enum": ["ordered", "batched", "concurrent", null],
+        "description": "Null: `ordered`. `ordered`: one event after the other. `batched`: many in order in one request, as \
             `application/cloudevents-batch+json`. `concurrent`: several requests at a time, those of one transaction one \
             after the other",
     }))
@@ -74,8 +74,8 @@ fn mode() -> RefOr<Schema> {
 
 fn on_exhausted() -> RefOr<Schema> {
     schema_of(json!({
-        "type": ["string", "null"], "enum": ["hold", "dead_letter", "disable", null], "default": "hold",
-        "description": "What becomes of an event that was tried `max_attempts` times. `hold`: it waits, and what comes behind \
+        "type": ["string", "null"], "enum": ["hold", "dead_letter", "disable", null],
+        "description": "What becomes of an event that was tried `max_attempts` times; null: `hold`. `hold`: it waits, and what comes behind \
             it, until the subscription is resumed or registered again. `dead_letter`: it becomes a dead letter, and the next one goes. `disable`: \
             the subscription is switched off until it is resumed or registered again",
     }))
@@ -83,9 +83,9 @@ fn on_exhausted() -> RefOr<Schema> {
 
 fn on_fork() -> RefOr<Schema> {
     schema_of(json!({
-        "type": ["string", "null"], "enum": ["continue", "wait", null], "default": "continue",
+        "type": ["string", "null"], "enum": ["continue", "wait", null],
         "description": "What becomes of a subscription that stood beyond the place where the log became another one (restored from \
-            an older copy, made again, cut off by a lost node). `continue`: it goes back to the last event that both logs share, \
+            an older copy, made again, cut off by a lost node); null: `continue`. `continue`: it goes back to the last event that both logs share, \
             and gets all that is behind it in the present log; `ce-logepoch` names that. `wait`: it goes back, and waits in state \
             `forked` until it is resumed",
     }))
@@ -93,8 +93,8 @@ fn on_fork() -> RefOr<Schema> {
 
 fn on_hole() -> RefOr<Schema> {
     schema_of(json!({
-        "type": ["string", "null"], "enum": ["wait", "continue", null], "default": "wait",
-        "description": "What becomes of a subscription that comes to events which the log has lost (a damaged store). `wait`: it \
+        "type": ["string", "null"], "enum": ["wait", "continue", null],
+        "description": "What becomes of a subscription that comes to events which the log has lost (a damaged store); null: `wait`. `wait`: it \
             waits in state `gap`, and `status.hole` says where, until it is resumed. `continue`: it goes on behind them",
     }))
 }

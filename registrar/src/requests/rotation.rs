@@ -24,8 +24,8 @@ pub struct RotationRequest {
     #[serde(rename = "type")]
     #[schema(required = false, schema_with = secret_type)]
     pub kind: SecretType,
-    /// How long the secrets of the same type that there are go on signing, in seconds; 0 ends them now
-    #[schema(nullable = false, minimum = 0, maximum = 2_592_000, default = 86_400, value_type = Option<u64>)]
+    /// How long the secrets of the same type that there are go on signing, in seconds; 0 ends them now; left out: a day
+    #[schema(nullable = false, minimum = 0, maximum = 2_592_000, value_type = Option<u64>)]
     pub grace_secs: u64,
 }
 

@@ -88,6 +88,6 @@ pub(super) fn target_url() -> RefOr<Schema> {
 
 pub(crate) fn secret_type() -> RefOr<Schema> {
     schema_of(json!({
-        "type": "string", "enum": ["v1", "v1a"], "default": "v1", "description": "How it signs. `v1`: HMAC-SHA256. `v1a`: ed25519",
+        "type": "string", "enum": ["v1", "v1a"], "description": "How it signs; left out: `v1`. `v1`: HMAC-SHA256. `v1a`: ed25519",
     }))
 }

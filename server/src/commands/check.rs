@@ -37,6 +37,10 @@ pub(crate) struct Check {
     json: bool,
 }
 
+/// What is looked at where no server is named.
+const OF_A_START: &str = "MER_NATS_URL is not set: these are the findings for a mer that would start here, with a nats-server of \
+    its own. A mer that runs is asked with `mer status`, or `curl /readyz`";
+
 /// Looks at everything, shows what was found, and fails where something is wrong.
 pub(crate) async fn run(check: &Check) -> anyhow::Result<()> {
     let settings = &check.settings;
@@ -46,7 +50,10 @@ pub(crate) async fn run(check: &Check) -> anyhow::Result<()> {
             findings.extend(broker::check::check(&settings.broker_config(url.clone()), settings.max_body_bytes).await?);
             findings.extend(monitor::look(&check.monitor, settings.replicas).await?);
         }
-        None if settings.needs_nats() => findings.extend(of_embedded(settings).await),
+        None if settings.needs_nats() => {
+            findings.push(Finding::note("start", OF_A_START, ""));
+            findings.extend(of_embedded(settings).await);
+        }
         None => {}
     }
     findings.push(of_address(settings).await);

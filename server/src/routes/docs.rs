@@ -4,12 +4,14 @@ use axum::Router;
 use axum::response::Json;
 use axum::routing::get;
 use http::Method;
+use serde_json::{Value, json};
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::webhooks::webhooks;
 use crate::admission::auth;
 
 /// Where the description is.
@@ -28,6 +30,7 @@ const OPENAPI: &str = "/openapi.json";
         (name = "Registrations", description = "Which URLs get which events"),
         (name = "Subscriptions", description = "All registrations of one URL as one subscription, with its state"),
         (name = "Dead letters", description = "Events that subscriptions have given up on, and their redelivery"),
+        (name = "Deliveries", description = "What targets get, and may answer"),
         (name = "Operations", description = "Health and metrics of this process"),
     ),
     paths(super::ops::healthz, super::ops::readyz, super::metrics::metrics),
@@ -41,8 +44,16 @@ const BEARER: &str = "bearer";
 pub(crate) fn documented(routes: OpenApiRouter, asks_for_tokens: bool) -> Router {
     let (router, mut openapi) = OpenApiRouter::with_openapi(Head::openapi()).merge(routes).split_for_parts();
     describe_tokens(&mut openapi, asks_for_tokens);
+    let description = with_webhooks(&openapi);
     let ui = SwaggerUi::new("/docs").config(Config::from(OPENAPI).try_it_out_enabled(true).validator_url("none"));
-    router.merge(ui).route(OPENAPI, get(async move || Json(openapi)))
+    router.merge(ui).route(OPENAPI, get(async move || Json(description)))
+}
+
+/// The description as it is served: utoipa knows no webhooks.
+fn with_webhooks(openapi: &utoipa::openapi::OpenApi) -> Value {
+    let mut description = json!(openapi);
+    description["webhooks"] = webhooks();
+    description
 }
 
 /// Says of each operation which scope it needs, as [`auth::needed`] has it.
