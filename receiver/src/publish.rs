@@ -31,8 +31,8 @@ use crate::error::Refusal;
 use crate::requests::CloudEventBody;
 use crate::span;
 use crate::storing::{
-    EVENT_DUPLICATE, EXPECTED_LAST, TRUE, TraceContext, event_type_of, expected_last_of, idempotency_key_of,
-    note_stored, stored_event,
+    EVENT_DUPLICATE, EXPECTED_LAST, IDEMPOTENCY_KEY, TRUE, TraceContext, event_type_of, expected_last_of,
+    idempotency_key_of, note_stored, stored_event,
 };
 
 const STRUCTURED: &str = "application/cloudevents+json";
@@ -132,6 +132,10 @@ pub async fn post_cloud_events(State(receiver): State<Arc<Receiver>>, request: R
 async fn cloud_events(receiver: &Receiver, request: Request) -> Result<Response, Refusal> {
     let (Parts { headers, .. }, body) = request.into_parts();
     let headers = &headers;
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        let detail = "a CloudEvent has none: its source and id are the key";
+        return Err(Refusal::Request(vec![FieldError::header(IDEMPOTENCY_KEY, detail)]));
+    }
     let expected_last = expected_last_of(headers)?;
     let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let media_type = content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default();

@@ -81,8 +81,11 @@ pub async fn list(
     }
     if accept.contains(NDJSON) {
         let place = receiver.streams.enter()?;
-        let scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
-        let lines = lines(scan, receiver.shutdown.clone()).inspect(move |_| _ = &place);
+        let mut scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
+        // Before the answer begins: where the log cannot be read, that is still the answer.
+        let first = lines_of(&scan.read().await.map_err(unavailable)?);
+        let lines = stream::iter([Ok(first)]).chain(lines(scan, receiver.shutdown.clone()));
+        let lines = lines.inspect(move |_| _ = &place);
         return Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response());
     }
     let scan = Scan::start(receiver.log.clone(), query).await.map_err(unavailable)?;
@@ -164,11 +167,16 @@ fn lines(scan: Scan, shutdown: CancellationToken) -> impl Stream<Item = Result<B
         if shutdown.is_cancelled() {
             return Err(Unavailable::new("reading the log", "mer stops"));
         }
-        let mut lines = BytesMut::new();
-        for event in scan.read().await? {
-            lines.extend_from_slice(&EventView::of(&event).to_json());
-            lines.extend_from_slice(b"\n");
-        }
-        Ok(Some((lines.freeze(), (scan, shutdown))))
+        let lines = lines_of(&scan.read().await?);
+        Ok(Some((lines, (scan, shutdown))))
     })
+}
+
+fn lines_of(events: &[Event]) -> Bytes {
+    let mut lines = BytesMut::new();
+    for event in events {
+        lines.extend_from_slice(&EventView::of(event).to_json());
+        lines.extend_from_slice(b"\n");
+    }
+    lines.freeze()
 }

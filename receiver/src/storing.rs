@@ -11,7 +11,7 @@ use web::query;
 use crate::Receiver;
 use crate::error::Refusal;
 
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub(crate) const EXPECTED_LAST: &str = "expected-last-sequence";
 /// Says of all that an answer is about that it was there already.
 pub(crate) const EVENT_DUPLICATE: HeaderName = HeaderName::from_static("event-duplicate");

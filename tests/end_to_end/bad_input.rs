@@ -59,6 +59,10 @@ async fn a_bad_event_is_refused_by_what_is_wrong_with_it_and_not_stored() {
     let long_key = "k".repeat(257);
     let response = api.send(Method::POST, "/receive_event/a", &[("idempotency-key", &long_key)], "{}").await.unwrap();
     assert_eq!(problem(response, 422, "a long key").await["errors"][0]["header"], "idempotency-key");
+    let cloud_event = r#"{"specversion": "1.0", "id": "1", "source": "/s", "type": "a"}"#;
+    let headers = [("content-type", "application/cloudevents+json"), ("idempotency-key", "k")];
+    let response = api.send(Method::POST, "/v1/events", &headers, cloud_event).await.unwrap();
+    assert_eq!(problem(response, 422, "a CloudEvent has a key").await["errors"][0]["header"], "idempotency-key");
     assert_eq!(api.post_event("a", &json!({})).await.sequence, 1, "nothing of all that was stored");
 }
 

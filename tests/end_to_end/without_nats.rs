@@ -41,6 +41,10 @@ async fn posts_get_503_while_nats_is_away_and_all_goes_on_when_it_is_back() {
     assert_eq!(readiness.status(), StatusCode::SERVICE_UNAVAILABLE);
     let problem: Value = readiness.json().await.unwrap();
     assert!(problem["detail"].as_str().unwrap().contains("no connection"), "{problem}");
+    for accept in ["application/json", "application/x-ndjson", "text/event-stream"] {
+        let answer = api.send(Method::GET, "/v1/events", &[("accept", accept)], "").await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{accept}");
+    }
 
     nats.restart();
     eventually_async("ready again", SOON, async || api.status("/readyz").await == Some(200)).await;
