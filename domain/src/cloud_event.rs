@@ -66,6 +66,8 @@ pub enum NotACloudEvent {
 struct Builder<'a> {
     /// Where faults are: makes a fault out of an attribute's name and what is wrong.
     fault_at: &'a dyn Fn(&str, &str) -> FieldError,
+    /// The same for what is wrong with the attributes together.
+    fault_of_all: &'a dyn Fn(&str) -> FieldError,
     attributes: BTreeMap<String, String>,
     faults: Vec<FieldError>,
 }
@@ -74,7 +76,8 @@ impl CloudEvent {
     /// Reads one event in the JSON event format; `pointer` is where it stands in the body.
     pub fn from_structured(json: &RawValue, pointer: &str) -> Result<Self, NotACloudEvent> {
         let fault_at = |name: &str, detail: &str| FieldError::at(field_error::push(pointer, name), detail);
-        let whole = |detail: String| NotACloudEvent::Malformed(vec![FieldError::at(pointer, detail)]);
+        let fault_of_all = |detail: &str| FieldError::at(pointer, detail);
+        let whole = |detail: String| NotACloudEvent::Malformed(vec![fault_of_all(&detail)]);
         if !json.get().starts_with('{') {
             return Err(whole("a CloudEvent in JSON is an object".to_owned()));
         }
@@ -83,7 +86,7 @@ impl CloudEvent {
         // One of the two that is null beside the other one is not there.
         let (data, data_base64) = (members.remove("data"), members.remove("data_base64").filter(is_not_null));
         let data = data.filter(|data| data_base64.is_none() || is_not_null(data));
-        let mut builder = Builder { fault_at: &fault_at, attributes: BTreeMap::new(), faults: Vec::new() };
+        let mut builder = Builder::new(&fault_at, &fault_of_all);
         for (name, value) in members {
             match serde_json::from_str::<Value>(value.get()) {
                 // What has no value may be written as null.
@@ -129,7 +132,8 @@ impl CloudEvent {
         body: Bytes,
     ) -> Result<Self, NotACloudEvent> {
         let fault_at = |name: &str, detail: &str| FieldError::header(&format!("{PREFIX}{name}"), detail);
-        let mut builder = Builder { fault_at: &fault_at, attributes: BTreeMap::new(), faults: Vec::new() };
+        let fault_of_all = |detail: &str| FieldError::header(PREFIX, detail);
+        let mut builder = Builder::new(&fault_at, &fault_of_all);
         for (name, value) in headers {
             if let Some(name) = name.to_ascii_lowercase().strip_prefix(PREFIX) {
                 match header_value::try_decode(&header_value::unquoted(value)) {
@@ -150,7 +154,11 @@ impl CloudEvent {
     }
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(fault_at: &'a dyn Fn(&str, &str) -> FieldError, fault_of_all: &'a dyn Fn(&str) -> FieldError) -> Self {
+        Self { fault_at, fault_of_all, attributes: BTreeMap::new(), faults: Vec::new() }
+    }
+
     fn fault(&mut self, name: &str, detail: &str) {
         self.faults.push((self.fault_at)(name, detail));
     }
@@ -254,7 +262,7 @@ impl Builder<'_> {
     }
 
     /// Bounds what the attributes have together as headers.
-    fn bound_headers<'a>(&mut self, own: impl Iterator<Item = &'a String>, extensions: &[(String, String)]) {
+    fn bound_headers<'b>(&mut self, own: impl Iterator<Item = &'b String>, extensions: &[(String, String)]) {
         let own: usize = own.map(|text| header_value::encode(text).len()).sum();
         let further: usize = extensions.iter().map(|(name, value)| name.len() + value.len()).sum();
         if extensions.len() > MAX_EXTENSIONS || own + further > MAX_ATTRIBUTE_BYTES {
@@ -262,7 +270,7 @@ impl Builder<'_> {
                 "more than {MAX_EXTENSIONS} extension attributes, or {MAX_ATTRIBUTE_BYTES} bytes of all attributes, \
                  percent-encoded as headers have them"
             );
-            self.fault("", &detail);
+            self.faults.push((self.fault_of_all)(&detail));
         }
     }
 
