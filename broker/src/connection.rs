@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{During, Unavailable};
 use crate::poison::detection::PoisonDetection;
+use crate::reminder::Reminder;
 use crate::settings::{BadConfig, Config, addresses_of, redacted};
 use crate::topology::{self, Objects};
 use handles::Handles;
@@ -145,11 +146,12 @@ impl Broker {
         let mut link = self.link();
         // Where the bucket `LOG` could not be made on a connection, that is not tried again on it.
         let mut log_refused_on = None;
+        let reminder = Reminder::default();
         loop {
             let now = *link.borrow_and_update();
             if now.is_up {
                 let may_make_log = self.config.keeps_log && log_refused_on != Some(now.generation);
-                Box::pin(self.make_objects(may_make_log)).await;
+                Box::pin(self.make_objects(may_make_log, &reminder)).await;
                 if self.objects().is_ok_and(|objects| objects.log.is_none()) {
                     log_refused_on = Some(now.generation);
                 }
@@ -159,10 +161,10 @@ impl Broker {
         }
     }
 
-    async fn make_objects(&self, may_make_log: bool) {
+    async fn make_objects(&self, may_make_log: bool, reminder: &Reminder) {
         loop {
             let handles = self.handles();
-            let objects = topology::ensure(&handles.context, &self.config, may_make_log);
+            let objects = topology::ensure(&handles.context, &self.config, may_make_log, reminder);
             match self.while_connected("looking for streams and buckets", objects).await {
                 Ok(objects) => {
                     let had = self.objects.send_replace(Some(Arc::new(objects)));
@@ -173,7 +175,9 @@ impl Broker {
                 }
                 Err(error) => {
                     // The handles of before stay: a missing object shows when it is used.
-                    tracing::warn!(%error, "nats.not_ready");
+                    if reminder.fails(&error) {
+                        tracing::warn!(%error, "nats.not_ready");
+                    }
                     tokio::time::sleep(TOPOLOGY_RETRY).await;
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! The rooms, the lowest first; a room uses only those above it in this list, but for what is said of `poison`:
 //!
-//! - [`Unavailable`]: the error; [`names`]: streams, buckets and subjects; [`settings`]: how to reach NATS.
+//! - [`Unavailable`]: the error; [`Reminder`]: how often to tell of what lasts; [`names`]: streams, buckets and subjects; [`settings`]: how to reach NATS.
 //! - `topology`: which streams and buckets there are, with what settings, and making them.
 //! - [`connection`]: one connection, kept up; asking JetStream over it.
 //! - [`log`]: the stream `EVENTS`: reading it, finding a place in it, adding to it.
@@ -24,6 +24,7 @@ mod error;
 pub mod log;
 pub mod names;
 mod poison;
+mod reminder;
 pub mod settings;
 pub mod streams;
 mod topology;
@@ -33,6 +34,7 @@ pub use connection::{Broker, Cause, Disk, DiskState, Failure, Link, LogGate, Sto
 pub use consumer::{feed, live, log_reader};
 pub use error::Unavailable;
 pub use log::{batch, event_log, group_commit, store};
+pub use reminder::Reminder;
 pub use settings::credentials::{Credentials, Tls};
 pub use settings::limits::{Discard, Limits};
 pub use settings::{BadConfig, Config};

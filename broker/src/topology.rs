@@ -16,6 +16,7 @@ use crate::error::{During, Unavailable};
 use crate::names::{
     ATTEMPTS, ATTEMPTS_PREFIX, DEAD_LETTERS, EVENTS, LANES, LEASES, LOG, POSITIONS, POSITIONS_PREFIX, SUBSCRIPTIONS,
 };
+use crate::reminder::Reminder;
 use crate::settings::Config;
 use crate::settings::limits::Limits;
 
@@ -81,8 +82,14 @@ pub(crate) struct Objects {
     pub(crate) log: Option<kv::Store>,
 }
 
-/// Makes what is missing; the bucket `LOG` only where it may be.
-pub(crate) async fn ensure(context: &Context, config: &Config, may_make_log: bool) -> Result<Objects, Unavailable> {
+/// Makes what is missing; the bucket `LOG` only where it may be. It is called again and again: the reminder says what to tell of
+/// what stays as it is.
+pub(crate) async fn ensure(
+    context: &Context,
+    config: &Config,
+    may_make_log: bool,
+    reminder: &Reminder,
+) -> Result<Objects, Unavailable> {
     let dead_letters = stream::Config {
         name: DEAD_LETTERS.to_owned(),
         description: Some(
@@ -96,13 +103,13 @@ pub(crate) async fn ensure(context: &Context, config: &Config, may_make_log: boo
     };
     let events = ensure_stream(context, events_config(config), Some(&config.limits)).await?;
     ensure_stream(context, dead_letters, None).await?;
-    if let Err(error) = ensure_stream(context, attempts_config(config), None).await {
-        // It is only shown: nothing depends on it.
-        tracing::warn!(stream = ATTEMPTS, %error, "nats.stream_missing");
-    }
-    if let Err(error) = ensure_stream(context, positions_config(config), None).await {
-        // Without it a crash repeats more.
-        tracing::warn!(stream = POSITIONS, %error, "nats.stream_missing");
+    // The first is only shown, and nothing depends on it; without the second a crash repeats more.
+    for (stream, wanted) in [(ATTEMPTS, attempts_config(config)), (POSITIONS, positions_config(config))] {
+        if let Err(error) = ensure_stream(context, wanted, None).await
+            && reminder.fails(format_args!("{stream}: {error}"))
+        {
+            tracing::warn!(stream, %error, "nats.stream_missing");
+        }
     }
     let asked = "What each URL is registered for (key: subscription id). Written by the registrar only";
     let is = "How far each URL's deliveries have come (key: subscription id). Written by the dispatcher only";

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::Unavailable;
+use broker::{Reminder, Unavailable};
 use domain::{Lane, Subscription, SubscriptionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -81,6 +81,8 @@ pub(crate) struct Worker {
     target: TargetState,
     attempts: Arc<Collected>,
     meter: Meter,
+    /// What was told of what interrupts it, again and again.
+    told: Reminder,
 }
 
 impl Worker {
@@ -106,6 +108,7 @@ impl Worker {
             target: TargetState::default(),
             attempts,
             meter,
+            told: Reminder::default(),
         }
     }
 
@@ -129,7 +132,9 @@ impl Worker {
                 Ok(Leave::SetUp) => {}
                 Err(error) => {
                     let has_no_room = self.shared.broker.storage().is_short_of_room();
-                    tracing::warn!(id = %self.id, %error, has_no_room, "lane.interrupted");
+                    if self.told.fails(&error) {
+                        tracing::warn!(id = %self.id, %error, has_no_room, "lane.interrupted");
+                    }
                     tokio::select! {
                         biased;
                         () = self.shutdown.cancelled() => return,

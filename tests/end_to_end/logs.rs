@@ -1,7 +1,10 @@
 //! What a program reads in mer's log.
 
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
 use serde_json::{Value, json};
-use tests::{Answer, Mer, Nats, Target, eventually};
+use tests::{Answer, Mer, Nats, Target, eventually, eventually_async};
 
 use crate::{LONG, MER, SOON, mer_on};
 
@@ -86,4 +89,27 @@ async fn what_is_not_asked_for_is_not_logged() {
     mer.api().post_event("a", &json!({})).await;
     eventually("it arrives", SOON, || target.taken_count() == 1).await;
     assert!(mer.log().contains("subscription.registered") && !mer.log().contains("event.stored"));
+}
+
+/// A server that does not answer for a while is told, and not each time that it is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lasts_is_told_when_it_begins_and_ends() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let context = async_nats::jetstream::new(nats.client().await);
+    let leases = context.get_key_value("LEASES").await.unwrap();
+    let is_written = async || {
+        let keys: Vec<String> = leases.keys().await.unwrap().try_collect().await.unwrap();
+        keys.iter().any(|key| key.starts_with("probe."))
+    };
+    eventually_async("a probe is written", SOON, is_written).await;
+    nats.freeze();
+    // Several probes, renewals and looks at the bucket, and not so long that the connection ends.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    nats.thaw();
+    let told = |name: &str| mer.log().lines().filter(|line| line.contains(name)).count();
+    eventually("it works again", LONG, || told("nats.probe_written") == 1 && told("ownership.renews_again") == 1).await;
+    assert_eq!(told("nats.probe_failed"), 1, "{}", mer.log());
+    // Of looks at the bucket, renewals, and single keys.
+    assert!((1..=3).contains(&told("ownership.interrupted")), "{}", mer.log());
 }

@@ -16,6 +16,7 @@ use crate::connection::Broker;
 use crate::connection::publish::PublishError;
 use crate::connection::write_health::{Cause, Outcome};
 use crate::names::LEASES;
+use crate::reminder::Reminder;
 
 /// Between two probes.
 const INTERVAL: Duration = Duration::from_secs(4);
@@ -36,11 +37,12 @@ pub(super) fn new_key() -> String {
 impl Broker {
     /// Probes for ever.
     pub(super) async fn keep_probing(&self) -> Infallible {
+        let reminder = Reminder::default();
         self.until_ready().await;
         loop {
             // Where this user may not write it, that is not tried again on this connection.
             if self.is_connected() && !self.probe_is_refused() {
-                self.probe().await;
+                self.probe(&reminder).await;
             }
             sleep(INTERVAL).await;
         }
@@ -50,7 +52,7 @@ impl Broker {
         self.listeners.probe_is_refused.load(Ordering::Relaxed)
     }
 
-    async fn probe(&self) {
+    async fn probe(&self, reminder: &Reminder) {
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_TTL, TTL_SECS);
         let subject = format!("$KV.{LEASES}.{}", self.probe_key);
@@ -64,9 +66,17 @@ impl Broker {
             Err(error) => outcome_of(error),
         };
         match &asked {
-            Err(error) if matches!(outcome, Outcome::Failed(_)) => tracing::warn!(%error, "nats.probe_failed"),
+            Err(error) if matches!(outcome, Outcome::Failed(_)) => {
+                if reminder.fails(error) {
+                    tracing::warn!(%error, "nats.probe_failed");
+                }
+            }
             Err(error) => tracing::debug!(%error, "nats.probe_says_nothing"),
-            Ok(_) => {}
+            Ok(_) => {
+                if reminder.works() {
+                    tracing::info!("nats.probe_written");
+                }
+            }
         }
         self.storage().probed(outcome, began);
     }

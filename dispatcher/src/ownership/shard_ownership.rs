@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use broker::Unavailable;
 use broker::leases::{LeaseError, Leases};
+use broker::{Reminder, Unavailable};
 use domain::{Shard, Stamp};
 use futures_util::future::{join, join_all};
 use tokio::sync::{Notify, watch};
@@ -47,6 +47,16 @@ pub(crate) struct ShardOwnership {
     running: RunningLanes,
     lease: Lease,
     owned: watch::Sender<Owned>,
+    told: Told,
+}
+
+/// What was told of what fails again and again while the bucket does not answer.
+#[derive(Default)]
+struct Told {
+    renewals: Reminder,
+    turns: Reminder,
+    /// Of single keys.
+    writes: Reminder,
 }
 
 impl ShardOwnership {
@@ -60,7 +70,8 @@ impl ShardOwnership {
         let (owned, receiver) = watch::channel(Owned::new());
         let ledger = Mutex::new(Ledger::new(name, ttl));
         let (process, revived, has_withdrawn) = (Process::this(), Notify::new(), Notify::new());
-        (Self { leases, ttl, process, ledger, revived, has_withdrawn, listing, running, lease, owned }, receiver)
+        let told = Told::default();
+        (Self { leases, ttl, process, ledger, revived, has_withdrawn, listing, running, lease, owned, told }, receiver)
     }
 
     /// Works until told to stop. Give up what is held with [`ShardOwnership::leave`] when nothing works on it any more.
@@ -164,13 +175,21 @@ impl ShardOwnership {
                     }
                     Ok(())
                 }
-                Renewal::LookUp => self.look_up().await,
-                Renewal::Put { revision } => self.renew(revision).await,
+                Renewal::LookUp => self.look_up().await.inspect(|()| self.renewals_work()),
+                Renewal::Put { revision } => self.renew(revision).await.inspect(|()| self.renewals_work()),
             };
             if let Err(error) = done {
-                tracing::warn!(%error, "ownership.interrupted");
+                if self.told.renewals.fails(&error) {
+                    tracing::warn!(%error, "ownership.interrupted");
+                }
                 sleep_until(began + RENEWAL_RETRY).await;
             }
+        }
+    }
+
+    fn renewals_work(&self) {
+        if self.told.renewals.works() {
+            tracing::info!("ownership.renews_again");
         }
     }
 
@@ -219,8 +238,10 @@ impl ShardOwnership {
     async fn keep_turning(&self) -> Infallible {
         loop {
             self.take_in_listings();
-            if let Err(error) = self.turn().await {
-                tracing::warn!(%error, "ownership.interrupted");
+            match self.turn().await {
+                Ok(()) if self.told.turns.works() => tracing::info!("ownership.goes_on"),
+                Err(error) if self.told.turns.fails(&error) => tracing::warn!(%error, "ownership.interrupted"),
+                Ok(()) | Err(_) => {}
             }
             let is_ending_any = self.ledger().is_ending_any();
             tokio::select! {
@@ -278,7 +299,11 @@ impl ShardOwnership {
                 tracing::info!(name, "ownership.dispatcher_has_died");
                 match self.leases.remove(&owner_key(name), record.revision).await {
                     Ok(()) | Err(LeaseError::Conflict) => drop(dead.insert(name.clone())),
-                    Err(error) => tracing::warn!(name, %error, "ownership.interrupted"),
+                    Err(error) => {
+                        if self.told.writes.fails(&error) {
+                            tracing::warn!(name, %error, "ownership.interrupted");
+                        }
+                    }
                 }
             }
         }
@@ -320,7 +345,9 @@ impl ShardOwnership {
                 Written::Unanswered
             }
             Step::Leave { revision } => {
-                if let Err(error) = self.remove_own_key(&name, revision).await {
+                if let Err(error) = self.remove_own_key(&name, revision).await
+                    && self.told.writes.fails(&error)
+                {
                     tracing::warn!(%error, "ownership.interrupted");
                 }
                 Written::Unanswered
@@ -335,7 +362,9 @@ impl ShardOwnership {
             Ok(revision) => Written::Ok(revision),
             Err(LeaseError::Conflict) => Written::Conflict,
             Err(error) => {
-                tracing::warn!(%shard, %error, "ownership.interrupted");
+                if self.told.writes.fails(&error) {
+                    tracing::warn!(%shard, %error, "ownership.interrupted");
+                }
                 Written::Unanswered
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::lanes::Lanes;
 use broker::subscriptions::{Change, Changes, Snapshot, Subscriptions};
-use broker::{Broker, Unavailable};
+use broker::{Broker, Reminder, Unavailable};
 use domain::SubscriptionId;
 use futures_util::future::{BoxFuture, OptionFuture};
 use tokio::sync::{Notify, mpsc};
@@ -48,16 +48,19 @@ pub(super) struct Listed {
 impl Registry {
     /// Tells what stands there for as long as anybody listens; everything at once when `asked`.
     pub(super) async fn tell(&self, news: mpsc::Sender<News>, asked: &Notify) {
+        let reminder = Reminder::default();
         while !news.is_closed() {
-            if let Err(error) = self.follow(&news, asked).await {
-                tracing::warn!(%error, "supervisor.watch_ended");
+            if let Err(error) = self.follow(&news, asked, &reminder).await {
+                if reminder.fails(&error) {
+                    tracing::warn!(%error, "supervisor.watch_ended");
+                }
                 sleep(WATCH_RETRY).await;
             }
         }
     }
 
     /// Follows the bucket over one connection to NATS. Returns when that is lost.
-    async fn follow(&self, news: &mpsc::Sender<News>, asked: &Notify) -> Result<(), Unavailable> {
+    async fn follow(&self, news: &mpsc::Sender<News>, asked: &Notify, reminder: &Reminder) -> Result<(), Unavailable> {
         self.broker.until_ready().await;
         let mut link = self.broker.link();
         let generation = link.borrow_and_update().generation;
@@ -78,7 +81,11 @@ impl Registry {
                 change = next(&mut changes) => news.send(News::Change(Box::new(change?))).await,
                 Some(listed) = OptionFuture::from(listing.as_mut()) => {
                     listing = None;
-                    news.send(News::Listed(listed?)).await
+                    let listed = listed?;
+                    if reminder.works() {
+                        tracing::info!("supervisor.watches_again");
+                    }
+                    news.send(News::Listed(listed)).await
                 }
                 () = asked.notified(), if !is_listing => {
                     due.reset_immediately();
