@@ -48,7 +48,8 @@ struct Query {
 ///
 /// Dead letters are events that were tried as often as `max_attempts` says, where `on_exhausted` is `dead_letter`. They are
 /// kept until somebody removes them. A page may end early where little matches or there is
-/// much data; `next` says where to go on.
+/// much data; `next` says where to go on. A message of another NATS client that cannot be read is passed over: `unreadable`
+/// names it.
 #[utoipa::path(
     get,
     operation_id = "list_dead_letters",
@@ -66,13 +67,13 @@ struct Query {
 )]
 pub async fn list(Extract(registrar): Extract<Arc<Registrar>>, RawQuery(text): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(text.as_deref())?;
-    let (letters, next) = page(&registrar, &query).await.map_err(|error| unavailable(&error))?;
+    let Page { letters, unreadable, next } = page(&registrar, &query).await.map_err(|error| unavailable(&error))?;
     let urls = urls_of(&registrar, &letters).await.map_err(|error| unavailable(&error))?;
     let shown = letters.iter().map(|(sequence, letter)| {
         let url = urls.get(&letter.subscription);
         answers::DeadLetter::of(*sequence, letter, url)
     });
-    Ok(Json(DeadLetterPage { dead_letters: shown.collect(), next }).into_response())
+    Ok(Json(DeadLetterPage { dead_letters: shown.collect(), unreadable, next }).into_response())
 }
 
 /// Have dead letters delivered again
@@ -163,28 +164,39 @@ fn no_room() -> Problem {
     Problem::new(StatusCode::CONFLICT, detail)
 }
 
-/// A page of the dead letters that a request wants, and where to go on if there may be more.
-async fn page(registrar: &Registrar, query: &Query) -> Result<(Vec<(u64, DeadLetter)>, Option<u64>), Unavailable> {
+/// A page of the dead letters that a request wants.
+struct Page {
+    letters: Vec<(u64, DeadLetter)>,
+    /// The sequences of those that cannot be read, whatever is wanted.
+    unreadable: Vec<u64>,
+    /// Where to go on, if there may be more.
+    next: Option<u64>,
+}
+
+async fn page(registrar: &Registrar, query: &Query) -> Result<Page, Unavailable> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     let (mut letters, mut bytes, mut from) = (Vec::new(), 0, query.after.saturating_add(1));
+    let mut unreadable = Vec::new();
     for _ in 0..READS_PER_PAGE {
         let page = registrar.dead_letters.read(from, query.subscription.as_ref(), READ_AT_A_TIME).await?;
+        unreadable.extend(page.unreadable);
         for (sequence, letter) in page.letters.into_iter().filter(|(_, letter)| query.wants(letter)) {
             if letters.len() == limit {
-                return Ok((letters, Some(sequence - 1)));
+                unreadable.retain(|unreadable| *unreadable < sequence);
+                return Ok(Page { letters, unreadable, next: Some(sequence - 1) });
             }
             bytes += letter.event.data.len();
             letters.push((sequence, letter));
         }
         match page.end {
-            End::OfLog => return Ok((letters, None)),
+            End::OfLog => return Ok(Page { letters, unreadable, next: None }),
             End::Before(next) => from = next,
         }
         if bytes > PAGE_BYTES {
             break;
         }
     }
-    Ok((letters, Some(from - 1)))
+    Ok(Page { letters, unreadable, next: Some(from - 1) })
 }
 
 /// Where the events of these subscriptions go, as far as they are still there.

@@ -259,3 +259,50 @@ async fn a_dead_letter_is_removed_and_its_event_stays() {
     assert_eq!(said(&mer, &["dead", "rm", "1", "3"]), "removed 1\nremoved 3\n");
     assert!(letters(&api, "").await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_cannot_be_read_hides_no_dead_letter() {
+    let nats = Nats::start();
+    let mer = mer_on(&nats).await;
+    let (api, target) = (mer.api(), Target::start().await);
+    let id = subscribe(&api, &target, 1).await;
+    target.answer(Answer::Status(500));
+    post(&api, 2).await;
+    eventually_async("two have died", SOON, async || letters(&api, "").await.len() == 2).await;
+    let mut unreadable = Vec::new();
+    // On the second one the client library panics.
+    for block in [&b"NATS/1.0\r\nX: \xe9\r\n\r\n"[..], &b"NATS/1.0\r\nX: a\rb\r\n\r\n"[..]] {
+        unreadable.push(nats.store_raw(format!("dead_letters.{id}"), block, b"{}"));
+    }
+    post(&api, 1).await;
+    let sequences = async |query: &str| {
+        let answer = api.send(Method::GET, &format!("/v1/dead-letters{query}"), &[], "").await.unwrap();
+        if answer.status() != 200 {
+            return json!(answer.status().as_u16());
+        }
+        let page: Value = answer.json().await.unwrap();
+        let shown = page["dead_letters"].as_array().unwrap().iter().map(|letter| letter["sequence"].clone());
+        json!({"shown": shown.collect::<Vec<_>>(), "unreadable": page["unreadable"], "next": page["next"]})
+    };
+    let all = json!({"shown": [1, 2, 5], "unreadable": unreadable, "next": null});
+    eventually_async("the others are shown", LONG, async || sequences("").await == all).await;
+    assert_eq!(sequences(&format!("?subscription={id}")).await, all);
+    assert_eq!(sequences("?limit=2").await, json!({"shown": [1, 2], "unreadable": unreadable, "next": 4}));
+    assert_eq!(sequences("?after=4").await, json!({"shown": [5], "unreadable": null, "next": null}));
+    let told = |sequence: u64| {
+        let log = mer.log();
+        let lines = log.lines().filter(|line| line.contains("dead_letters.unreadable_message_passed_over"));
+        lines.filter(|line| line.contains(&format!("sequence={sequence} "))).count()
+    };
+    assert_eq!((told(3), told(4)), (1, 1), "each is told once");
+    assert!(said(&mer, &["dead", "ls"]).lines().count() >= 3);
+
+    target.answer(Answer::Status(200));
+    let (code, body) = redrive(&api, &json!({"subscription": id, "sequences": [1, 2, 3, 4, 5]})).await;
+    assert_eq!((code, &body["redriven"]), (202, &json!(3)), "{body}");
+    eventually("all arrive", SOON, || target.taken() == [1, 2, 3]).await;
+    for sequence in unreadable {
+        said(&mer, &["dead", "rm", &sequence.to_string()]);
+    }
+    assert_eq!(sequences("").await, json!({"shown": [1, 2, 5], "unreadable": null, "next": null}));
+}

@@ -1,5 +1,5 @@
-//! Look-ups of single messages of the log. The stream's leader answers them in JSON, so the answer can be read whatever the
-//! message's headers are.
+//! Look-ups of single messages: of the log, and of another stream by its name. The stream's leader answers them in JSON, so the
+//! answer can be read whatever the message's headers are.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
@@ -7,6 +7,7 @@ use async_nats::jetstream::context::{RequestError, RequestErrorKind};
 use async_nats::jetstream::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use domain::log_epoch::Mark;
 use domain::{Event, Stamp};
 use serde::Deserialize;
@@ -18,10 +19,10 @@ use crate::log::message::event_of;
 use crate::names::EVENTS;
 use crate::poison::header_block;
 
-/// A message as it stands in the log.
+/// A message as it stands in its stream.
 pub(crate) struct StoredMessage {
     pub(crate) sequence: u64,
-    subject: String,
+    pub(crate) subject: String,
     stored_at: String,
     /// `None`: the client library cannot read this message.
     headers: Option<HeaderMap>,
@@ -76,21 +77,29 @@ fn countable(moment: Stamp) -> Stamp {
     moment.clamp(Stamp::from_micros(0), Stamp::from_micros(i64::MAX / 1000))
 }
 
-/// What a request of `STREAM.MSG.GET` finds.
+/// What a request of `STREAM.MSG.GET` finds in the log. A message that cannot be read is remembered.
 async fn get(broker: &Broker, request: &Value, what: &'static str) -> Result<Option<StoredMessage>, Unavailable> {
-    let subject = format!("STREAM.MSG.GET.{EVENTS}");
+    let found = get_in(broker, EVENTS, request, what).await?;
+    if let Some(message) = found.as_ref().filter(|message| !message.is_readable()) {
+        broker.poison_detection().report(message.sequence, &message.subject);
+    }
+    Ok(found)
+}
+
+/// What a request of `STREAM.MSG.GET` finds in a stream.
+pub(crate) async fn get_in(
+    broker: &Broker,
+    stream: &str,
+    request: &Value,
+    what: &'static str,
+) -> Result<Option<StoredMessage>, Unavailable> {
+    let subject = format!("STREAM.MSG.GET.{stream}");
     let handles = broker.handles();
     let answer = handles.context.request(subject, request);
     let answer: Result<Response<GetAnswer>, RequestError> =
         broker.while_connected(what, async { Ok(answer.await) }).await?;
     match answer {
-        Ok(Response::Ok(answer)) => {
-            let message = StoredMessage::from(answer.message);
-            if !message.is_readable() {
-                broker.poison_detection().report(message.sequence, &message.subject);
-            }
-            Ok(Some(message))
-        }
+        Ok(Response::Ok(answer)) => Ok(Some(StoredMessage::from(answer.message))),
         Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
         Ok(Response::Err { error }) => Err(Unavailable::new(what, error)),
         Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Unavailable::new(what, "no JetStream")),
@@ -140,11 +149,16 @@ impl StoredMessage {
         Some(self.event().map_or_else(|| Mark::new(self.sequence, "", stored_at), |event| Mark::of(&event)))
     }
 
+    /// Headers and data, if they can be read.
+    pub(crate) fn parts(&self) -> Option<(&HeaderMap, Bytes)> {
+        Some((self.headers.as_ref()?, STANDARD.decode(&self.data).ok()?.into()))
+    }
+
     /// The event, if it is one.
     pub(crate) fn event(&self) -> Option<Event> {
-        let (headers, data) = (self.headers.as_ref()?, STANDARD.decode(&self.data).ok()?);
+        let (headers, data) = self.parts()?;
         let stored_at = Stamp::parse(&self.stored_at).ok()?;
-        event_of(&self.subject, self.sequence, stored_at, Some(headers), data.into())
+        event_of(&self.subject, self.sequence, stored_at, Some(headers), data)
     }
 }
 

@@ -57,6 +57,11 @@ impl<'a> DeadLetter<'a> {
 pub struct DeadLetterPage<'a> {
     /// The dead letters, at most `limit` of them; fewer do not mean that there is nothing more: see `next`
     pub dead_letters: Vec<DeadLetter<'a>>,
+    /// The sequences of messages in the page's range that cannot be read, whatever the filters are; absent where there are none.
+    /// `DELETE /v1/dead-letters/{sequence}` removes one
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 100_000)]
+    pub unreadable: Vec<u64>,
     /// The value of `after` that reads the next page; null: there is nothing more
     pub next: Option<u64>,
 }

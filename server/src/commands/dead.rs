@@ -81,6 +81,8 @@ pub(crate) async fn run(command: DeadCommand, access: &ApiAccess) -> anyhow::Res
             let pairs = [("after", before.to_string()), ("limit", "1".to_owned())];
             let page = api.json(api.request(Method::GET, &path_with("/v1/dead-letters", &pairs))).await?;
             let letter = &page["dead_letters"][0];
+            let is_unreadable = page["unreadable"].as_array().is_some_and(|some| some.contains(&sequence.into()));
+            anyhow::ensure!(!is_unreadable, "{}", unreadable(&sequence.into()));
             anyhow::ensure!(letter["sequence"] == sequence, "there is no dead letter {sequence}");
             access.show_all(letter)
         }
@@ -132,12 +134,20 @@ async fn list(api: &Api, access: &ApiAccess, filter: Filter) -> anyhow::Result<(
             access.show(letter, line_of)?;
             left -= 1;
         }
+        for sequence in page["unreadable"].as_array().into_iter().flatten() {
+            eprintln!("mer: {}", unreadable(sequence));
+        }
         after = page["next"].as_u64();
         if after.is_none() {
             break;
         }
     }
     Ok(())
+}
+
+/// What to say of a message among the dead letters that cannot be read.
+fn unreadable(sequence: &Value) -> String {
+    format!("{sequence} is a message that cannot be read; `mer dead rm {sequence}` removes it")
 }
 
 fn events(number: &Value) -> String {
