@@ -101,6 +101,10 @@ async fn every_role_does_its_work_with_its_own_user() {
     let redrive = json!({"subscription": letter["subscription"], "sequences": [letter["sequence"]]});
     assert_eq!(subscriptions.post("/v1/dead-letters/redrive", &redrive).await.status(), 202);
     eventually("it is delivered", SOON, || poisoned.taken() == [dead]).await;
+    let (login, subject) = (("dispatcher", &*password_of("dispatcher")), format!("dead_letters.{id}"));
+    let unreadable = nats.store_raw_as(login, subject, b"NATS/1.0\r\nX: \xe9\r\n\r\n", b"{}");
+    let named = async || subscriptions.get("/v1/dead-letters").await["unreadable"].clone();
+    eventually_async("what cannot be read is named", SOON, async || named().await == json!([unreadable])).await;
     let path = format!("/v1/dead-letters/{}", letter["sequence"]);
     assert_eq!(subscriptions.send(Method::DELETE, &path, &[], "").await.unwrap().status(), 204);
 

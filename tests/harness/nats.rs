@@ -10,7 +10,7 @@ use async_nats::jetstream::consumer::pull::OrderedConfig;
 use domain::TargetUrl;
 use futures_util::StreamExt;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::Process;
@@ -139,10 +139,22 @@ impl Nats {
     ///
     /// By the protocol's own words: client libraries take nothing that they would not read.
     pub fn store_raw(&self, subject: impl AsRef<[u8]>, headers: &[u8], data: &[u8]) -> u64 {
+        self.store_raw_as(("", ""), subject, headers, data)
+    }
+
+    /// The same by a user, with a password.
+    pub fn store_raw_as(
+        &self,
+        (user, password): (&str, &str),
+        subject: impl AsRef<[u8]>,
+        headers: &[u8],
+        data: &[u8],
+    ) -> u64 {
         let mut connection = std::net::TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
         connection.set_read_timeout(Some(START_DEADLINE)).expect("a deadline");
-        let (inbox, header_bytes, total_bytes) = ("stored.raw", headers.len(), headers.len() + data.len());
-        let begin = format!("CONNECT {{\"headers\":true,\"verbose\":false}}\r\nSUB {inbox} 1\r\nHPUB ");
+        let (inbox, header_bytes, total_bytes) = ("_INBOX.stored.raw", headers.len(), headers.len() + data.len());
+        let connect = json!({"headers": true, "verbose": false, "user": user, "pass": password});
+        let begin = format!("CONNECT {connect}\r\nSUB {inbox} 1\r\nHPUB ");
         let sizes = format!(" {inbox} {header_bytes} {total_bytes}\r\n");
         let parts = [begin.as_bytes(), subject.as_ref(), sizes.as_bytes(), headers, data, b"\r\n"];
         connection.write_all(&parts.concat()).expect("it is sent");

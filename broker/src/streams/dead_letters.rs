@@ -117,7 +117,7 @@ impl DeadLetters {
     ) -> Result<LetterPage, Unavailable> {
         let subject = subscription.map(|id| format!("{}{id}", dead_letter::SUBJECT_PREFIX));
         let request = PageRequest { stream: DEAD_LETTERS, from, subject: subject.as_deref(), limit };
-        if !self.broker.poison_detection().is_suspected() && !self.unreadable.is_one_in(&request) {
+        if !self.unreadable.is_one_in(&request) {
             let link = *self.broker.link().borrow();
             tokio::select! {
                 biased;
