@@ -16,12 +16,13 @@ mod reserve;
 mod restart;
 
 use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use broker::Storage;
+use broker::{Reminder, Storage};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -39,14 +40,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long to wait before a disk that has no room is looked at again, when nats-server is to be started on it.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 /// How often that is said.
-const DISK_NOTE: Duration = Duration::from_secs(10);
+const DISK_NOTE: Duration = Duration::from_secs(60);
 /// How often a nats-server is tried that starts and does not say where it listens.
 const NO_PORTS_TRIES: u32 = 3;
 /// How long to wait before a nats-server that died is started again.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 const MAX_RESTART_PAUSE: Duration = Duration::from_secs(5);
+/// One that has lived for so long is started again at once when it dies.
+const LONG_LIFE: Duration = Duration::from_secs(30);
 /// How long a nats-server that was told to stop may take to, before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a killed one is waited for: one that hangs in its disk goes when the disk lets go of it.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// The oldest nats-server that can reset a consumer.
 const MIN_VERSION: (u32, u32) = (2, 14);
 
@@ -59,6 +64,10 @@ pub(crate) struct EmbeddedNats {
     port: u16,
     child: Child,
     disk: DiskWatch,
+    /// How long to wait before it is started again.
+    pause: Duration,
+    /// What was told of its deaths, and of starts that failed.
+    reminder: Reminder,
 }
 
 impl EmbeddedNats {
@@ -79,7 +88,8 @@ impl EmbeddedNats {
             let launch = Launch { binary, folder: &folder, lock: &lock, port: None, patience: start_patience };
             match launch.run().await {
                 Ok((child, port)) => {
-                    return Ok(Self { binary: binary.to_owned(), folder, start_patience, lock, port, child, disk });
+                    let (binary, pause, reminder) = (binary.to_owned(), RESTART_PAUSE, Reminder::default());
+                    return Ok(Self { binary, folder, start_patience, lock, port, child, disk, pause, reminder });
                 }
                 Err(error) if error.is_of_disk() => waits.wait(&error).await,
                 Err(error) if error.may_be_of_disk() && tries + 1 < NO_PORTS_TRIES => {
@@ -99,8 +109,9 @@ impl EmbeddedNats {
     /// Keeps it running until `shutdown`, then stops it.
     pub(crate) async fn keep(mut self, shutdown: CancellationToken) {
         loop {
+            let began = Instant::now();
             let ended = tokio::select! {
-                () = shutdown.cancelled() => return self.stop().await,
+                () = shutdown.cancelled() => return self.end_child().await,
                 ended = self.child.wait() => Some(ended),
                 () = asks_for_restart(&mut self.disk) => None,
             };
@@ -108,16 +119,24 @@ impl EmbeddedNats {
             match ended {
                 Some(ended) => {
                     let how = ended.map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string());
-                    tracing::error!(how, log = %self.log().display(), "nats_server.died");
+                    if self.reminder.fails(&how) {
+                        tracing::error!(how, log = %self.log().display(), "nats_server.died");
+                    }
                 }
                 None => {
                     tracing::error!(log = %self.log().display(), "nats_server.does_not_write");
                     self.end_child().await;
                 }
             }
+            // One that dies again and again is not started in a tight loop.
+            self.pause =
+                if began.elapsed() >= LONG_LIFE { RESTART_PAUSE } else { (self.pause * 2).min(MAX_RESTART_PAUSE) };
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.start_again() => {}
+            }
+            if self.reminder.works() || for_writes {
+                tracing::warn!(url = self.url(), "nats_server.restarted");
             }
             self.disk.started_again(for_writes);
         }
@@ -125,8 +144,10 @@ impl EmbeddedNats {
 
     /// Starts it again, however often that takes.
     async fn start_again(&mut self) {
-        let (mut pause, mut waits) = (RESTART_PAUSE, Waits::default());
-        sleep(pause).await;
+        // One that could not be killed yet still has its files.
+        let _ = self.child.wait().await;
+        let mut waits = Waits::default();
+        sleep(self.pause).await;
         loop {
             self.disk.look().await;
             let launch = Launch {
@@ -137,22 +158,17 @@ impl EmbeddedNats {
                 patience: self.start_patience,
             };
             match launch.run().await {
-                Ok((child, _)) => {
-                    self.child = child;
-                    return tracing::warn!(url = self.url(), "nats_server.restarted");
-                }
+                Ok((child, _)) => return self.child = child,
                 Err(error) if error.is_of_disk() => waits.wait(&error).await,
                 Err(error) => {
-                    tracing::error!(%error, "nats_server.restart_failed");
-                    pause = (pause * 2).min(MAX_RESTART_PAUSE);
-                    sleep(pause).await;
+                    if self.reminder.fails(&error) {
+                        tracing::error!(%error, "nats_server.restart_failed");
+                    }
+                    self.pause = (self.pause * 2).min(MAX_RESTART_PAUSE);
+                    sleep(self.pause).await;
                 }
             }
         }
-    }
-
-    async fn stop(mut self) {
-        self.end_child().await;
     }
 
     async fn end_child(&mut self) {
@@ -162,7 +178,8 @@ impl EmbeddedNats {
         let stopped = timeout(STOP_PATIENCE, self.child.wait()).await;
         if !matches!((told, stopped), (Some(Ok(())), Ok(Ok(_)))) {
             tracing::warn!("nats_server.killed");
-            if let Err(error) = self.child.kill().await {
+            let killed = timeout(KILL_PATIENCE, self.child.kill()).await.map_err(io::Error::from).flatten();
+            if let Err(error) = killed {
                 tracing::error!(%error, "nats_server.not_killed");
             }
         }

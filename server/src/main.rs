@@ -25,6 +25,7 @@ mod settings;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
@@ -35,6 +36,8 @@ use log::LogFormat;
 /// How many tasks a thread of the runtime may run before it looks what has come in meanwhile (61, if nothing is said). Where an
 /// event is for many URLs, it is sent to so many before the first answers are dealt with; the last URL has it sooner.
 const EVENT_INTERVAL: u32 = 1024;
+/// How long what still runs at the end may take.
+const END_DEADLINE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
@@ -76,6 +79,8 @@ fn main() -> ExitCode {
             Command::Completions { .. } => Ok(()),
         }
     });
+    // What hangs in a disk that does not answer is not waited for.
+    runtime.shutdown_timeout(END_DEADLINE);
     ended(result)
 }
 

@@ -1,11 +1,13 @@
 """A full disk: a small file system (tmpfs) of its own is filled and freed under a running mer, again and again."""
 
 import collections
+import fcntl
 import json
 import os
 import pathlib
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,10 @@ KINDS = [
     "mer stopped",
     "read-only at the start",
     "read-only after an error",
+    "shut down after an error",
 ]
+# Of ext4, and what ends it without the writing of anything that is still to be written.
+EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 INSIDE = "MER_CAMPAIGN_INSIDE"
 # How long mer may take to accept again once there is room.
 PATIENCE = 30
@@ -98,6 +103,12 @@ class Disk:
         trigger = pathlib.Path("/sys/fs/ext4") / pathlib.Path(found.stdout.strip()).name / "trigger_fs_error"
         trigger.write_text("1")
 
+    def is_shut_down(self):
+        """The kernel answers whatever is read or written with an error."""
+        folder = os.open(self.folder, os.O_RDONLY)
+        fcntl.ioctl(folder, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        os.close(folder)
+
     def mend(self):
         """As an operator does; nothing may have it open."""
         subprocess.run(["umount", str(self.folder)], check=True)
@@ -145,7 +156,7 @@ class Disk:
 def one_round(kind, seed, options):
     random_ = random.Random(seed)
     work = pathlib.Path(tempfile.mkdtemp(prefix="mer-campaign-disk-"))
-    disk = Disk(work, options.megabytes, kind == "read-only after an error")
+    disk = Disk(work, options.megabytes, kind.endswith("after an error"))
     mer, target = Mer(disk.folder / "data", work / "mer.log", MER_LOG="info"), Target()
     senders, paths = None, ["/a", "/b", "/c"]
     faults, told = [], []
@@ -194,6 +205,8 @@ def be_full(kind, disk, mer, senders, random_, full_secs, faults, told):
         mer.launch()
     elif kind == "read-only after an error":
         disk.has_an_error()
+    elif kind == "shut down after an error":
+        disk.is_shut_down()
     elif kind == "filled slowly":
         disk.fill(leave=random_.randrange(1 << 20), pause=0.02)
     else:
@@ -216,7 +229,7 @@ def be_full(kind, disk, mer, senders, random_, full_secs, faults, told):
         time.sleep(0.5)
     if kind == "read-only at the start":
         disk.mount("-o", "remount,rw")
-    if kind == "read-only after an error":
+    if kind.endswith("after an error"):
         # It cannot be mended while anybody has it open: so this kind of round is not about what mer does by itself.
         mer.stop()
         disk.mend()
@@ -224,7 +237,7 @@ def be_full(kind, disk, mer, senders, random_, full_secs, faults, told):
     told.append(f"/readyz while it was so: {dict(collections.Counter(ready))}, {details.most_common(1)[0][0] if details else ''}")
     if not ready or ready[-1] != 503:
         faults.append("/readyz did not say 503 while nothing could be written")
-    cause = "read-only" if "read-only" in kind else "disk full"
+    cause = "read-only" if "read-only" in kind else "disk error" if "shut down" in kind else "disk full"
     if not any(cause in detail for detail in details):
         faults.append(f"/readyz did not name the cause ({cause}): {dict(details)}")
     with senders.lock:

@@ -68,6 +68,42 @@ async fn the_embedded_server_may_use_the_whole_disk_and_a_reserve_is_kept() {
         .await;
 }
 
+/// How often the log tells of something.
+fn told(mer: &Mer, name: &str) -> usize {
+    mer.log().lines().filter(|line| line.contains(name)).count()
+}
+
+#[tokio::test]
+async fn a_reserve_that_cannot_be_made_is_told_once() {
+    let mer = Mer::new(MER);
+    // In the place of the file there is a folder.
+    std::fs::create_dir_all(mer.data_dir().join("mer.reserve/folder")).unwrap();
+    let mer = mer.start().await;
+    eventually("it is told", SOON, || told(&mer, "disk.reserve_not_changed") > 0).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(told(&mer, "disk.reserve_not_changed"), 1, "{}", mer.log());
+}
+
+#[tokio::test]
+async fn a_nats_server_that_dies_again_and_again_is_not_started_in_a_tight_loop() {
+    let mer = Mer::new(MER);
+    let (server, tries) = (tests::nats::binary(), mer.data_dir().with_file_name("tries"));
+    let script = format!(
+        "echo x >>'{tries}'\n'{server}' \"$@\" & child=$!\nsleep 0.5; kill -9 $child; wait $child; exit 3",
+        tries = tries.display(),
+        server = server.display()
+    );
+    let script = in_place_of_nats_server(&mer, &script);
+    let mut mer = mer.set("MER_NATS_SERVER", script.display());
+    mer.launch();
+    let tries = || std::fs::read_to_string(&tries).map_or(0, |tries| tries.lines().count());
+    eventually("it is started again", SOON, || tries() >= 3).await;
+    let before = tries();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(tries() - before <= 4, "{} starts in 8 s: {}", tries() - before, mer.log());
+    assert_eq!(told(&mer, "nats_server.died"), 1, "{}", mer.log());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn storage_that_is_used_up_is_said_to_senders_and_to_whoever_asks_for_readiness_until_there_is_room() {
     let account = "M: { jetstream: { max_store: 96MB }, users: [{ user: m, password: m }] }";

@@ -21,6 +21,8 @@ pub enum DiskState {
     Full,
     /// Nothing can be written.
     ReadOnly,
+    /// Writing fails, for another reason than these.
+    Failing,
 }
 
 /// What is known of the disk under nats-server.
@@ -49,6 +51,7 @@ impl Disk {
                 self.refuse_below_bytes / MIB
             )),
             DiskState::ReadOnly => Some("read-only file system: nothing can be written to the data folder".to_owned()),
+            DiskState::Failing => Some("disk error: nothing can be written to the data folder".to_owned()),
         }
     }
 }
@@ -83,7 +86,7 @@ impl Storage {
 
     /// What fails, and since when.
     pub fn failure(&self) -> Option<Failure> {
-        lock(&self.0.health).failure()
+        lock(&self.0.health).failure(Instant::now())
     }
 
     /// nats-server was started anew, because writes failed or because it had died: what came of earlier writes says nothing
@@ -178,9 +181,11 @@ mod tests {
         assert!(storage.takes_events().is_ok() && storage.check().is_ok(), "nothing is known of the disk");
         let disk =
             |state| Disk { state, total_bytes: 400 << 20, available_bytes: 7 << 20, refuse_below_bytes: 16 << 20 };
-        for (state, words) in
-            [(DiskState::Full, "disk full: 7 of 400 MiB"), (DiskState::ReadOnly, "read-only file system")]
-        {
+        for (state, words) in [
+            (DiskState::Full, "disk full: 7 of 400 MiB"),
+            (DiskState::ReadOnly, "read-only file system"),
+            (DiskState::Failing, "disk error"),
+        ] {
             storage.disk_is(disk(state));
             let (post, ready) = (storage.takes_events().unwrap_err(), storage.check().unwrap_err());
             assert!(post.to_string().contains(words) && ready.to_string().contains(words), "{post}; {ready}");

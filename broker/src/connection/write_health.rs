@@ -20,6 +20,8 @@ pub enum Cause {
     DiskFull,
     /// The file system of NATS is read-only.
     ReadOnly,
+    /// The disk of NATS fails.
+    DiskFails,
     /// NATS may not use more storage.
     StorageLimit,
     /// JetStream is off, or the stream is not there.
@@ -38,6 +40,7 @@ impl Cause {
             ErrorCode::STREAM_STORE_FAILED if description.contains("no space left") => Some(Self::DiskFull),
             ErrorCode::STREAM_STORE_FAILED if description.contains("quota exceeded") => Some(Self::DiskFull),
             ErrorCode::STREAM_STORE_FAILED if description.contains("read-only file system") => Some(Self::ReadOnly),
+            ErrorCode::STREAM_STORE_FAILED if description.contains("input/output error") => Some(Self::DiskFails),
             ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
             | ErrorCode::INSUFFICIENT_RESOURCES
             | ErrorCode::STORAGE_RESOURCES_EXCEEDED => Some(Self::StorageLimit),
@@ -49,7 +52,7 @@ impl Cause {
 
     /// Whether it is the disk's, or a limit on what is on it.
     fn is_of_disk(self) -> bool {
-        matches!(self, Self::DiskFull | Self::ReadOnly | Self::StorageLimit)
+        matches!(self, Self::DiskFull | Self::ReadOnly | Self::DiskFails | Self::StorageLimit)
     }
 }
 
@@ -58,6 +61,7 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::DiskFull => "disk full: NATS has no space left on its device",
             Self::ReadOnly => "read-only file system: NATS cannot write",
+            Self::DiskFails => "disk error: NATS cannot write",
             Self::StorageLimit => {
                 "disk full: NATS has used all the storage that it may (max_file_store, or the account's limit)"
             }
@@ -154,9 +158,11 @@ impl WriteHealth {
         known.or(probe).or(posts).map(|failure| failure.cause)
     }
 
-    /// What fails, since when: of posts and probes the one that has failed for longer, and the disk if either knows of it.
-    pub(crate) fn failure(&self) -> Option<Failure> {
-        let all = [self.probe, self.posts].into_iter().flatten();
+    /// What fails, since when: of posts and probes the one that has failed for longer, and the disk if either knows of it. A
+    /// full disk stays one though no more posts come; of silence, the next post may be the end.
+    pub(crate) fn failure(&self, now: Instant) -> Option<Failure> {
+        let posts = self.posts.filter(|failure| failure.is_of_disk() || now < failure.last + POST_COUNTS_FOR);
+        let all = [self.probe, posts].into_iter().flatten();
         let cause = all.clone().map(|failure| failure.cause).find(|cause| cause.is_of_disk());
         let longest = all.min_by_key(|failure| failure.since)?;
         Some(Failure { cause: cause.unwrap_or(longest.cause), ..longest })
@@ -223,13 +229,24 @@ mod tests {
     fn a_failure_lasts_from_the_first_write_and_names_the_disk_where_any_does() {
         let (mut health, now) = (WriteHealth::default(), Instant::now());
         health.probed(Written, now);
-        assert!(health.failure().is_none() && !health.has_failed());
+        assert!(health.failure(now).is_none() && !health.has_failed());
         health.posted(Failed(Cause::Unanswered), now);
         health.probed(Failed(Cause::DiskFull), now + SECOND);
-        let failure = health.failure().unwrap();
+        let failure = health.failure(now).unwrap();
         assert!(failure.since == now && failure.is_of_disk());
         health.begin_anew();
-        assert!(health.failure().is_none());
+        assert!(health.failure(now).is_none());
+    }
+
+    #[test]
+    fn one_post_without_an_answer_is_no_failure_for_ever() {
+        let (mut health, now) = (WriteHealth::default(), Instant::now());
+        health.posted(Failed(Cause::Unanswered), now);
+        health.probed(Written, now + SECOND);
+        assert!(health.failure(now + SECOND).is_some());
+        assert!(health.failure(now + POST_COUNTS_FOR).is_none(), "nobody knows how the next one would fare");
+        health.posted(Failed(Cause::DiskFull), now);
+        assert!(health.failure(now + 100 * POST_COUNTS_FOR).is_some(), "it does not go by itself");
     }
 
     #[test]
@@ -237,6 +254,7 @@ mod tests {
         let of = |code, description| Cause::of_refusal(ErrorCode(code), description);
         assert_eq!(of(10_077, "write 1.blk: no space left on device"), Some(Cause::DiskFull));
         assert_eq!(of(10_077, "open 2.blk: read-only file system"), Some(Cause::ReadOnly));
+        assert_eq!(of(10_077, "fsync 2.blk: input/output error"), Some(Cause::DiskFails));
         assert_eq!(of(10_077, "maximum bytes exceeded"), None, "a limit of the stream's own, as it was asked for");
         assert_eq!(of(10_023, "insufficient resources"), Some(Cause::StorageLimit));
         assert_eq!(of(10_002, "resource limits exceeded for account"), Some(Cause::StorageLimit));

@@ -256,7 +256,7 @@ impl EventLog {
 /// Says that JetStream has no room for an event, and why.
 pub(crate) fn not_taken(error: &PublishError) -> StoreError {
     StoreError::NotStored(match outcome_of(error) {
-        Outcome::Failed(cause @ (Cause::DiskFull | Cause::ReadOnly | Cause::StorageLimit)) => {
+        Outcome::Failed(cause @ (Cause::DiskFull | Cause::ReadOnly | Cause::DiskFails | Cause::StorageLimit)) => {
             Unavailable::new("NATS takes no events", format!("{cause} ({error})"))
         }
         _ => Unavailable::new(FULL, error),

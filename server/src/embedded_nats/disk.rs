@@ -6,6 +6,7 @@ use std::path::Path;
 
 use broker::{Disk, DiskState};
 use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::io::Errno;
 
 const MIB: u64 = 1024 * 1024;
 /// How large the reserve is at most: positions, leases and registrations take little.
@@ -14,6 +15,11 @@ const MOST_RESERVE: u64 = 16 * MIB;
 const TRIAL: &str = "mer.trial";
 /// What nats-server may use where nobody says how large the file system is. It takes 0 for "nothing".
 const UNKNOWN_SIZE: u64 = 1024 * 1024 * MIB;
+/// The least that it may use, by its own count: that takes what a stream may grow to (`POSITIONS`: 64 MiB) for used, and on a
+/// small disk leaves nothing to the others.
+const LEAST_STORE: u64 = 1024 * MIB;
+/// The most that it can count. Some file systems in a network say that they are larger.
+const MOST_STORE: u64 = i64::MAX as u64;
 
 /// How large a file system is, and what is free of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +28,8 @@ pub(crate) struct Space {
     /// What this user may still write; 0 where no file can be made any more.
     pub(crate) available_bytes: u64,
     pub(crate) is_read_only: bool,
+    /// Whether writing fails for another reason than that, or for want of room.
+    pub(crate) is_failing: bool,
 }
 
 impl Space {
@@ -34,6 +42,7 @@ impl Space {
             total_bytes: state.f_blocks.saturating_mul(state.f_frsize),
             available_bytes: available.saturating_mul(state.f_frsize),
             is_read_only: state.f_flag.contains(StatVfsMountFlags::RDONLY),
+            is_failing: false,
         })
     }
 
@@ -41,16 +50,27 @@ impl Space {
     /// still say that it is not (ext4 of Linux 6.18 does so), and a quota is not in its numbers.
     pub(crate) fn tried(folder: &Path) -> io::Result<Self> {
         let space = Self::of(folder)?;
-        let tried = File::create(folder.join(TRIAL)).and_then(|mut file| file.write_all(TRIAL.as_bytes()));
+        let trial = folder.join(TRIAL);
+        let tried = File::create(&trial).and_then(|mut file| file.write_all(TRIAL.as_bytes()));
+        // The next one is to take new room, and not that of this one, which a quota has counted. If it is not removed, it is
+        // written over.
+        let _ = std::fs::remove_file(&trial);
         Ok(space.after_trial(tried))
     }
 
     fn after_trial(self, tried: io::Result<()>) -> Self {
-        match tried.map_err(|error| error.kind()) {
-            Err(io::ErrorKind::ReadOnlyFilesystem) => Self { is_read_only: true, ..self },
-            Err(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Self { available_bytes: 0, ..self },
+        let Err(error) = tried else { return self };
+        match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => Self { is_read_only: true, ..self },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self { available_bytes: 0, ..self },
+            _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Self { is_failing: true, ..self },
             _ => self,
         }
+    }
+
+    /// Whether nothing can be written, however much is free.
+    fn is_closed(&self) -> bool {
+        self.is_read_only || self.is_failing
     }
 }
 
@@ -87,6 +107,7 @@ impl Marks {
         let least = if before == DiskState::Full { self.take_from } else { self.refuse_below };
         match space {
             Space { is_read_only: true, .. } => DiskState::ReadOnly,
+            Space { is_failing: true, .. } => DiskState::Failing,
             Space { available_bytes, .. } if available_bytes < least => DiskState::Full,
             Space { .. } => DiskState::Roomy,
         }
@@ -95,7 +116,7 @@ impl Marks {
     /// What to do with the reserve.
     pub(crate) fn reserve_step(&self, space: Space, is_there: bool, writes_fail: bool) -> ReserveStep {
         let available = space.available_bytes;
-        if space.is_read_only || self.reserve == 0 {
+        if space.is_closed() || self.reserve == 0 {
             ReserveStep::Leave
         } else if is_there && (available < self.give_up_below || available < self.refuse_below && writes_fail) {
             ReserveStep::GiveUp
@@ -109,7 +130,7 @@ impl Marks {
     /// For what there is room.
     pub(crate) fn room(&self, space: Space) -> Room {
         match space {
-            Space { is_read_only: true, .. } => Room::None,
+            _ if space.is_closed() => Room::None,
             Space { available_bytes, .. } if available_bytes < self.reserve / 2 => Room::None,
             Space { available_bytes, .. } if available_bytes < self.take_from => Room::ForPositions,
             Space { .. } => Room::ForEvents,
@@ -146,7 +167,7 @@ pub(crate) enum Room {
 /// What nats-server may use: the whole file system, as mer itself watches what is free of it. nats-server's own default is
 /// a part of what is free when it starts, which is nothing where it starts on a full disk.
 pub(crate) fn max_file_store(total_bytes: u64) -> u64 {
-    if total_bytes == 0 { UNKNOWN_SIZE } else { total_bytes }
+    if total_bytes == 0 { UNKNOWN_SIZE } else { total_bytes.clamp(LEAST_STORE, MOST_STORE) }
 }
 
 #[cfg(test)]
@@ -154,7 +175,7 @@ mod tests {
     use super::*;
 
     fn space(available_mib: u64) -> Space {
-        Space { total_bytes: 400 * MIB, available_bytes: available_mib * MIB, is_read_only: false }
+        Space { total_bytes: 400 * MIB, available_bytes: available_mib * MIB, is_read_only: false, is_failing: false }
     }
 
     #[test]
@@ -181,6 +202,9 @@ mod tests {
         }
         let read_only = Space { is_read_only: true, ..space(300) };
         assert_eq!(marks.state(read_only, DiskState::Roomy), DiskState::ReadOnly);
+        let failing = Space { is_failing: true, ..space(300) };
+        assert_eq!(marks.state(failing, DiskState::Roomy), DiskState::Failing);
+        assert_eq!(marks.room(failing), Room::None, "another start would not help");
     }
 
     #[test]
@@ -221,11 +245,24 @@ mod tests {
         assert_eq!(after(io::ErrorKind::QuotaExceeded).available_bytes, 0);
         assert_eq!(after(io::ErrorKind::PermissionDenied), space(300), "that is no matter of the disk");
         assert_eq!(space(300).after_trial(Ok(())), space(300));
+        let error = io::Error::from_raw_os_error(Errno::IO.raw_os_error());
+        assert!(space(300).after_trial(Err(error)).is_failing, "as of a file system that was shut down after an error");
+    }
+
+    #[test]
+    fn a_trial_leaves_nothing_behind() {
+        let folder = std::env::temp_dir().join(format!("mer-trial-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Space::tried(&folder).unwrap();
+        // Or the next one would have its room, on a disk or under a quota that has none.
+        std::fs::remove_dir(&folder).unwrap();
     }
 
     #[test]
     fn nats_server_may_use_the_disk_whatever_is_free_of_it() {
-        assert_eq!(max_file_store(400 * MIB), 400 * MIB);
+        assert_eq!(max_file_store(4000 * MIB), 4000 * MIB);
         assert!(max_file_store(0) > 0, "0 would let it store nothing");
+        assert!(max_file_store(64 * MIB) > 64 * MIB + 64 * MIB, "it takes what POSITIONS may have for used");
+        assert_eq!(max_file_store(u64::MAX), i64::MAX as u64, "it refuses to start with more");
     }
 }

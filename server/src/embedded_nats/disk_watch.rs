@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use broker::{DiskState, Storage};
+use broker::{DiskState, Reminder, Storage};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
@@ -14,6 +14,8 @@ use super::restart::{Failing, Restarts};
 
 /// How often a small file is written to see whether that is possible.
 const TRY_EVERY: Duration = Duration::from_secs(5);
+/// How long not to make the reserve, after it could not be made.
+const MAKE_PAUSE: Duration = Duration::from_secs(60);
 /// How long looking may take: a disk that hangs must not hang what watches it.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -24,6 +26,10 @@ pub(super) struct DiskWatch {
     restarts: Restarts,
     /// When a file was written last, to see whether that is possible.
     tried_at: Option<Instant>,
+    /// When the reserve may be made, after it could not be.
+    make_at: Option<Instant>,
+    /// What was told of a reserve that cannot be made, or given up.
+    reminder: Reminder,
     /// A look that has not come to its end.
     looking: Option<JoinHandle<io::Result<Look>>>,
 }
@@ -38,7 +44,16 @@ struct Look {
 
 impl DiskWatch {
     pub(super) fn new(folder: PathBuf, storage: Storage) -> Self {
-        Self { folder, storage, state: DiskState::Roomy, restarts: Restarts::default(), tried_at: None, looking: None }
+        Self {
+            folder,
+            storage,
+            state: DiskState::Roomy,
+            restarts: Restarts::default(),
+            tried_at: None,
+            make_at: None,
+            reminder: Reminder::default(),
+            looking: None,
+        }
     }
 
     /// Looks, tells, and keeps the reserve, but makes none: nothing waits for that. `None`: nobody can tell how the disk is.
@@ -49,6 +64,7 @@ impl DiskWatch {
     async fn look_and(&mut self, may_make: bool) -> Option<(Space, Marks)> {
         let writes_fail = self.storage.failure().is_some();
         let (folder, now) = (self.folder.clone(), Instant::now());
+        let may_make = may_make && self.make_at.is_none_or(|at| now >= at);
         let is_trial = self.state != DiskState::Roomy || self.tried_at.is_none_or(|at| now >= at + TRY_EVERY);
         if is_trial && self.looking.is_none() {
             self.tried_at = Some(now);
@@ -70,7 +86,14 @@ impl DiskWatch {
                 tracing::warn!(available_bytes = space.available_bytes, "disk.reserve_given_up");
             }
             (ReserveStep::Make, Ok(())) => tracing::info!("disk.reserve_made"),
-            (_, Err(error)) => tracing::warn!(%error, ?step, "disk.reserve_not_changed"),
+            (step, Err(error)) => {
+                if step == ReserveStep::Make {
+                    self.make_at = Some(Instant::now() + MAKE_PAUSE);
+                }
+                if self.reminder.fails(&error) {
+                    tracing::warn!(%error, ?step, "disk.reserve_not_changed");
+                }
+            }
         }
         let marks = Marks::of(space.total_bytes);
         let before = self.state;
@@ -88,6 +111,7 @@ impl DiskWatch {
             DiskState::Roomy => tracing::info!(total_bytes, available_bytes, "disk.has_room"),
             DiskState::Full => tracing::error!(total_bytes, available_bytes, "disk.full"),
             DiskState::ReadOnly => tracing::error!(folder = %self.folder.display(), "disk.read_only"),
+            DiskState::Failing => tracing::error!(folder = %self.folder.display(), "disk.failing"),
         }
     }
 

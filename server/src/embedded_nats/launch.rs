@@ -33,6 +33,9 @@ pub(crate) enum StartError {
     /// Its files cannot be written.
     #[error("read-only file system: nothing can be written to the data folder {}", .0.display())]
     ReadOnly(PathBuf),
+    /// Writing its files fails.
+    #[error("disk error: nothing can be written to the data folder {}", .0.display())]
+    DiskFails(PathBuf),
     /// It listens, and does not say where.
     #[error("nats-server wrote no port into its file of ports in {}: was its disk full, or is it no nats-server?", .0.display())]
     NoPorts(PathBuf),
@@ -53,7 +56,7 @@ pub(crate) enum StartError {
 impl StartError {
     /// Whether it goes when the disk is mended.
     pub(crate) fn is_of_disk(&self) -> bool {
-        matches!(self, Self::NoRoom { .. } | Self::ReadOnly(_))
+        matches!(self, Self::NoRoom { .. } | Self::ReadOnly(_) | Self::DiskFails(_))
     }
 
     /// Whether the same may work now: a disk that was full for a moment shows in nothing else.
@@ -168,6 +171,8 @@ fn no_start(folder: &Path, space: Space) -> Option<StartError> {
     let available_bytes = space.available_bytes;
     if space.is_read_only {
         Some(StartError::ReadOnly(folder.to_owned()))
+    } else if space.is_failing {
+        Some(StartError::DiskFails(folder.to_owned()))
     } else if available_bytes < Marks::of(space.total_bytes).start_from {
         Some(StartError::NoRoom { folder: folder.to_owned(), available_bytes })
     } else {
@@ -193,7 +198,7 @@ fn read_port(file: &Path) -> Option<u16> {
     ports.nats.first()?.rsplit_once(':')?.1.parse().ok()
 }
 
-/// `always`: what is acknowledged is on disk. A larger `max_payload`, so that a body of the full limit still has room
+/// `always`: what is acknowledged is on disk. Old logs go: nats-server keeps all of them if nothing is said. A larger `max_payload`, so that a body of the full limit still has room
 /// for headers.
 fn configuration(folder: &Path, port: Option<u16>, max_store: u64) -> String {
     let quoted = |path: PathBuf| serde_json::Value::from(path.to_string_lossy()).to_string();
@@ -206,6 +211,7 @@ fn configuration(folder: &Path, port: Option<u16>, max_store: u64) -> String {
          ports_file_dir: {ports}\n\
          log_file: {log}\n\
          log_size_limit: 10MB\n\
+         log_max_num: 5\n\
          max_payload: 8MB\n\
          jetstream {{ store_dir: {store}, sync_interval: always, max_file_store: {max_store} }}\n"
     )
@@ -240,7 +246,10 @@ mod tests {
     #[test]
     fn a_disk_without_room_or_that_cannot_be_written_is_the_reason() {
         let folder = Path::new("/data");
-        let space = |available_bytes, is_read_only| Space { total_bytes: 400 << 20, available_bytes, is_read_only };
+        let space = |available_bytes, is_read_only| {
+            let (total_bytes, is_failing) = (400 << 20, false);
+            Space { total_bytes, available_bytes, is_read_only, is_failing }
+        };
         assert!(no_start(folder, space(100 << 20, false)).is_none());
         let full = no_start(folder, space(0, false)).unwrap();
         assert!(full.is_of_disk() && full.to_string().starts_with("disk full"), "{full}");

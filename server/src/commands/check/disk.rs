@@ -62,7 +62,7 @@ fn growth_per_day(files: &[LogFile], now: SystemTime) -> Option<u64> {
 }
 
 fn judge(what: &str, space: Space, growth_per_day: Option<u64>) -> Finding {
-    let Space { total_bytes, available_bytes, is_read_only } = space;
+    let Space { total_bytes, available_bytes, is_read_only, .. } = space;
     let marks = Marks::of(total_bytes);
     if is_read_only {
         let mend = "look into the kernel's log, mend the file system, and mount it so that it can be written";
@@ -95,7 +95,12 @@ mod tests {
     use broker::check::Level;
 
     fn space(available_mib: u64) -> Space {
-        Space { total_bytes: 100_000 * MIB, available_bytes: available_mib * MIB, is_read_only: false }
+        Space {
+            total_bytes: 100_000 * MIB,
+            available_bytes: available_mib * MIB,
+            is_read_only: false,
+            is_failing: false,
+        }
     }
 
     #[test]
