@@ -104,7 +104,8 @@ pub(crate) async fn ensure(
     let events = ensure_stream(context, events_config(config), Some(&config.limits)).await?;
     ensure_stream(context, dead_letters, None).await?;
     // The first is only shown, and nothing depends on it; without the second a crash repeats more.
-    for (stream, wanted) in [(ATTEMPTS, attempts_config(config)), (POSITIONS, positions_config(config))] {
+    let positions = positions_config(config.replicas.max(events.cached_info().config.num_replicas));
+    for (stream, wanted) in [(ATTEMPTS, attempts_config(config)), (POSITIONS, positions)] {
         if let Err(error) = ensure_stream(context, wanted, None).await
             && reminder.fails(format_args!("{stream}: {error}"))
         {
@@ -170,12 +171,13 @@ fn attempts_config(config: &Config) -> stream::Config {
         max_messages_per_subject: ATTEMPTS_PER_SUBSCRIPTION,
         allow_direct: true,
         num_replicas: config.replicas,
-        persist_mode: not_flushed(config),
+        persist_mode: not_flushed(config.replicas),
         ..stream::Config::default()
     }
 }
 
-fn positions_config(config: &Config) -> stream::Config {
+/// With as many copies as the log has: what is known of deliveries is as durable as the events.
+fn positions_config(replicas: usize) -> stream::Config {
     stream::Config {
         name: POSITIONS.to_owned(),
         description: Some(
@@ -187,15 +189,16 @@ fn positions_config(config: &Config) -> stream::Config {
         max_bytes: POSITIONS_MAX_BYTES,
         max_messages_per_subject: POSITIONS_PER_DISPATCHER,
         allow_direct: true,
-        num_replicas: config.replicas,
-        persist_mode: not_flushed(config),
+        num_replicas: replicas,
+        persist_mode: not_flushed(replicas),
         ..stream::Config::default()
     }
 }
 
-/// For what may be lost: it must not wait for the disk. There is no such mode for replicated streams.
-fn not_flushed(config: &Config) -> Option<stream::PersistenceMode> {
-    (config.replicas == 1).then_some(stream::PersistenceMode::Async)
+/// For what may be lost: it must not wait for the disk. There is no such mode for replicated streams, and so a stream with it
+/// gets no more copies (nats-server 2.15).
+fn not_flushed(replicas: usize) -> Option<stream::PersistenceMode> {
+    (replicas == 1).then_some(stream::PersistenceMode::Async)
 }
 
 async fn ensure_stream(

@@ -111,3 +111,23 @@ async fn nothing_is_lost_or_out_of_order_whatever_becomes_of_a_node() {
     println!("seed {SEED}, {outcome}");
     assert_eq!(outcome.report.faults, []);
 }
+
+/// What is known of deliveries is as durable as the events, also where an operator has made the log's copies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn positions_have_as_many_copies_as_the_log() {
+    let cluster = Cluster::start().await;
+    let urls = cluster.urls();
+    let client = async_nats::connect(urls.split(',').next().unwrap()).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    let events = async_nats::jetstream::stream::Config {
+        name: "EVENTS".to_owned(),
+        subjects: vec!["events.>".to_owned()],
+        num_replicas: NODES,
+        ..Default::default()
+    };
+    context.create_stream(events).await.unwrap();
+    let _mer = Mer::new(MER).set("MER_NATS_URL", &urls).start().await;
+    let positions = context.get_stream("POSITIONS").await.unwrap();
+    assert_eq!(positions.cached_info().config.num_replicas, NODES);
+    assert_eq!(context.get_stream("ATTEMPTS").await.unwrap().cached_info().config.num_replicas, 1);
+}
