@@ -7,7 +7,7 @@ import os
 import random
 import sys
 
-CAMPAIGNS = ["disk"]
+CAMPAIGNS = ["disk", "repeats"]
 # Set where a campaign has started itself again, in a namespace of its own.
 INSIDE = "MER_CAMPAIGN_INSIDE"
 
