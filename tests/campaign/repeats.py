@@ -51,13 +51,13 @@ def main(options):
 class Server:
     """A nats-server, alone or as a node of a cluster."""
 
-    def __init__(self, folder, name, sync, ports=(), number=0):
-        self.store, self.name, self.port, self.process = folder / f"store-{name}", name, free_port(), None
+    def __init__(self, work, below, name, sync, ports=(), number=0):
+        self.store, self.port, self.process = below / f"store-{name}", free_port(), None
         cluster = ""
         if ports:
             routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports if port != ports[number])
             cluster = f'cluster {{ name: campaign, listen: "127.0.0.1:{ports[number]}", routes: [{routes}] }}\n'
-        self.log, self.config = folder / f"{name}.log", folder / f"{name}.conf"
+        self.log, self.config = work / f"{name}.log", work / f"{name}.conf"
         self.config.write_text(
             f'server_name: {name}\nlisten: "127.0.0.1:{self.port}"\nmax_payload: 8MB\n'
             f'jetstream {{ store_dir: "{self.store}", sync_interval: {sync}, max_file_store: 8GB }}\n{cluster}'
@@ -85,14 +85,14 @@ class World:
             folder = self.disk(work, "0")
         elif where == "server":
             folder = work
-            self.servers = [Server(work, "n", sync or "always")]
+            self.servers = [Server(work, work, "n", sync or "always")]
         else:
             folder, ports = work, [free_port() for _ in range(3)]
             for number in range(3):
                 # What a cluster has not flushed is gone where all nodes lose their power: then `100ms` loses events.
                 on_disks = where == "cluster on disks"
                 below, default = (self.disk(work, str(number)), "always") if on_disks else (work, "100ms")
-                self.servers.append(Server(below, f"n{number}", sync or default, ports, number))
+                self.servers.append(Server(work, below, f"n{number}", sync or default, ports, number))
             settings["MER_REPLICAS"] = 3
         if self.servers:
             settings["MER_NATS_URL"] = ",".join(f"nats://127.0.0.1:{server.port}" for server in self.servers)
