@@ -3,13 +3,12 @@ every round passed; add its name to CAMPAIGNS."""
 
 import argparse
 import importlib
-import os
 import random
 import sys
 
+import mounts
+
 CAMPAIGNS = ["disk", "repeats"]
-# Set where a campaign has started itself again, in a namespace of its own.
-INSIDE = "MER_CAMPAIGN_INSIDE"
 
 
 def main():
@@ -25,7 +24,7 @@ def main():
     options = parser.parse_args()
     # A campaign may start itself again, elsewhere, and then with the same seed.
     sys.argv += ["--seed", str(options.seed)]
-    if os.environ.get(INSIDE) != "1":
+    if not mounts.is_inside():
         print(f"campaign {options.campaign}: {options.rounds} rounds, seed {options.seed}", flush=True)
     sys.exit(0 if options.run(options) else 1)
 

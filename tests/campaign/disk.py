@@ -9,12 +9,12 @@ import random
 import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
 import checker
+import mounts
 from world import Mer, Senders, Target, until
 
 HELP = "a small disk is filled and freed under mer (needs root: it mounts a tmpfs in a mount namespace of its own)"
@@ -34,7 +34,6 @@ KINDS = [
 ]
 # Of ext4, and what ends it without the writing of anything that is still to be written.
 EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
-INSIDE = "MER_CAMPAIGN_INSIDE"
 # How long mer may take to accept again once there is room.
 PATIENCE = 30
 
@@ -48,8 +47,8 @@ def arguments(parser):
 
 
 def main(options):
-    if os.environ.get(INSIDE) != "1":
-        return enter_namespace()
+    if not mounts.is_inside():
+        return mounts.enter_namespace("disk")
     random_ = random.Random(options.seed)
     passed = 0
     for number in range(options.rounds):
@@ -61,22 +60,6 @@ def main(options):
             print(f"  FAULT: {fault}", flush=True)
     print(f"disk: {passed} of {options.rounds} rounds passed", flush=True)
     return passed == options.rounds
-
-
-def enter_namespace():
-    """The same again in a mount namespace: what is mounted there is gone with it."""
-    problem = None
-    if os.geteuid() != 0:
-        problem = f"it is run by user {os.geteuid()}, and only root may mount"
-    elif not shutil.which("unshare"):
-        problem = "there is no `unshare` (util-linux)"
-    elif subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode:
-        problem = "this root may not mount (a container without CAP_SYS_ADMIN?)"
-    if problem:
-        print(f"campaign disk cannot run: {problem}. Run it as root on a machine, or in a privileged container")
-        return False
-    again = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
-    return subprocess.run(again, env={**os.environ, INSIDE: "1"}).returncode == 0
 
 
 class Disk:
@@ -169,7 +152,7 @@ def one_round(kind, seed, options):
         answer = mer.ask("POST", "/register_for_events/", body)
         if not answer or answer[0] != 200:
             return [f"the registration was answered {answer}"], told
-        senders = Senders(mer, 4, 0.01, random_.choice([100, 2_000, 20_000]))
+        senders = Senders([mer], 4, 0.01, random_.choice([100, 2_000, 20_000]))
         time.sleep(random_.uniform(2, 4))
         be_full(kind, disk, mer, senders, random_, options.full_secs, faults, told)
         freed = time.monotonic()
@@ -251,10 +234,10 @@ def be_full(kind, disk, mer, senders, random_, full_secs, faults, told):
 
 
 def judge(senders, target, paths, faults, told):
-    by_sequence, wrong = checker.of_acknowledgements([(sequence, n) for _, sequence, n in senders.acknowledged])
-    faults.extend(wrong)
-    until(lambda: all(set(by_sequence) <= {s for s, _, _ in list(target.taken.get(p, []))} for p in paths), 60, 0.5)
+    acknowledged = {one.sequence for one in senders.acknowledged}
+    until(lambda: all(acknowledged <= {one.sequence for one in target.of(path)} for path in paths), 60, 0.5)
     for path in paths:
-        faults.extend(f"{path}: {fault}" for fault in checker.faults(by_sequence, senders.sent, list(target.taken.get(path, []))))
-    repeated = sum(checker.duplicates(target.taken.get(path, [])) for path in paths)
-    told.append(f"{len(by_sequence)} acknowledged, {repeated} duplicates at {len(paths)} targets")
+        history = checker.History(senders.sent, senders.acknowledged, target.of(path))
+        faults.extend(f"{path}: {fault}" for fault in checker.faults(history))
+    repeated = sum(len(checker.duplicates(target.of(path))) for path in paths)
+    told.append(f"{len(acknowledged)} acknowledged, {repeated} duplicates at {len(paths)} targets")

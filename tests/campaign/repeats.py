@@ -12,6 +12,7 @@ import time
 
 import checker
 import disk
+import mounts
 from world import Mer, Senders, Target, free_port, until
 
 HELP = "how many events come twice, by the fault that is the cause (power cuts need root: they mount ext4 in a file)"
@@ -42,8 +43,8 @@ def arguments(parser):
 
 def main(options):
     kinds = [options.kind] if options.kind else list(KINDS)
-    if os.environ.get(disk.INSIDE) != "1" and any("power cut" in kind for kind in kinds):
-        return disk.enter_namespace()
+    if not mounts.is_inside() and any("power cut" in kind for kind in kinds):
+        return mounts.enter_namespace("repeats")
     random_ = random.Random(options.seed)
     return all([one_kind(kind, options.rounds, options.sync, random_) for kind in kinds])
 

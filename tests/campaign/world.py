@@ -1,15 +1,19 @@
 """mer as a process, a target, and senders."""
 
+import hashlib
 import http.client
 import http.server
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
 import threading
 import time
+
+import checker
 
 
 def free_port():
@@ -18,8 +22,21 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def children(pid):
+    """The processes that it has started, and that run."""
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found += [int(child) for child in (task / "children").read_text().split()]
+        except FileNotFoundError:
+            # The thread has ended.
+            continue
+    return found
+
+
 class Mer:
-    """`mer serve` with the embedded nats-server. Its log goes to a file beside the data folder, not into it."""
+    """`mer serve`, with the embedded nats-server unless it is given another one. Its log goes to a file beside the data folder,
+    not into it."""
 
     def __init__(self, data, log, **settings):
         self.port, self.data, self.log = free_port(), data, pathlib.Path(log)
@@ -39,9 +56,18 @@ class Mer:
                 command, env=self.environment, stdout=subprocess.DEVNULL, stderr=log, stdin=subprocess.DEVNULL
             )
 
+    def is_up(self):
+        return self.process is not None and self.process.poll() is None
+
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+    def freeze(self):
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self):
+        os.kill(self.process.pid, signal.SIGCONT)
 
     def stop(self, patience=30):
         if self.process and self.process.poll() is None:
@@ -53,9 +79,8 @@ class Mer:
 
     def kill_nats_server(self):
         """Kills the nats-server that mer has started."""
-        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                os.kill(int(child), signal.SIGKILL)
+        for child in children(self.process.pid):
+            os.kill(child, signal.SIGKILL)
 
     def ask(self, method, path, body=None, timeout=10):
         """Status, headers and text; None where there is no answer."""
@@ -82,11 +107,11 @@ class Mer:
 
 
 class Target:
-    """A replica: takes everything, and notes what came in which order."""
+    """A replica: takes everything, and notes what came in which order. A path that begins with /flaky refuses some of it."""
 
     def __init__(self):
-        self.taken = {}
-        taken, lock = self.taken, threading.Lock()
+        self.taken, self.refused = {}, 0
+        target, lock = self, threading.Lock()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -94,10 +119,27 @@ class Target:
 
             def do_POST(self):
                 data = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                came = int(self.headers["ce-sequence"]), int(self.headers["ce-previoussequence"]), data["n"]
+                if self.path.startswith("/flaky") and random.random() < 0.02:
+                    target.refused += 1
+                    return self.answer(503)
+                came = checker.Delivery(
+                    sequence=int(self.headers["ce-sequence"]),
+                    previous=int(self.headers["ce-previoussequence"]),
+                    number=data["n"],
+                    type=self.headers["ce-type"],
+                    id=self.headers["ce-id"],
+                    epoch=self.headers["ce-logepoch"] or "",
+                    body=digest(data),
+                    at=time.monotonic(),
+                )
                 with lock:
-                    taken.setdefault(self.path, []).append(came)
-                self.send_response(204)
+                    target.taken.setdefault(self.path, []).append(came)
+                self.answer(204)
+
+            def answer(self, status):
+                self.send_response(status)
+                if status != 204:
+                    self.send_header("content-length", "0")
                 self.end_headers()
 
             def log_message(self, *_):
@@ -110,39 +152,66 @@ class Target:
     def url(self, path):
         return f"http://127.0.0.1:{self.server.server_address[1]}{path}"
 
+    def of(self, path):
+        return list(self.taken.get(path, []))
+
     def close(self):
         self.server.shutdown()
         self.server.server_close()
 
 
+def digest(data):
+    """What stands for an event's data. `transaction_id` is mer's."""
+    kept = {name: value for name, value in data.items() if name != "transaction_id"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
 class Senders:
     """Threads that post one event after the other, and note what was acknowledged and what was refused, and when."""
 
-    def __init__(self, mer, count, pause, bytes_each):
-        self.mer, self.pause, self.padding = mer, pause, "x" * bytes_each
-        self.sent, self.acknowledged, self.refused = set(), [], []
+    def __init__(self, mers, count, pause, bytes_each, types=("campaign",)):
+        self.mers, self.pause, self.padding, self.types = mers, pause, "x" * bytes_each, types
+        self.sent, self.acknowledged, self.refused = {}, [], []
         self.end, self.lock, self.next = threading.Event(), threading.Lock(), 0
-        self.threads = [threading.Thread(target=self._send, daemon=True) for _ in range(count)]
+        self.threads = [threading.Thread(target=self._send, args=(one,), daemon=True) for one in range(count)]
         for thread in self.threads:
             thread.start()
 
-    def _send(self):
+    def _send(self, turn):
         while not self.end.wait(self.pause):
             with self.lock:
                 self.next += 1
                 number = self.next
-                self.sent.add(number)
-            answer = self.mer.ask("POST", "/receive_event/campaign", {"n": number, "padding": self.padding})
+                type_ = self.types[number % len(self.types)]
+                data = {"n": number, "padding": self.padding}
+                self.sent[number] = checker.Sent(type_, digest(data))
+            began = time.monotonic()
+            mer = self.mers[turn % len(self.mers)]
+            answer = mer.ask("POST", f"/receive_event/{type_}", data)
             now = time.monotonic()
             with self.lock:
                 if answer and answer[0] == 200:
-                    self.acknowledged.append((now, int(answer[1]["Event-Sequence"]), number))
+                    self.acknowledged.append(self._acknowledged(number, answer, began, now))
                 else:
+                    # The next one goes to another process, if there is one.
+                    turn += 1
                     self.refused.append((now, answer and answer[0], answer[2] if answer else "", answer and answer[1]))
+
+    @staticmethod
+    def _acknowledged(number, answer, began, now):
+        epoch, _, sequence = (answer[1]["Consistency-Token"] or ".").partition(".")
+        if sequence and sequence != answer[1]["Event-Sequence"]:
+            raise RuntimeError(f"the token {answer[1]['Consistency-Token']} is not of {answer[1]['Event-Sequence']}")
+        return checker.Acknowledged(int(answer[1]["Event-Sequence"]), number, answer[1]["Event-Id"], epoch, began, now)
 
     def accepted_since(self, moment):
         with self.lock:
-            return next((at for at, _, _ in self.acknowledged if at >= moment), None)
+            return next((one.at for one in self.acknowledged if one.at >= moment), None)
+
+    def longest_refusal(self):
+        """The longest time between two acknowledgements."""
+        times = sorted(one.at for one in self.acknowledged)
+        return max((after - before for before, after in zip(times, times[1:])), default=0.0)
 
     def stop(self):
         self.end.set()
