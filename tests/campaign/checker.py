@@ -67,7 +67,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Said:
-    """What mer says of its log: holes as (first, last), and epochs as (name, first sequence), the oldest first."""
+    """What mer says of its log: holes as (first, last), and epochs as (name, first sequence, since when), the oldest first."""
 
     holes: tuple = ()
     epochs: tuple = ()
@@ -75,14 +75,19 @@ class Said:
     def is_hole(self, sequence):
         return any(first <= sequence <= last for first, last in self.holes)
 
-    def is_of_another_log(self, epoch, sequence):
-        """A later epoch begins at or before this sequence: what was there is said to be lost, or to be another event."""
-        names = [name for name, _ in self.epochs]
-        after = names.index(epoch) + 1 if epoch in names else 0 if epoch else len(names)
-        return any(first <= sequence for _, first in self.epochs[after:])
+    def is_of_another_log(self, epoch, sequence, at=None):
+        """A later epoch begins at or before this sequence: what was there is said to be lost, or to be another event. Where no
+        epoch is named, a later one is one that was declared after `at`."""
+        names = [name for name, _, _ in self.epochs]
+        if epoch in names:
+            later = self.epochs[names.index(epoch) + 1 :]
+        else:
+            later = [one for one in self.epochs[1:] if at is not None and at < one[2]]
+        return any(first <= sequence for _, first, _ in later)
 
     def is_excused(self, acknowledged):
-        return self.is_hole(acknowledged.sequence) or self.is_of_another_log(acknowledged.epoch, acknowledged.sequence)
+        one = acknowledged
+        return self.is_hole(one.sequence) or self.is_of_another_log(one.epoch, one.sequence, one.began)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +97,7 @@ class History:
     deliveries: list
     target: Target = Target()
     said: Said = Said()
-    # The id of each event that is in the log at the end, by sequence. None: nobody looked.
+    # The id and the type of each event that is in the log at the end, by sequence. None: nobody looked.
     log: typing.Optional[dict] = None
 
 
@@ -123,7 +128,7 @@ def faults(history):
 def in_order(history):
     """What came by sequence, and the faults of its order."""
     found, came = [], {}
-    last, epoch, starts = 0, None, dict(history.said.epochs)
+    last, epoch, starts = 0, None, {name: first for name, first, _ in history.said.epochs}
     for one in history.deliveries:
         if starts and one.epoch not in starts:
             found.append(f"sequence {one.sequence} names epoch {one.epoch}, which the log never had")
@@ -191,7 +196,7 @@ def each_as_sent(history):
             found.append(f"sequence {one.sequence} came with another body than was sent")
         if acknowledged and acknowledged.id != one.id:
             found.append(f"sequence {one.sequence} came with id {one.id}, and was acknowledged with {acknowledged.id}")
-        if acknowledged and history.target.must_not_get(acknowledged):
+        if acknowledged and history.target.must_not_get(acknowledged) and not history.said.is_excused(acknowledged):
             found.append(f"sequence {one.sequence} came, and had been acknowledged before the registration")
         other = places.setdefault(one.number, one)
         if other.sequence != one.sequence and not history.said.is_of_another_log(other.epoch, other.sequence):
@@ -226,45 +231,41 @@ def of_log(history, delivered):
         unsaid = [one for one in range(before + 1, after) if not said.is_hole(one)]
         if unsaid:
             found.append(f"the log has no {unsaid[0]} to {unsaid[-1]}, and nobody says so")
+    ids = {sequence: id_ for sequence, (id_, _) in history.log.items()}
     for one in history.acknowledged:
-        if history.log.get(one.sequence) != one.id and not said.is_excused(one):
+        if ids.get(one.sequence) != one.id and not said.is_excused(one):
             found.append(f"sequence {one.sequence} was acknowledged and is not in the log")
     for sequence, one in delivered.items():
-        if history.log.get(sequence) != one.id and not said.is_hole(sequence):
+        if ids.get(sequence) != one.id and not said.is_hole(sequence):
             if not said.is_of_another_log(one.epoch, sequence):
                 found.append(f"sequence {sequence} came and is not in the log")
     if history.target.from_beginning:
-        wanted = {id_ for id_ in history.log.values()} - {one.id for one in history.deliveries}
-        by_id = {id_: sequence for sequence, id_ in history.log.items()}
-        missing = sorted(by_id[id_] for id_ in wanted if history.target.wants(type_of(id_)))
-        found += [f"sequence {sequence} is in the log and did not come" for sequence in missing]
+        came = {one.id for one in history.deliveries}
+        for sequence, (id_, type_) in sorted(history.log.items()):
+            if id_ not in came and history.target.wants(type_):
+                found.append(f"sequence {sequence} is in the log and did not come")
     return found
 
 
-def type_of(id_):
-    """An event's id is its type, a colon and its stamp."""
-    return id_.rsplit(":", 1)[0]
-
-
 def duplicates(deliveries):
-    """The deliveries of what had come before."""
-    seen, repeated = set(), []
+    """The deliveries of what had come before: (the one before, the one again)."""
+    seen, repeated = {}, []
     for one in deliveries:
-        identity = (one.sequence, one.id)
-        if identity in seen:
-            repeated.append(one)
-        seen.add(identity)
+        before = seen.get((one.sequence, one.id))
+        if before:
+            repeated.append((before, one))
+        seen[one.sequence, one.id] = one
     return repeated
 
 
 def longest_silence(history):
-    """The longest time in which something acknowledged and owed had not come, and nothing else came either."""
+    """The longest time in which something acknowledged and owed had not come, and nothing else came either; and its end."""
     acknowledged = {(one.sequence, one.number): one.at for one in history.acknowledged}
-    longest, last, seen = 0.0, 0.0, set()
+    longest, last, seen = (0.0, 0.0), 0.0, set()
     for one in sorted(history.deliveries, key=lambda one: one.at):
         known = acknowledged.get((one.sequence, one.number))
         if known is not None and one.sequence not in seen:
-            longest = max(longest, one.at - max(last, known, history.target.registered_at))
+            longest = max(longest, (one.at - max(last, known, history.target.registered_at), one.at))
         seen.add(one.sequence)
         last = one.at
     return longest

@@ -12,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 
 # Set where a campaign has started itself again, in a namespace of its own.
 INSIDE = "MER_CAMPAIGN_INSIDE"
@@ -63,8 +64,12 @@ class PowerDisk:
 
     def back(self):
         """The machine starts again."""
-        subprocess.run(["umount", str(self.folder)], check=True)
-        self.mount()
+        # A process of those that were killed may take a moment to let go of its files.
+        for _ in range(200):
+            if not subprocess.run(["umount", str(self.folder)], capture_output=True).returncode:
+                return self.mount()
+            time.sleep(0.02)
+        raise RuntimeError(f"{self.folder} is still in use")
 
     def close(self):
         subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
@@ -76,3 +81,7 @@ def in_memory(work):
     work.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6g", "none", str(work)], check=True)
     return work
+
+
+def unmount(work):
+    subprocess.run(["umount", "--lazy", str(work)], check=False, capture_output=True)

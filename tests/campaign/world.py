@@ -82,12 +82,12 @@ class Mer:
         for child in children(self.process.pid):
             os.kill(child, signal.SIGKILL)
 
-    def ask(self, method, path, body=None, timeout=10):
+    def ask(self, method, path, body=None, timeout=10, headers=None):
         """Status, headers and text; None where there is no answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             payload = None if body is None else json.dumps(body)
-            connection.request(method, path, payload, {"content-type": "application/json"})
+            connection.request(method, path, payload, {"content-type": "application/json", **(headers or {})})
             answer = connection.getresponse()
             return answer.status, answer.headers, answer.read().decode()
         except (OSError, http.client.HTTPException):
@@ -145,8 +145,14 @@ class Target:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, *_):
+                """A killed mer leaves its connections."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def url(self, path):
@@ -209,9 +215,9 @@ class Senders:
             return next((one.at for one in self.acknowledged if one.at >= moment), None)
 
     def longest_refusal(self):
-        """The longest time between two acknowledgements."""
+        """The longest time between two acknowledgements, and when it ended."""
         times = sorted(one.at for one in self.acknowledged)
-        return max((after - before for before, after in zip(times, times[1:])), default=0.0)
+        return max(((after - before, after) for before, after in zip(times, times[1:])), default=(0.0, 0.0))
 
     def stop(self):
         self.end.set()
