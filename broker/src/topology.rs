@@ -294,9 +294,17 @@ async fn ensure_bucket(
                 limit_markers,
                 ..kv::Config::default()
             };
-            let made = context.create_key_value(config).await.during("making a bucket")?;
-            tracing::info!(bucket = name, "nats.bucket_made");
-            made
+            match context.create_key_value(config).await {
+                Ok(made) => {
+                    tracing::info!(bucket = name, "nats.bucket_made");
+                    made
+                }
+                // Another process has made it meanwhile, and has put it right already: so it is another one than was asked for.
+                Err(error) => match context.get_key_value(name).await {
+                    Ok(found) => found,
+                    Err(_) => return Err(error).during("making a bucket"),
+                },
+            }
         }
         Err(error) => return Err(error).during("looking for a bucket"),
     };
