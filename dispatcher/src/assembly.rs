@@ -1,7 +1,8 @@
 //! The dispatcher's parts, put together and run.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use broker::Broker;
@@ -27,7 +28,7 @@ use crate::metrics::{Metrics, survey};
 use crate::ownership::lease::Lease;
 use crate::ownership::listing::Listing;
 use crate::ownership::owned::{Owned, RunningLanes};
-use crate::ownership::shard_ownership::ShardOwnership;
+use crate::ownership::shard_ownership::{KeptUntil, Names, ShardOwnership};
 use crate::push::backoff::Backoff;
 use crate::push::permits::Permits;
 use crate::push::target_client::Pusher;
@@ -49,6 +50,7 @@ const LISTEN_RETRY: Duration = Duration::from_millis(250);
 const SETTING_UP: usize = 32;
 
 /// What the dispatcher works with.
+#[derive(Clone)]
 pub struct Dispatcher {
     /// Where everything is.
     pub broker: Broker,
@@ -68,16 +70,27 @@ pub struct Dispatcher {
     pub tracer: Tracer,
 }
 
-/// Runs a lane for every subscription until `shutdown`; then lets requests under way end.
+/// Runs a lane for every subscription until `shutdown`; then lets requests under way end. A dispatcher whose name is of no use
+/// any more, as the bucket `LEASES` takes nothing under it, begins anew under another one.
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     failpoints::declare();
+    let mut names = Names { now: Uuid::now_v7().to_string(), before: BTreeSet::new() };
+    while run_as(dispatcher.clone(), &names, shutdown.child_token()).await == KeptUntil::Refused
+        && !shutdown.is_cancelled()
+    {
+        tracing::error!(name = names.now, "ownership.begins_anew");
+        names.before.insert(std::mem::replace(&mut names.now, Uuid::now_v7().to_string()));
+    }
+}
+
+async fn run_as(dispatcher: Dispatcher, names: &Names, shutdown: CancellationToken) -> KeptUntil {
+    let kept_until = OnceLock::new();
     let (lease, running) = (Lease::new(), RunningLanes::default());
     let leases = Leases::new(dispatcher.broker.clone());
     let listing = Listing::default();
-    let name = Uuid::now_v7().to_string();
-    let positions = PositionLog::new(Positions::new(dispatcher.broker.clone()), name.clone());
+    let positions = PositionLog::new(Positions::new(dispatcher.broker.clone()), names.now.clone());
     let (ownership, owned) =
-        ShardOwnership::new(leases, (name, dispatcher.lease), lease.clone(), running.clone(), listing.clone());
+        ShardOwnership::new(leases, (names.clone(), dispatcher.lease), lease.clone(), running.clone(), listing.clone());
     dispatcher.metrics.shows(owned.clone(), lease.clone());
     let log_bounds_sender = Arc::new(watch::Sender::new(KnownBounds::default()));
     let log_bounds = log_bounds_sender.subscribe();
@@ -90,7 +103,9 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let mut supervisor = Supervisor::new(shared, owned.clone(), running, listing, shutdown.clone());
     let keeping = async {
         broker.until_ready().await;
-        ownership.keep(&shutdown).await;
+        let _ = kept_until.set(ownership.keep(&shutdown).await);
+        // Lanes end as at a shutdown.
+        shutdown.cancel();
         std::future::pending::<Infallible>().await
     };
     tokio::select! {
@@ -118,6 +133,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let _ = timeout(LEAVE_DEADLINE, position_log.write()).await;
     ownership.leave(LEAVE_DEADLINE).await;
     let _ = timeout(LEAVE_DEADLINE, attempts.write()).await;
+    kept_until.get().copied().unwrap_or(KeptUntil::Stopped)
 }
 
 fn shared(

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use domain::log_epoch::LogRecord;
 use domain::{Stamp, SubscriptionId};
@@ -53,7 +53,7 @@ struct Inner {
     log_holes_found: Counter,
     /// How many subscriptions are gone that nobody has removed.
     subscriptions_lost: AtomicU64,
-    ownership: OnceLock<(watch::Receiver<Owned>, Lease)>,
+    ownership: Mutex<Option<(watch::Receiver<Owned>, Lease)>>,
 }
 
 /// What the lanes of a group show, added up.
@@ -90,8 +90,8 @@ impl Metrics {
 
     /// Where it is to be seen what this dispatcher works on.
     pub(crate) fn shows(&self, owned: watch::Receiver<Owned>, lease: Lease) {
-        // There is one dispatcher in a process.
-        let _ = self.0.ownership.set((owned, lease));
+        // There is one dispatcher in a process, and one that has begun anew takes its place.
+        *self.0.ownership.lock().unwrap_or_else(PoisonError::into_inner) = Some((owned, lease));
     }
 
     /// This is recorded of the log.
@@ -228,8 +228,8 @@ impl Collector for Metrics {
         let mut gauge = |name, help, value: u64| {
             ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
         };
-        let ownership = self.0.ownership.get();
-        let shards = ownership.map_or(0, |(owned, _)| owned.borrow().len());
+        let ownership = self.0.ownership.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let shards = ownership.as_ref().map_or(0, |(owned, _)| owned.borrow().len());
         gauge("lease_shards", "Shards, of 64, that this dispatcher works on.", shards as u64)?;
         let is_valid = ownership.is_some_and(|(_, lease)| lease.is_valid());
         gauge("lease_valid", "Whether this dispatcher's lease lasts, so that it may push.", u64::from(is_valid))?;

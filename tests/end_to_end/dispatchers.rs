@@ -192,3 +192,38 @@ async fn a_shard_whose_record_cannot_be_read_or_was_removed_is_worked_on_again()
     assert!(!is_held("shard.3").await && !is_held("shard.5").await, "not at once: somebody may hold them");
     eventually_async("it holds all again", SOON, async || is_held("shard.3").await && is_held("shard.5").await).await;
 }
+
+/// As on a node whose copy of the bucket has come apart from the others': whatever revision is named, it is another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dispatcher_whose_key_is_refused_again_and_again_begins_anew_under_another_name() {
+    let nats = Nats::start();
+    let front = front(&nats).await;
+    let api = front.api();
+    let targets = targets().await;
+    register(&api, &targets).await;
+    let dispatcher = dispatcher(&nats).start().await;
+    eventually_async("it holds all", SOON, async || holdings(&nats).await == [64]).await;
+    api.post_event("a", &json!({})).await;
+    let context = async_nats::jetstream::new(nats.client().await);
+    let bucket = context.get_key_value("LEASES").await.unwrap();
+    let shard: Value = serde_json::from_slice(&bucket.get("shard.0").await.unwrap().unwrap()).unwrap();
+    let key = format!("owner.{}", shard["owner"].as_str().unwrap());
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (bucket, key) = (bucket.clone(), key.clone());
+        writers.spawn(async move {
+            loop {
+                bucket.put(&key, "{}".into()).await.unwrap();
+            }
+        });
+    }
+    eventually_async("another name holds all", LONG, async || {
+        let shard = bucket.get("shard.0").await.unwrap().unwrap();
+        holdings(&nats).await == [64] && serde_json::from_slice::<Value>(&shard).unwrap()["owner"] != key[6..]
+    })
+    .await;
+    let last = api.post_event("a", &json!({})).await.sequence;
+    all_in_order(&targets, last).await;
+    assert!(dispatcher.log().contains("ownership.begins_anew"), "{}", dispatcher.log());
+    assert!(writers.try_join_next().is_none(), "they are still at it");
+}

@@ -77,8 +77,9 @@ impl Leases {
         }
     }
 
-    /// Asks the leader which keys there are, and then for all of them at once: it refuses to give several in one answer.
-    async fn all_from_leader(&self) -> Result<Vec<Record>, Unavailable> {
+    /// The same by the leader, which is asked for which keys there are, and then for all of them at once: it refuses to give
+    /// several in one answer.
+    pub async fn all_from_leader(&self) -> Result<Vec<Record>, Unavailable> {
         const WHAT: &str = "reading the leases from the leader";
         let objects = self.broker.objects()?;
         let bucket = &objects.leases;

@@ -9,9 +9,14 @@ use std::time::Duration;
 use domain::{Shard, Stamp};
 use tokio::time::Instant;
 
+mod preferences;
+mod seen;
+
 use super::owned::Owned;
 use super::plan::{Dispatchers, Held, Me, Readiness, Stage, Step, plan};
 use super::record::{Holder, OwnerRecord, Records};
+use preferences::Preferences;
+use seen::Seen;
 
 /// By how much a dispatcher's own clock ends its lease before the server does.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -30,6 +35,15 @@ pub(super) struct Ledger {
     /// Shards whose records do not say who holds them.
     unclear: BTreeMap<Shard, Seen>,
     preferences: Preferences,
+    conflicts: Conflicts,
+}
+
+/// How often shards were found to be at other revisions than listed: of two dispatchers that want one shard, one is refused,
+/// and sees why in the next turn. One that is refused in the next turn too was given another bucket than it writes to.
+#[derive(Default)]
+struct Conflicts {
+    in_this_turn: bool,
+    turns_in_a_row: u32,
 }
 
 /// The own key.
@@ -43,6 +57,8 @@ struct OwnKey {
     losses: u64,
     /// When the write that made it last was sent.
     renewed_at: Option<Instant>,
+    /// When the first and the last of the writes were sent that were refused one after the other.
+    refused: Option<(Instant, Instant)>,
     /// When a write that went unanswered was sent, the last time: others may have fared the same.
     missed_at: Option<Instant>,
     /// By what the writes that went unanswered can be told, since the last one that was answered.
@@ -51,19 +67,6 @@ struct OwnKey {
     /// Whether the last write of it said that this dispatcher takes nothing; and whether what stands there does.
     has_said_so: bool,
     says_so: bool,
-}
-
-/// A key that somebody else has written, as it is listed.
-struct Seen {
-    revision: u64,
-    since: Instant,
-}
-
-/// Which dispatcher each shard prefers, computed once for the same dispatchers.
-#[derive(Default)]
-struct Preferences {
-    names: BTreeSet<String>,
-    by_shard: BTreeMap<Shard, String>,
 }
 
 /// What is to be done about the own key.
@@ -77,6 +80,8 @@ pub(super) enum Renewal {
     LookUp,
     /// Write it over a revision.
     Put { revision: u64 },
+    /// It has been refused for longer than a lease, whatever the leader said that it is: this name is of no use any more.
+    BeginAnew,
 }
 
 /// What came of writing a shard.
@@ -110,6 +115,7 @@ impl Ledger {
             gone: BTreeMap::new(),
             unclear: BTreeMap::new(),
             preferences: Preferences::default(),
+            conflicts: Conflicts::default(),
         }
     }
 
@@ -180,6 +186,7 @@ impl Ledger {
         let revision = self.own.revision;
         match self.own.renewed_at.filter(|_| self.own.is_alive).map(|at| at + self.ttl / 3) {
             _ if !self.readiness.is_at_work() && self.held.is_empty() => Renewal::None,
+            _ if self.own.refused.is_some_and(|(first, last)| last >= first + self.ttl) => Renewal::BeginAnew,
             _ if self.own.must_look_up => Renewal::LookUp,
             _ if self.takes_nothing() && !self.own.says_so => Renewal::Put { revision },
             Some(due_at) if now < due_at => Renewal::At(due_at),
@@ -198,15 +205,32 @@ impl Ledger {
     pub(super) fn renewed(&mut self, sent_at: Instant, revision: u64) -> bool {
         self.own.revision = revision;
         self.own.renewed_at = Some(sent_at);
+        self.own.refused = None;
         self.own.unanswered.clear();
         self.own.must_look_up = false;
         self.own.says_so = self.own.has_said_so;
         !std::mem::replace(&mut self.own.is_alive, true)
     }
 
+    /// Writing the own key was refused: it is not at the revision that was named. Answers whether the one before was, too.
+    pub(super) fn renewal_refused(&mut self, sent_at: Instant) -> bool {
+        // After a lease without an answer it is another matter.
+        let first = self.own.refused.filter(|(_, last)| sent_at < *last + self.ttl).map(|(first, _)| first);
+        self.own.refused = Some((first.unwrap_or(sent_at), sent_at));
+        first.is_some()
+    }
+
+    /// Whether the next listing is to be the leader's: what a replica has listed was refused, twice in a row.
+    pub(super) fn distrusts_replicas(&mut self) -> bool {
+        self.conflicts.turns_in_a_row = if self.conflicts.in_this_turn { self.conflicts.turns_in_a_row + 1 } else { 0 };
+        self.conflicts.in_this_turn = false;
+        self.conflicts.turns_in_a_row >= 2
+    }
+
     /// Writing the own key went unanswered.
     pub(super) fn renewal_missed(&mut self, sent_at: Instant) {
         self.own.missed_at = Some(sent_at);
+        self.own.refused = None;
     }
 
     /// The leader has said what the own key is: its revision, and what it says of when it was written. Answers whether it
@@ -348,6 +372,7 @@ impl Ledger {
     /// A shard was written, or not, by a step that began after so many losses of the own key.
     pub(super) fn written(&mut self, step: &Step, losses: u64, written: Written, now: Instant) {
         let stage = if losses == self.own.losses { Stage::Working } else { Stage::Unconfirmed };
+        self.conflicts.in_this_turn |= written == Written::Conflict;
         match (step, written) {
             (Step::Take { shard, takeover, .. }, Written::Ok(revision)) => {
                 let takeover = takeover.clone();
@@ -360,34 +385,6 @@ impl Ledger {
             }
             (Step::Confirm { shard, .. }, Written::Conflict | Written::Unanswered) => drop(self.held.remove(shard)),
             _ => {}
-        }
-    }
-}
-
-impl Seen {
-    fn at(revision: u64, now: Instant) -> Self {
-        Self { revision, since: now }
-    }
-
-    /// It has this revision now.
-    fn at_revision(&mut self, revision: u64, now: Instant) {
-        if self.revision != revision {
-            *self = Self::at(revision, now);
-        }
-    }
-
-    /// Whether it should have been renewed long ago, or have expired.
-    fn is_overdue(&self, ttl: Duration, now: Instant) -> bool {
-        now >= self.since + ttl
-    }
-}
-
-impl Preferences {
-    fn prepare(&mut self, names: BTreeSet<String>, shards: impl Iterator<Item = Shard>) {
-        if self.names != names {
-            let of = |shard: Shard| Some((shard, shard.preferred(names.iter().map(String::as_str))?.to_owned()));
-            self.by_shard = shards.filter_map(of).collect();
-            self.names = names;
         }
     }
 }

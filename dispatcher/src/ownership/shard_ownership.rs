@@ -33,10 +33,28 @@ const AT_A_TIME: usize = 64;
 /// How long all lanes may take to end at the end, before shards are given up one by one.
 const LEAVING_PATIENCE: Duration = Duration::from_millis(200);
 
+/// Why shards are kept no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeptUntil {
+    /// This dispatcher was told to stop.
+    Stopped,
+    /// Its own key could not be written for longer than a lease, though NATS answered: it is to begin anew under another name.
+    Refused,
+}
+
+/// What a dispatcher is called, and was before it began anew.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names {
+    pub(crate) now: String,
+    /// Under these names nothing of this process works any more.
+    pub(crate) before: BTreeSet<String>,
+}
+
 /// Takes, keeps and gives up shards.
 pub(crate) struct ShardOwnership {
     leases: Leases,
     ttl: Duration,
+    former_names: BTreeSet<String>,
     process: Process,
     ledger: Mutex<Ledger>,
     /// The own key is there again.
@@ -62,24 +80,39 @@ struct Told {
 impl ShardOwnership {
     pub(crate) fn new(
         leases: Leases,
-        (name, ttl): (String, Duration),
+        (names, ttl): (Names, Duration),
         lease: Lease,
         running: RunningLanes,
         listing: Listing,
     ) -> (Self, watch::Receiver<Owned>) {
         let (owned, receiver) = watch::channel(Owned::new());
+        let Names { now: name, before: former_names } = names;
         let ledger = Mutex::new(Ledger::new(name, ttl));
         let (process, revived, has_withdrawn) = (Process::this(), Notify::new(), Notify::new());
         let told = Told::default();
-        (Self { leases, ttl, process, ledger, revived, has_withdrawn, listing, running, lease, owned, told }, receiver)
+        let ownership = Self {
+            leases,
+            ttl,
+            former_names,
+            process,
+            ledger,
+            revived,
+            has_withdrawn,
+            listing,
+            running,
+            lease,
+            owned,
+            told,
+        };
+        (ownership, receiver)
     }
 
-    /// Works until told to stop. Give up what is held with [`ShardOwnership::leave`] when nothing works on it any more.
-    pub(crate) async fn keep(&self, shutdown: &CancellationToken) {
+    /// Works until told to stop, or until its name is of no use. Give up what is held with [`ShardOwnership::leave`] when nothing works on it any more.
+    pub(crate) async fn keep(&self, shutdown: &CancellationToken) -> KeptUntil {
         // Side by side: however long a look at the bucket takes, the own key is renewed.
         tokio::select! {
-            () = shutdown.cancelled() => {}
-            never = self.keep_renewing() => match never {},
+            () = shutdown.cancelled() => KeptUntil::Stopped,
+            () = self.keep_renewing() => KeptUntil::Refused,
             never = self.keep_turning() => match never {},
         }
     }
@@ -90,12 +123,14 @@ impl ShardOwnership {
         tokio::select! {
             () = ended.cancelled() => return,
             () = sleep(LEAVING_PATIENCE) => {}
-            never = self.keep_renewing() => match never {},
+            // Nothing can be handed over in order: others wait for the lease to end.
+            () = self.keep_renewing() => return,
         }
         self.ledger().leaves();
         tokio::select! {
             () = ended.cancelled() => {}
-            never = self.keep_renewing() => match never {},
+            // Nothing can be handed over in order: others wait for the lease to end.
+            () = self.keep_renewing() => {}
             never = self.keep_turning() => match never {},
         }
     }
@@ -157,8 +192,9 @@ impl ShardOwnership {
         self.ledger().subscriptions(last.listed_at, last.failing_since);
     }
 
-    /// Says that this dispatcher lives, again and again, once it can list the subscriptions.
-    async fn keep_renewing(&self) -> Infallible {
+    /// Says that this dispatcher lives, again and again, once it can list the subscriptions. Ends where that is refused for
+    /// longer than a lease.
+    async fn keep_renewing(&self) {
         loop {
             self.take_in_listings();
             let began = Instant::now();
@@ -177,6 +213,7 @@ impl ShardOwnership {
                 }
                 Renewal::LookUp => self.look_up().await.inspect(|()| self.renewals_work()),
                 Renewal::Put { revision } => self.renew(revision).await.inspect(|()| self.renewals_work()),
+                Renewal::BeginAnew => return,
             };
             if let Err(error) = done {
                 if self.told.renewals.fails(&error) {
@@ -212,8 +249,10 @@ impl ShardOwnership {
                 self.publish(&ledger);
                 Ok(())
             }
-            // It has expired, or an earlier write was stored though its answer got lost.
-            Err(LeaseError::Conflict) => Ok(()),
+            // It has expired, or an earlier write was stored though its answer got lost: the leader knows. Where that is refused
+            // as well, it is not asked without end.
+            Err(LeaseError::Conflict) if !ledger.renewal_refused(sent_at) => Ok(()),
+            Err(LeaseError::Conflict) => Err(LeaseError::Conflict),
             Err(error) => {
                 ledger.renewal_missed(sent_at);
                 Err(error)
@@ -258,8 +297,11 @@ impl ShardOwnership {
             let shards = self.ledger().held().len();
             tracing::info!(shards, taken_away = unconfirmed.len().saturating_sub(shards), "ownership.held_on");
         }
-        let records = Records::of(&self.leases.all().await?);
-        let dead = self.remove_dead(&records).await;
+        let distrusts_replicas = self.ledger().distrusts_replicas();
+        let listed = if distrusts_replicas { self.leases.all_from_leader().await } else { self.leases.all().await };
+        let records = Records::of(&listed?);
+        let mut dead = self.remove_dead(&records).await;
+        dead.extend(self.former_names.iter().cloned());
         let mut turn = self.ledger().listed(records, &dead, Instant::now());
         let asking: Vec<_> = turn.questions.iter().cloned().map(|name| self.ask(name)).collect();
         for (name, answer) in join_all(asking).await {
@@ -278,6 +320,10 @@ impl ShardOwnership {
 
     /// Asks the leader whether a dispatcher's key is there.
     async fn ask(&self, name: String) -> (String, Result<bool, Unavailable>) {
+        if self.former_names.contains(&name) {
+            // Whatever its key says.
+            return (name, Ok(false));
+        }
         let answer = self.leases.get(&owner_key(&name)).await;
         (name, answer.map(|(_, value)| value.is_some()))
     }

@@ -246,3 +246,48 @@ fn a_shard_that_goes_on_after_all_is_served_once_it_is_listed_again() {
     let steps = ledger.plan(&turn, &BTreeSet::from([shard()]), now + 3 * SECOND + TTL);
     assert!(steps.contains(&Step::Withdraw), "{steps:?}");
 }
+
+#[test]
+fn a_name_whose_key_is_refused_for_a_lease_is_given_up_and_not_for_less() {
+    let began = Instant::now();
+    let mut ledger = alive(began);
+    // As it was changed meanwhile: the leader is asked at once.
+    let (mut now, mut revision) = (began + 2 * SECOND, 1);
+    let mut refuse = |ledger: &mut Ledger, now: Instant| {
+        assert_eq!(ledger.renewal(now), Renewal::Put { revision });
+        ledger.renewal_sent(stamp(1));
+        let is_again = ledger.renewal_refused(now);
+        revision += 1;
+        ledger.looked_up(revision, None);
+        is_again
+    };
+    assert!(!refuse(&mut ledger, now));
+    assert_eq!(ledger.renewal(now), Renewal::Put { revision: 2 }, "what the leader has said");
+    // Something else in between: what was refused is forgotten.
+    ledger.renewal_missed(now);
+    assert!(!refuse(&mut ledger, now));
+    // A lease without any answer: it is another matter.
+    now += TTL;
+    assert!(!refuse(&mut ledger, now));
+    for _ in 0..6 {
+        now += SECOND;
+        assert!(refuse(&mut ledger, now));
+    }
+    assert_eq!(ledger.renewal(now), Renewal::BeginAnew);
+}
+
+#[test]
+fn a_replica_is_not_believed_whose_listing_was_refused_twice_in_a_row() {
+    let now = Instant::now();
+    let mut ledger = alive(now);
+    let step = Step::Take { shard: shard(), revision: 8, takeover: Takeover::Clean };
+    let conflict = |ledger: &mut Ledger| {
+        let losses = ledger.begin(&step, now);
+        ledger.written(&step, losses, Written::Conflict, now);
+        ledger.distrusts_replicas()
+    };
+    assert!(!ledger.distrusts_replicas());
+    assert!(!conflict(&mut ledger) && conflict(&mut ledger) && conflict(&mut ledger));
+    assert!(!ledger.distrusts_replicas(), "the leader's listing was written over");
+    assert!(!conflict(&mut ledger));
+}

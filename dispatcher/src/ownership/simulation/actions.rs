@@ -39,6 +39,7 @@ impl World {
                 let at = u64::try_from(at.duration_since(self.began).as_millis()).unwrap();
                 self.at(at.max(self.now + 1), Event::Renew(of, number));
             }
+            Renewal::BeginAnew => unreachable!("no bucket here refuses for so long"),
             Renewal::LookUp => self.send(of, Op::Get(key), Purpose::LookUp),
             Renewal::Put { revision } => {
                 let wall = self.participants[of].wall_ms + i64::try_from(self.now).unwrap();
