@@ -10,8 +10,6 @@ use url::Url;
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(4);
-/// What of the last moments a cluster may have in memory only: all its nodes would have to lose power at once.
-const CLUSTER_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// From which part of what it may use on it is told that it is nearly full.
 const NEARLY_FULL_PERCENT: u64 = 90;
 
@@ -52,18 +50,18 @@ fn judge(what: &str, varz: &Value, before: Stamp, after: Stamp, replicas: usize)
         None => {
             Finding::wrong(what, "JetStream is off on this server", "jetstream { store_dir: … } in its configuration")
         }
-        Some(interval) if replicas > 1 && interval <= CLUSTER_SYNC_INTERVAL => {
-            Finding::ok(what, format!("what is acknowledged is on its disk within {interval:?}"))
-        }
         Some(interval) if replicas > 1 => Finding::warn(
             what,
-            format!("if all nodes lose power at once, {interval:?} of what was acknowledged are gone"),
-            "jetstream { sync_interval: 100ms } in each node's configuration",
+            format!(
+                "if it loses power while another node lacks events, or all nodes lose power, up to {interval:?} of what was \
+                 acknowledged are gone"
+            ),
+            "jetstream { sync_interval: always } in each node's configuration",
         ),
         Some(interval) => Finding::warn(
             what,
             format!("if its machine loses power, up to {interval:?} of what was acknowledged are gone"),
-            "jetstream { sync_interval: always } in its configuration, or a cluster with MER_REPLICAS=3",
+            "jetstream { sync_interval: always } in its configuration",
         ),
     };
     let mut findings = vec![durability];
@@ -107,7 +105,7 @@ mod tests {
         assert_eq!(of(json!({"sync_always": true, "sync_interval": 1}), 1), [Level::Ok, Level::Ok]);
         assert_eq!(of(two_minutes(), 1), [Level::Warn, Level::Ok]);
         assert_eq!(of(two_minutes(), 3), [Level::Warn, Level::Ok]);
-        assert_eq!(of(json!({"sync_interval": 100_000_000}), 3), [Level::Ok, Level::Ok]);
+        assert_eq!(of(json!({"sync_interval": 100_000_000}), 3), [Level::Warn, Level::Ok]);
         assert_eq!(of(json!(null), 1), [Level::Wrong, Level::Ok]);
     }
 
