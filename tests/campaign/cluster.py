@@ -12,10 +12,12 @@ HELP = "a cluster of three nats-servers and two mers: killed, frozen, cut off fr
 def arguments(parser):
     rounds.arguments(parser)
     parser.add_argument("--sync-interval", default="100ms", help="of each node (default: %(default)s)")
+    parser.add_argument("--mers", type=int, default=2, help="how many mers (default: %(default)s)")
 
 
 def main(options):
-    return rounds.run("cluster", Stage, f"sync_interval {options.sync_interval}", options)
+    mers = "" if options.mers == 2 else f", {options.mers} mer"
+    return rounds.run("cluster", Stage, f"sync_interval {options.sync_interval}{mers}", options)
 
 
 class Stage:
@@ -24,7 +26,7 @@ class Stage:
         self.nodes, self.between = nats_nodes.cluster(
             [work / f"n{at + 1}" for at in range(3)], work, options.sync_interval, self.links
         )
-        self.to_nodes = [[self.links.add(node.port) for node in self.nodes] for _ in range(2)]
+        self.to_nodes = [[self.links.add(node.port) for node in self.nodes] for _ in range(options.mers)]
         self.mers = []
         for at, links in enumerate(self.to_nodes):
             url = ",".join(f"nats://127.0.0.1:{link.port}" for link in links)
