@@ -36,6 +36,9 @@ use write_watchdog::{PATIENCE, WriteWatchdog};
 
 /// How often to check that the objects are still there.
 const CHECK_INTERVAL: Duration = Duration::from_secs(15);
+/// How often, and how many times, the bucket `LOG` is looked for where it was not there at first.
+const LOG_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOG_LOOKS: u32 = 5;
 /// The oldest nats-server that can reset a consumer.
 pub(crate) const OLDEST_SERVER: (i64, i64) = (2, 14);
 /// How long to wait for a connection that is gone: a server that is restarted is back within it.
@@ -144,20 +147,25 @@ impl Broker {
 
     async fn keep_objects(&self) -> Infallible {
         let mut link = self.link();
-        // Where the bucket `LOG` could not be made on a connection, that is not tried again on it.
+        // Where the bucket `LOG` could not be made on a connection, that is not tried again on it; but it may have been made all
+        // the same, or by another process, so it is looked for a few times more.
         let mut log_refused_on = None;
-        let reminder = Reminder::default();
+        let (reminder, mut looks) = (Reminder::default(), 0);
         loop {
             let now = *link.borrow_and_update();
             if now.is_up {
                 let may_make_log = self.config.keeps_log && log_refused_on != Some(now.generation);
                 Box::pin(self.make_objects(may_make_log, &reminder)).await;
                 if self.objects().is_ok_and(|objects| objects.log.is_none()) {
+                    looks = if log_refused_on == Some(now.generation) { looks + 1 } else { 0 };
                     log_refused_on = Some(now.generation);
+                } else {
+                    looks = LOG_LOOKS;
                 }
             }
+            let is_soon = log_refused_on == Some(now.generation) && looks < LOG_LOOKS;
             // The sender lives as long as this.
-            let _ = timeout(CHECK_INTERVAL, link.changed()).await;
+            let _ = timeout(if is_soon { LOG_LOOK_INTERVAL } else { CHECK_INTERVAL }, link.changed()).await;
         }
     }
 
