@@ -47,7 +47,7 @@ mod timers;
 pub(crate) mod window;
 
 pub(crate) use action::{Action, Letter};
-pub(crate) use input::{Input, Landed, Message, Unread};
+pub(crate) use input::{Input, Landed, Message, ReadTo, Unread};
 pub(crate) use leave::Leave;
 pub(crate) use sending::attempt;
 pub(crate) use target_state::TargetState;
@@ -188,7 +188,9 @@ impl<D> Session<D> {
             timers: Timers::default(),
             actions: VecDeque::new(),
         };
-        if backlog == 0 && session.lane.read_to_the_end(&session.spec) {
+        let (lane, spec, holes) = (&session.lane, &session.spec, &session.holes);
+        let is_whole = lane.comes_to(spec, holes, lane.accounted_to(), u64::MAX).is_none();
+        if backlog == 0 && is_whole && session.lane.read_to_the_end(&session.spec) {
             session.changed();
             session.timers.set(Timer::Checkpoint, now.at);
         }
@@ -426,12 +428,15 @@ impl<D> Session<D> {
 
     /// What is stored from a moment on is all that is not read yet. That moment decides, and not this process's clock: what is
     /// completed stays so.
-    fn is_read_to_end(&mut self, to: Option<Stamp>) {
+    fn is_read_to_end(&mut self, to: Option<ReadTo>) {
         // Where a message came meanwhile, it looks again later.
         let is_read = std::mem::take(&mut self.looks_for_end) && self.window.is_empty();
-        if let Some(to) = to.filter(|_| is_read)
-            && self.lane.complete_over(&self.spec, u64::MAX, to)
-        {
+        let Some(ReadTo { sequence, moment }) = to.filter(|_| is_read) else { return };
+        let is_over = self.lane.next_over(&self.spec).is_some_and(|over| over < moment);
+        if !is_over || self.is_stopped_by_hole(self.lane.accounted_to(), sequence) {
+            return;
+        }
+        if self.lane.complete_over(&self.spec, u64::MAX, moment) {
             self.changed();
             self.leave(Leave::SetUp);
         }

@@ -13,7 +13,7 @@ mod findings;
 mod ranges;
 
 pub use findings::{Findings, Missing, Observed};
-pub use ranges::{Range, ranges_of};
+pub use ranges::{Range, is_within, merged, ranges_of};
 
 /// How many holes are remembered. Where there are more, neighbours become one.
 pub const MAX_HOLES: usize = 100;
@@ -31,7 +31,7 @@ pub struct Hole {
     pub reason: Reason,
     /// When it was noticed.
     pub noticed: Stamp,
-    /// A reader found it, and nats-server counts it among what it has.
+    /// A reader found it, or a part of it, and nats-server counts that among what it has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_read: bool,
 }
@@ -88,10 +88,20 @@ impl LogHoles {
         self.is_limited
     }
 
+    /// Where readers have found that events are missing which nats-server counts among those that it has.
+    pub fn read(&self) -> impl Iterator<Item = Range> {
+        self.holes.iter().filter(|hole| hole.is_read).map(Hole::range)
+    }
+
     /// How many events are missing: lost ones, and those that are only reported.
     pub fn missing(&self) -> (u64, u64) {
         let sum = |is_lost| self.holes.iter().filter(|hole| hole.is_lost() == is_lost).map(|hole| hole.missing).sum();
         (sum(true), sum(false))
+    }
+
+    /// Whether somebody has looked, in a log whose name is known.
+    pub fn are_known(&self) -> bool {
+        self.epoch.is_some()
     }
 
     /// The first loss that lies, wholly or in part, behind `after` and not beyond `to`.
@@ -107,6 +117,6 @@ impl LogHoles {
     /// Whether it is known that none of these sequences holds an event.
     pub fn cover(&self, range: Range) -> bool {
         let full = self.holes.iter().filter(|hole| hole.missing == ranges::len(hole.range())).map(Hole::range);
-        ranges::without(&[range], &full.collect::<Vec<_>>()).is_empty()
+        is_within(range, &full.collect::<Vec<_>>())
     }
 }

@@ -65,8 +65,14 @@ mod tests {
 
     fn holes(known: Option<&LogHoles>) -> LogHoles {
         let missing = Missing::Ranges(vec![(13, 15), (17, 17)]);
-        let seen =
-            Observed { first_sequence: 11, last_sequence: 20, missing, not_found: Vec::new(), is_limited: false };
+        let seen = Observed {
+            first_sequence: 11,
+            last_sequence: 20,
+            missing,
+            looked_at: Vec::new(),
+            not_found: Vec::new(),
+            is_limited: false,
+        };
         LogHoles::after(known, &seen, None, Stamp::from_micros(0)).holes
     }
 

@@ -1,7 +1,7 @@
 //! Which sequences in the middle of the stream `EVENTS` hold no event.
 
 use async_nats::jetstream::response::Response;
-use domain::log_holes::{Missing, Observed, Range, ranges_of};
+use domain::log_holes::{Missing, Observed, Range, merged, ranges_of};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -62,16 +62,22 @@ impl EventLog {
             }
         };
         let StreamState { first_sequence, last_sequence, .. } = info.state;
-        let mut not_found = Vec::new();
-        for suspect in suspects {
-            not_found.extend(self.not_found_in(*suspect).await?);
+        let (mut looked_at, mut not_found) = (Vec::new(), Vec::new());
+        for suspect in merged(suspects.to_vec()) {
+            let (holes, is_whole) = self.not_found_in(suspect).await?;
+            not_found.extend(holes);
+            looked_at.extend(is_whole.then_some(suspect));
         }
-        not_found.sort_unstable();
-        Ok(Observed { first_sequence, last_sequence, missing, not_found, is_limited })
+        Ok(Observed { first_sequence, last_sequence, missing, looked_at, not_found, is_limited })
     }
 
-    /// Which of some sequences hold nothing, in order.
-    async fn not_found_in(&self, (from, to): Range) -> Result<Vec<Range>, Unavailable> {
+    /// The first sequence from `from` on that holds a message, asked of the stream's leader.
+    pub async fn first_held(&self, from: u64) -> Result<Option<u64>, Unavailable> {
+        Ok(lookup::next(&self.broker, from, ">").await?.map(|message| message.sequence))
+    }
+
+    /// Which of some sequences hold nothing, in order; and whether all of them were looked at.
+    async fn not_found_in(&self, (from, to): Range) -> Result<(Vec<Range>, bool), Unavailable> {
         let (mut next, mut holes) = (from, Vec::new());
         for _ in 0..MAX_LOOK_UPS {
             let found = lookup::next(&self.broker, next, ">").await?.map_or(u64::MAX, |message| message.sequence);
@@ -79,11 +85,11 @@ impl EventLog {
                 holes.push((next, to.min(found - 1)));
             }
             if found >= to {
-                break;
+                return Ok((holes, true));
             }
             next = found + 1;
         }
-        Ok(holes)
+        Ok((holes, false))
     }
 }
 

@@ -67,9 +67,9 @@ impl<D> Session<D> {
         }
     }
 
-    /// Waits at the hole, once all is settled that was read.
+    /// Waits at the hole, once all is settled that was decided about.
     pub(super) fn wait_at_hole(&mut self) {
-        if !self.window.is_empty() || !self.incoming.is_nothing() || self.leaving.is_some() {
+        if !self.window.is_empty() || self.leaving.is_some() {
             return;
         }
         if let Some(AtHole { hole, to }) = self.at_hole.take() {

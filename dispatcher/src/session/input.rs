@@ -38,8 +38,8 @@ pub(crate) enum Input<D> {
     Joined,
     /// It is not: too much lies before it.
     NotJoined,
-    /// The moment, by the clock by which events are stored, up to which all that was stored has been read; `None`: not all of it.
-    ReadToEnd(Option<Stamp>),
+    /// All that was stored has been read; `None`: not all of it.
+    ReadToEnd(Option<ReadTo>),
     /// The dead letter is written.
     Buried,
     /// It is not, or nobody could tell. A number from 0 to 1 for the wait.
@@ -57,6 +57,15 @@ pub(crate) struct Message<D> {
     pub(crate) backlog: u64,
     /// What it is acknowledged with.
     pub(crate) token: D,
+}
+
+/// Up to where a source has given all that there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReadTo {
+    /// The last sequence of it.
+    pub(crate) sequence: u64,
+    /// What lies behind that was, or will be, stored at this moment or later, by the clock by which events are stored.
+    pub(crate) moment: Stamp,
 }
 
 /// Why a source gives no more.

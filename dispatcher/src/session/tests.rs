@@ -6,6 +6,7 @@ mod bench;
 mod crashes;
 mod dice;
 mod forks;
+mod holes;
 mod intake;
 mod leaving;
 mod letters;

@@ -2,7 +2,7 @@
 //! does not have to: no request holds a permit that only a waiting loop would give back.
 
 use broker::Unavailable;
-use broker::event_log::{EventLog, LogBounds};
+use broker::event_log::{EventLog, LogBounds, LogEnd};
 use domain::log_epoch::Mark;
 use domain::{DeadLetter, Event, Stamp};
 
@@ -12,7 +12,7 @@ use super::run::Run;
 use super::source::Source;
 use crate::failpoints;
 use crate::log_watch::LogWatch;
-use crate::session::{Action, Input, Leave, Letter, Reads};
+use crate::session::{Action, Input, Leave, Letter, ReadTo, Reads};
 use crate::source::tail::Joining;
 use broker::feed::Delivery;
 
@@ -61,7 +61,8 @@ impl Worker {
                     Source::Past(_) => false,
                     Source::Tail(follower) => follower.has_all_to().is_some_and(|to| to >= end.last_sequence),
                 };
-                run.session.handle(Input::ReadToEnd(is_read.then_some(end.as_of)), super::run::now());
+                let to = if is_read { Some(self.read_to(run, end).await?) } else { None };
+                run.session.handle(Input::ReadToEnd(to), super::run::now());
             }
             Action::Compare(mark) => {
                 let log = self.shared.log.clone();
@@ -71,6 +72,18 @@ impl Worker {
             Action::End(leave) => return Ok(Some(leave)),
         }
         Ok(None)
+    }
+
+    /// What an entry whose end is over can have wanted of a log that is read to its end: all that was stored before. Holes in
+    /// there are known then.
+    async fn read_to(&mut self, run: &mut Run, end: LogEnd) -> Result<ReadTo, Unavailable> {
+        let (log, log_watch) = (&self.shared.log, &self.shared.log_watch);
+        bounds_and_holes(log, log_watch).await?;
+        let over = run.session.lane().next_over(run.session.spec());
+        let moment = over.map_or(end.as_of, |over| end.as_of.min(over.plus_micros(1)));
+        let behind = log.first_sequence_from(moment).await?;
+        self.takes_in_holes(run);
+        Ok(ReadTo { sequence: behind.map_or(end.last_sequence, |behind| behind - 1), moment })
     }
 
     /// Takes in what came of something that was begun.

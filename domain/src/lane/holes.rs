@@ -39,8 +39,8 @@ impl Lane {
     /// Takes in which holes there are, and where the log begins, by look-ups that began after the last skip: see
     /// [`Lane::is_whole_from`]. Where the skip was over a loss, the lane waits there. Answers whether anything is news.
     pub fn settle_doubt(&mut self, spec: &Subscription, holes: &LogHoles, first_sequence: u64) -> bool {
-        let is_earlier = self.waits_at_earlier(spec, holes);
-        let Some(unsure_from) = self.unsure_from else { return is_earlier };
+        let waits_elsewhere = self.waits_at_earlier(spec, holes) || self.waits_for_nothing(holes);
+        let Some(unsure_from) = self.unsure_from else { return waits_elsewhere };
         let to = self.position.max(self.clear_to);
         let hole = self.comes_to(spec, holes, unsure_from.saturating_sub(1), to).cloned();
         if let Some(hole) = &hole {
@@ -49,7 +49,17 @@ impl Lane {
             }
             self.meets(hole);
         }
-        self.is_whole_from(first_sequence) || hole.is_some() || is_earlier
+        self.is_whole_from(first_sequence) || hole.is_some() || waits_elsewhere
+    }
+
+    /// Where the log has again what it had lost where the lane waits, the lane goes on there: resuming it gives up nothing.
+    fn waits_for_nothing(&mut self, holes: &LogHoles) -> bool {
+        let Some(gap) = self.state.gap().filter(|_| self.waits_at_hole()) else { return false };
+        let is_over = holes.are_known() && holes.lost_within(gap.from_sequence - 1, gap.to_sequence).is_none();
+        if is_over {
+            self.leave_hole();
+        }
+        is_over
     }
 
     /// Where a loss is known by now that lies before the hole at which it waits, it waits there: who resumes it passes one at a time.

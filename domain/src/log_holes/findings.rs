@@ -1,6 +1,6 @@
 //! What a look at the log changes of what is known of its holes.
 
-use super::ranges::{Range, count_in, len, without};
+use super::ranges::{Range, count_in, is_within, len, without};
 use super::{Hole, LogHoles, MAX_HOLES, Reason};
 use crate::log_epoch::LogEpoch;
 use crate::stamp::Stamp;
@@ -14,7 +14,9 @@ pub struct Observed {
     pub last_sequence: u64,
     /// What is missing between them, by what nats-server counts.
     pub missing: Missing,
-    /// What readers have looked for and not found, in order.
+    /// What was looked at event by event, in order.
+    pub looked_at: Vec<Range>,
+    /// What was not found by that, in order; here too where not all was looked at.
     pub not_found: Vec<Range>,
     /// Whether a limit for each type removes events from its middle.
     pub is_limited: bool,
@@ -41,10 +43,12 @@ pub struct Findings {
 }
 
 impl LogHoles {
-    /// What is known after a look at the log of an epoch. `known`: what was known before; `None`: nobody has looked yet, and what
-    /// is missing is only reported.
+    /// What is known after a look at the log of an epoch; `None`: nobody knows yet which one it is, and it is taken for the one of
+    /// the last look. `known`: what was known before; `None`: nobody has looked yet, and what is missing is only reported.
     pub fn after(known: Option<&Self>, observed: &Observed, epoch: Option<&LogEpoch>, now: Stamp) -> Findings {
-        let same_log = known.is_some_and(|known| known.epoch.as_ref() == epoch);
+        let known_epoch = known.and_then(|known| known.epoch.as_ref());
+        let epoch = epoch.or(known_epoch);
+        let same_log = known_epoch == epoch;
         let mut findings = Findings::default();
         let mut holes = Vec::new();
         for hole in known.map(LogHoles::all).unwrap_or_default() {
@@ -76,15 +80,17 @@ impl Findings {
             // The beginning of the log has passed it, or the log ends before it.
             return None;
         }
-        let counted = match &observed.missing {
-            Missing::Ranges(ranges) => count_in(ranges, (from, to)),
-            Missing::TooMany(_) => hole.missing,
-        };
         let mut stands = Hole { from_sequence: from, to_sequence: to, ..hole.clone() };
-        // What a reader has not found is not counted by nats-server, and lasts until that is restarted with another store.
-        let read = if hole.is_read && same_log { hole.missing } else { 0 };
-        stands.missing = counted.max(read).min(len((from, to)));
-        stands.is_read &= counted == 0;
+        stands.missing = stands.missing.min(len((from, to)));
+        if let Missing::Ranges(ranges) = &observed.missing {
+            let counted = count_in(ranges, (from, to));
+            let not_found = count_in(&without(&observed.not_found, ranges), (from, to));
+            // What a reader has not found is not counted by nats-server, and lasts until it is found or the log is another one.
+            let lasts = hole.is_read && same_log && !is_within((from, to), &observed.looked_at);
+            let read = if lasts { stands.missing } else { 0 };
+            stands.missing = (counted + not_found).max(read);
+            stands.is_read = stands.missing > counted;
+        }
         if stands.missing == 0 {
             self.closed.push(hole.clone());
             return None;
@@ -124,11 +130,10 @@ fn new_holes(known: &[Hole], observed: &Observed, reason: Reason, now: Stamp) ->
         }
     };
     let mut new: Vec<Hole> = without(&counted, &ranges).into_iter().map(|range| hole(range, false)).collect();
-    let mut others: Vec<Range> = ranges.into_iter().chain(counted).collect();
-    others.sort_unstable();
     let within = observed.not_found.iter().map(|(from, to)| ((*from).max(all.0), (*to).min(all.1)));
     let within: Vec<Range> = within.filter(|(from, to)| from <= to).collect();
-    new.extend(without(&within, &others).into_iter().map(|range| hole(range, true)));
+    let uncounted = without(&without(&within, &ranges), &counted);
+    new.extend(uncounted.into_iter().map(|range| hole(range, true)));
     new
 }
 

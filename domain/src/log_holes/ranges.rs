@@ -4,16 +4,26 @@
 pub type Range = (u64, u64);
 
 /// The ranges of so many sequences, in any order.
-pub fn ranges_of(mut sequences: Vec<u64>) -> Vec<Range> {
-    sequences.sort_unstable();
-    let mut ranges: Vec<Range> = Vec::new();
-    for sequence in sequences {
-        match ranges.last_mut() {
-            Some((_, to)) if sequence <= to.saturating_add(1) => *to = sequence,
-            _ => ranges.push((sequence, sequence)),
+pub fn ranges_of(sequences: Vec<u64>) -> Vec<Range> {
+    merged(sequences.into_iter().map(|sequence| (sequence, sequence)).collect())
+}
+
+/// Ranges in order, of some that are in no order and may overlap.
+pub fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
+    ranges.sort_unstable();
+    let mut merged: Vec<Range> = Vec::new();
+    for (from, to) in ranges {
+        match merged.last_mut() {
+            Some((_, last)) if from <= last.saturating_add(1) => *last = to.max(*last),
+            _ => merged.push((from, to)),
         }
     }
-    ranges
+    merged
+}
+
+/// Whether all of a range is in others, which are in order.
+pub fn is_within(range: Range, others: &[Range]) -> bool {
+    without(&[range], others).is_empty()
 }
 
 /// How many sequences a range has.
@@ -67,6 +77,9 @@ mod tests {
             prop_assert!(ranges.windows(2).all(|two| two[0].1 + 1 < two[1].0));
             let left = without(&ranges, &others);
             prop_assert_eq!(all(&left), one.difference(&other).copied().collect::<BTreeSet<_>>());
+            let both = merged(ranges.iter().rev().chain(&others).copied().collect());
+            prop_assert_eq!(both, ranges_of(one.union(&other).copied().collect()));
+            prop_assert_eq!(is_within((10, 12), &ranges), (10..=12).all(|sequence| one.contains(&sequence)));
             prop_assert_eq!(count_in(&ranges, (10, 30)), one.range(10..=30).count() as u64);
         }
     }

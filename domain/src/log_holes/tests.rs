@@ -7,7 +7,7 @@ const NOW: Stamp = Stamp::from_micros(7);
 
 fn observed(first_sequence: u64, last_sequence: u64, missing: &[u64]) -> Observed {
     let missing = Missing::Ranges(ranges_of(missing.to_vec()));
-    Observed { first_sequence, last_sequence, missing, not_found: Vec::new(), is_limited: false }
+    Observed { first_sequence, last_sequence, missing, looked_at: Vec::new(), not_found: Vec::new(), is_limited: false }
 }
 
 fn look(known: Option<&LogHoles>, observed: &Observed) -> Findings {
@@ -37,6 +37,7 @@ fn what_is_missing_at_the_first_look_is_reported_and_what_comes_later_is_lost() 
         ("the events are there again", observed(1, 30, &[]), vec![], vec![], 1),
         ("the log was emptied", observed(31, 30, &[]), vec![], vec![], 0),
         ("the end was lost", observed(1, 4, &[]), vec![], vec![], 0),
+        ("the log ends within it", observed(1, 5, &[5]), vec![(5, 5, false)], vec![], 0),
     ] {
         let found = look(Some(&first.holes), &seen);
         assert_eq!((shape(found.holes.all()), shape(&found.new), found.closed.len()), (holes, new, closed), "{what}");
@@ -51,6 +52,7 @@ fn holes_that_a_limit_for_each_type_makes_are_never_losses() {
     let while_limited = look(Some(&lost), &limited(&[3, 4, 5]));
     assert_eq!((shape(while_limited.holes.all()), while_limited.new), (vec![(3, 3, true)], vec![]));
     let after = look(Some(&while_limited.holes), &observed(1, 20, &[3, 4, 5]));
+    assert!(while_limited.holes.is_limited() && !after.holes.is_limited());
     assert_eq!(shape(after.holes.all()), [(3, 3, true), (4, 5, false)]);
     assert_eq!(shape(&look(Some(&after.holes), &observed(1, 20, &[3, 4, 5, 9])).new), [(9, 9, true)]);
 }
@@ -70,12 +72,96 @@ fn what_a_reader_did_not_find_is_a_hole_though_nats_server_counts_it() {
 }
 
 #[test]
+fn what_a_reader_did_not_find_stays_a_hole_while_nobody_knows_which_log_it_is() {
+    let (epoch, other) = (LogEpoch::of(9), LogEpoch::of(10));
+    let read = Observed { not_found: vec![(7, 7)], ..observed(1, 20, &[]) };
+    let known = LogHoles::after(Some(&LogHoles::default()), &read, Some(&epoch), NOW).holes;
+    for (what, epoch, closed) in
+        [("not yet", None, 0), ("it is this one", Some(&epoch), 0), ("another one", Some(&other), 1)]
+    {
+        let found = LogHoles::after(Some(&known), &observed(1, 20, &[]), epoch, NOW);
+        assert_eq!((found.closed.len(), found.holes == known), (closed, closed == 0), "{what}");
+    }
+    assert!(known.are_known() && !LogHoles::default().are_known());
+    // Nor does it end where too many others are missing to be named.
+    let limited = Observed { missing: Missing::TooMany(3), is_limited: true, ..observed(1, 20, &[]) };
+    let limited = LogHoles::after(Some(&known), &limited, Some(&epoch), NOW);
+    assert_eq!(LogHoles::after(Some(&limited.holes), &observed(1, 20, &[]), Some(&epoch), NOW).holes, known);
+}
+
+#[test]
+fn what_a_reader_did_not_find_among_holes_that_were_taken_together_is_told_once_and_lost() {
+    // Twice as many as are remembered, before anybody looked.
+    let earlier: Vec<u64> = (1..=2 * MAX_HOLES as u64).map(|n| n * 10).collect();
+    let first = look(None, &observed(1, 9_999, &earlier)).holes;
+    let together = first.all().iter().find(|hole| hole.missing > 1).unwrap();
+    let (from, to) = together.range();
+    let seen = |range: Range| Observed { not_found: vec![range], ..observed(1, 9_999, &earlier) };
+    let found = look(Some(&first), &seen((from, from + 1)));
+    assert_eq!((shape(&found.new), found.new[0].missing), (vec![(from, to, true)], together.missing + 1));
+    let mut known = found.holes;
+    for seen in [observed(1, 9_999, &earlier), seen((from + 1, from + 1)), observed(1, 9_999, &earlier)] {
+        let found = look(Some(&known), &seen);
+        assert!(found.new.is_empty() && found.closed.is_empty() && found.holes == known);
+        known = found.holes;
+    }
+    // When nats-server has counted it, it is one like the others.
+    let counted: Vec<u64> = earlier.into_iter().chain([from + 1]).collect();
+    let found = look(Some(&known), &observed(1, 9_999, &counted));
+    assert!(found.new.is_empty() && found.holes.all().iter().all(|hole| !hole.is_read));
+}
+
+#[test]
 fn too_many_to_be_named_are_anywhere_and_told_once() {
     let many = |missing| Observed { missing: Missing::TooMany(missing), ..observed(1, 10_000_000, &[]) };
     let found = look(Some(&LogHoles::default()), &many(2_000_000));
     assert_eq!((found.holes.all().len(), found.holes.missing()), (1, (2_000_000, 0)));
     assert_eq!(look(Some(&found.holes), &many(2_000_000)).new, []);
     assert!(!found.holes.cover((5, 6)));
+}
+
+#[test]
+fn what_a_reader_did_not_find_is_one_no_more_when_all_of_it_is_looked_at_and_found() {
+    let seen = |looked_at: &[Range], not_found: &[Range], missing: &[u64]| {
+        let (looked_at, not_found) = (looked_at.to_vec(), not_found.to_vec());
+        Observed { looked_at, not_found, ..observed(1, 20, missing) }
+    };
+    let known = look(Some(&LogHoles::default()), &seen(&[(7, 9)], &[(7, 9)], &[])).holes;
+    assert_eq!(known.read().collect::<Vec<_>>(), [(7, 9)]);
+    for (what, seen, missing, closed) in [
+        ("nobody has looked", seen(&[], &[], &[]), 3, 0),
+        ("a part is found", seen(&[(7, 9)], &[(8, 8)], &[]), 1, 0),
+        ("only a part was looked at", seen(&[(7, 8)], &[], &[]), 3, 0),
+        ("all is found", seen(&[(1, 20)], &[], &[]), 0, 1),
+        ("nats-server counts it by now", seen(&[(7, 9)], &[(7, 9)], &[7, 8, 9]), 3, 0),
+    ] {
+        let found = look(Some(&known), &seen);
+        assert_eq!((found.holes.missing(), found.closed.len(), found.new.len()), ((missing, 0), closed, 0), "{what}");
+    }
+}
+
+#[test]
+fn of_too_many_those_are_new_that_were_not_counted_before() {
+    let read = Observed { not_found: vec![(7, 7)], ..observed(1, 20, &[3, 4]) };
+    let known = look(Some(&LogHoles::default()), &read).holes;
+    let many = Observed { missing: Missing::TooMany(5), ..observed(1, 20, &[]) };
+    let found = look(Some(&known), &many);
+    let new: Vec<_> = found.new.iter().map(|hole| (hole.from_sequence, hole.to_sequence, hole.missing)).collect();
+    // Of three, each part has what may be in there, and one at least.
+    assert_eq!(new, [(1, 2, 1), (5, 6, 1), (8, 20, 3)]);
+    assert_eq!(look(Some(&known), &Observed { missing: Missing::TooMany(2), ..many }).new, []);
+}
+
+#[test]
+fn where_there_are_too_many_the_nearest_neighbours_are_taken_together() {
+    let mut missing: Vec<u64> = (1..=MAX_HOLES as u64).map(|n| n * 10).collect();
+    missing.push(502);
+    let read = Observed { not_found: vec![(902, 902)], ..observed(1, 9_999, &missing) };
+    let found = look(Some(&LogHoles::default()), &read).holes;
+    let together: Vec<_> = found.all().iter().filter(|hole| hole.missing > 1).collect();
+    let shown: Vec<_> =
+        together.iter().map(|hole| (hole.from_sequence, hole.to_sequence, hole.missing, hole.is_read)).collect();
+    assert_eq!((found.all().len(), shown), (MAX_HOLES, vec![(500, 502, 2, false), (900, 902, 2, true)]));
 }
 
 #[test]
@@ -94,7 +180,9 @@ fn a_lane_is_asked_about_the_first_loss_in_its_range() {
     ] {
         assert_eq!(lost(after, to), expected, "behind {after}, to {to}");
     }
-    assert_eq!(holes.first_behind(0).map(|hole| hole.from_sequence), Some(5));
+    for (after, expected) in [(0, Some(5)), (4, Some(5)), (5, Some(10)), (11, Some(10)), (12, Some(50)), (50, None)] {
+        assert_eq!(holes.first_behind(after).map(|hole| hole.from_sequence), expected, "behind {after}");
+    }
     assert_eq!(holes.missing(), (4, 1));
 }
 

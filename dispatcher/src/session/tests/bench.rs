@@ -67,14 +67,25 @@ impl Bench {
     }
 
     pub(super) fn with(spec: Subscription, lane: Lane, reads: Reads, target: TargetState) -> Self {
+        Self::beginning(spec, lane, reads, target, (9, Arc::default()))
+    }
+
+    /// With how many messages lie before it, and the holes that are known.
+    pub(super) fn beginning(
+        spec: Subscription,
+        lane: Lane,
+        reads: Reads,
+        target: TargetState,
+        (backlog, holes): (u64, Arc<LogHoles>),
+    ) -> Self {
         let now = Now { at: Instant::now(), utc: Stamp::from_micros(1_000_000_000_000) };
         let begin = Begin {
             id: TargetUrl::parse("http://target/").unwrap().subscription_id(),
             spec: Arc::new(spec),
             lane,
             reads,
-            holes: Arc::default(),
-            backlog: 9,
+            holes,
+            backlog,
             target,
             backoff: Backoff::default(),
             first_note: NOTE_INTERVAL,
@@ -170,6 +181,11 @@ impl Bench {
             delivery[*name] = value.clone();
         }
         Self::of(delivery, Attributes::default(), Reads::Tail)
+    }
+
+    /// All has been read up to a sequence, by now.
+    pub(super) fn read_to_end(&self, sequence: u64) -> Input<u64> {
+        Input::ReadToEnd(Some(ReadTo { sequence, moment: self.now.utc }))
     }
 
     pub(super) fn bounds(&mut self) -> Vec<Did> {

@@ -44,6 +44,7 @@ impl World {
             first_sequence: self.first,
             last_sequence: self.end(),
             missing: Missing::Ranges(ranges_of(missing)),
+            looked_at: Vec::new(),
             not_found: Vec::new(),
             is_limited: false,
         };

@@ -325,10 +325,10 @@ fn an_end_that_is_over_completes_its_entry_when_everything_was_read() {
     assert_eq!(bench.tell(Input::ReadToEnd(None)), []);
     assert!(bench.wait(1_000).contains(&Did::LookedForEnd));
     // This process's clock is ahead of the one by which events are stored.
-    assert_eq!(bench.tell(Input::ReadToEnd(Some(Stamp::from_micros(1_000_000)))), []);
+    assert_eq!(bench.tell(Input::ReadToEnd(Some(ReadTo { sequence: 1, moment: Stamp::from_micros(1_000_000) }))), []);
     assert_eq!(bench.session.lane().active_entries(), 1, "what is stored in between is still owed");
     assert!(bench.wait(1_000).contains(&Did::LookedForEnd));
-    assert_eq!(bench.tell(Input::ReadToEnd(Some(bench.now.utc))), [Did::Ended(Leave::SetUp)]);
+    assert_eq!(bench.tell(bench.read_to_end(1)), [Did::Ended(Leave::SetUp)]);
     assert_eq!(bench.session.into_parts().0.active_entries(), 0);
 }
 

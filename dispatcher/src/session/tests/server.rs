@@ -104,7 +104,9 @@ impl World {
         } else if std::mem::take(&mut self.looks_for_end) {
             let is_read =
                 self.session.as_ref().is_some_and(|session| self.backlog(session.lane(), self.reads_from) == 0);
-            self.tell(Input::ReadToEnd(is_read.then_some(self.now.utc)));
+            self.notice_holes();
+            let to = ReadTo { sequence: self.end(), moment: self.now.utc };
+            self.tell(Input::ReadToEnd(is_read.then_some(to)));
         } else if let Some(mark) = self.compares.take() {
             let is_cut = mark.sequence > self.end();
             let is_there = self.holds(mark.sequence);

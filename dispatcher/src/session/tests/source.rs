@@ -63,7 +63,7 @@ fn an_end_is_looked_for_again_where_a_message_came_meanwhile() {
     let mut bench = Bench::of(json!({}), over(), Reads::Tail);
     assert!(bench.pass(0).contains(&Did::LookedForEnd));
     bench.read_of("b", 1, 5);
-    assert_eq!(bench.tell(Input::ReadToEnd(Some(bench.now.utc))), []);
+    assert_eq!(bench.tell(bench.read_to_end(1)), []);
     assert_eq!(bench.session.lane().active_entries(), 1);
     assert!(bench.pass(1_000).contains(&Did::LookedForEnd));
 }

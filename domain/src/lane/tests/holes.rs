@@ -2,13 +2,21 @@
 
 use super::*;
 use crate::delivery_settings::OnHole;
+use crate::log_epoch::LogEpoch;
 use crate::log_holes::{LogHoles, Missing, Observed, Range};
 
 const NOW: Stamp = Stamp::from_micros(9);
 
 fn holes(known: Option<&LogHoles>, ranges: &[Range]) -> LogHoles {
     let missing = Missing::Ranges(ranges.to_vec());
-    let seen = Observed { first_sequence: 1, last_sequence: 99, missing, not_found: Vec::new(), is_limited: false };
+    let seen = Observed {
+        first_sequence: 1,
+        last_sequence: 99,
+        missing,
+        looked_at: Vec::new(),
+        not_found: Vec::new(),
+        is_limited: false,
+    };
     LogHoles::after(known, &seen, None, NOW).holes
 }
 
@@ -82,6 +90,95 @@ fn a_lane_that_moves_back_comes_to_the_hole_again_and_gives_up_nothing_before_it
     assert_eq!((lane.state.word(), lane.position), (Word::Active, 5));
 }
 
+/// What is known of holes in a log with a name.
+fn named(ranges: &[Range]) -> LogHoles {
+    let missing = Missing::Ranges(ranges.to_vec());
+    let seen = Observed {
+        first_sequence: 1,
+        last_sequence: 99,
+        missing,
+        looked_at: Vec::new(),
+        not_found: Vec::new(),
+        is_limited: false,
+    };
+    LogHoles::after(Some(&LogHoles::default()), &seen, Some(&LogEpoch::of(1)), NOW).holes
+}
+
+#[test]
+fn a_skip_that_was_over_a_loss_is_news_and_so_is_that_it_was_not() {
+    let subscription = asked(&[("a", "1", 1, 1, None)]);
+    let mut careless = subscription.clone();
+    careless.delivery.on_hole = OnHole::Continue;
+    let none = LogHoles::default();
+    for (what, spec, unsure_from, holes, first_sequence, expected) in [
+        ("nothing was skipped", &subscription, None, lost(&[(6, 7)]), 1, (false, Word::Active, false)),
+        ("it was not over a loss", &subscription, Some(5), none.clone(), 1, (true, Word::Active, false)),
+        ("nobody can tell", &subscription, Some(5), none, 6, (false, Word::Active, true)),
+        ("it was over one", &subscription, Some(5), lost(&[(6, 7)]), 1, (true, Word::Gap, false)),
+        ("and over what was cut", &subscription, Some(5), lost(&[(6, 7)]), 6, (true, Word::Gap, true)),
+        ("nobody minds", &careless, Some(5), lost(&[(6, 7)]), 1, (true, Word::Active, false)),
+        ("it is before the skip", &subscription, Some(8), lost(&[(6, 7)]), 9, (false, Word::Active, true)),
+        ("it is behind the lane", &subscription, Some(8), lost(&[(13, 13)]), 9, (false, Word::Active, true)),
+    ] {
+        let mut lane = Lane::reconcile(None, spec, fresh("e1"));
+        lane.passed_over(12);
+        lane.unsure_from = unsure_from;
+        let is_news = lane.settle_doubt(spec, &holes, first_sequence);
+        assert_eq!((is_news, lane.state.word(), lane.unsure_from.is_some()), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_paused_lane_that_has_skipped_a_loss_waits_there_when_it_goes_on() {
+    let subscription = asked(&[("a", "1", 1, 1, None)]);
+    for (what, beneath, waits) in [("it was at work", State::Active, true), ("it was not", State::Completed, false)] {
+        let mut lane = Lane::reconcile(None, &subscription, fresh("e1"));
+        lane.passed_over(12);
+        (lane.unsure_from, lane.state) = (Some(5), State::Paused(Box::new(beneath)));
+        assert!(lane.settle_doubt(&subscription, &lost(&[(6, 7)]), 1), "{what}");
+        assert_eq!((lane.state.word(), lane.waits_at_hole()), (Word::Paused, waits), "{what}");
+    }
+}
+
+#[test]
+fn a_lane_that_waits_does_so_at_the_first_loss_and_not_where_the_log_has_all_again() {
+    let subscription = asked(&[("a", "1", 1, 1, None)]);
+    let mut waiting = Lane::reconcile(None, &subscription, fresh("e1"));
+    waiting.passed_over(10);
+    waiting.waits_at(&lost(&[(20, 22)]).all()[0], 24);
+    for (what, holes, is_news, waits_at) in [
+        ("it is there still", named(&[(20, 22)]), false, Some(20)),
+        ("an earlier one", named(&[(15, 15), (20, 22)]), true, Some(15)),
+        ("one that begins there and is longer", named(&[(20, 25)]), false, Some(20)),
+        ("a later one", named(&[(20, 22), (24, 24)]), false, Some(20)),
+        ("only a part is there again", named(&[(22, 22)]), false, Some(20)),
+        ("all is there again", named(&[]), true, None),
+        ("all but others", named(&[(5, 5), (30, 30)]), true, None),
+        ("nobody has looked", LogHoles::default(), false, Some(20)),
+    ] {
+        let mut lane = waiting.clone();
+        assert_eq!(lane.settle_doubt(&subscription, &holes, 1), is_news, "{what}");
+        assert_eq!(lane.state.gap().map(|gap| gap.from_sequence), waits_at, "{what}");
+        let mut resumed = subscription.clone();
+        resumed.resumption = Some("r".into());
+        // What is there again is delivered.
+        let position = if waits_at.is_some() { lane.state.gap().unwrap().to_sequence } else { 10 };
+        assert_eq!(Lane::reconcile(Some(&lane), &resumed, fresh("e2")).position, position, "{what}");
+    }
+}
+
+#[test]
+fn a_lane_that_waits_because_the_log_was_cut_waits_at_no_hole() {
+    let subscription = asked(&[("a", "1", 1, 1, None)]);
+    let holes = lost(&[(20, 22)]);
+    for (from, noticed) in [(20, Stamp::from_micros(1)), (5, NOW)] {
+        let mut lane = Lane::reconcile(None, &subscription, fresh("e1"));
+        lane.meets(&holes.all()[0]);
+        lane.state = State::Gap(Gap { from_sequence: from, to_sequence: 30, noticed });
+        assert!(!lane.waits_at_hole());
+    }
+}
+
 #[test]
 fn where_only_a_part_is_known_to_hold_nothing_only_that_is_passed() {
     let mut subscription = asked(&[("a", "1", 1, 1, None)]);
@@ -101,6 +198,9 @@ fn the_next_hole_is_shown_until_the_lane_comes_to_another_one() {
     assert_eq!(lane.hole.as_ref().map(|hole| hole.from_sequence), Some(20));
     let both = holes(Some(&earlier), &[(20, 22), (50, 50)]);
     assert!(lane.meets(&both.all()[1]) && !lane.meets(&both.all()[1]) && !lane.sees(&both));
+    lane.passed_over(60);
+    // Both are behind it now, and the one that it met is shown while it is one.
+    assert!(!lane.sees(&holes(None, &[(50, 50)])) && lane.hole.is_some());
     // The log's limits have removed what lay around both.
     assert!(lane.sees(&LogHoles::default()) && lane.hole.is_none());
 }
