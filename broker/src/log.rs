@@ -7,4 +7,5 @@ pub mod group_commit;
 mod holes;
 pub(crate) mod lookup;
 pub(crate) mod message;
+mod moments;
 pub mod store;

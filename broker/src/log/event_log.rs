@@ -160,11 +160,6 @@ impl EventLog {
         self.broker.while_connected(what, async { objects.events.get_info().await.during(what) }).await
     }
 
-    /// The first event that was stored at or after a moment, if there is one. Asked of the stream's leader.
-    pub async fn first_sequence_from(&self, moment: Stamp) -> Result<Option<u64>, Unavailable> {
-        Ok(lookup::stored_from(&self.broker, moment).await?.map(|message| message.sequence))
-    }
-
     /// Where to begin to read for the events of a transaction: at or before its first one. Where its id is a stamp that a
     /// receiver made, that is where the log shows so; otherwise the log's beginning.
     pub async fn beginning_of(&self, transaction_id: &str) -> Result<u64, Unavailable> {

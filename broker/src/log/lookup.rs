@@ -143,9 +143,14 @@ impl StoredMessage {
         self.headers.is_some()
     }
 
+    /// When it was stored; `None` where the server's time cannot be read.
+    pub(crate) fn stored_at(&self) -> Option<Stamp> {
+        Stamp::parse(&self.stored_at).ok()
+    }
+
     /// What identifies it; `None` where the server's time cannot be read.
     pub(crate) fn mark(&self) -> Option<Mark> {
-        let stored_at = Stamp::parse(&self.stored_at).ok()?;
+        let stored_at = self.stored_at()?;
         Some(self.event().map_or_else(|| Mark::new(self.sequence, "", stored_at), |event| Mark::of(&event)))
     }
 
@@ -157,8 +162,7 @@ impl StoredMessage {
     /// The event, if it is one.
     pub(crate) fn event(&self) -> Option<Event> {
         let (headers, data) = self.parts()?;
-        let stored_at = Stamp::parse(&self.stored_at).ok()?;
-        event_of(&self.subject, self.sequence, stored_at, Some(headers), data)
+        event_of(&self.subject, self.sequence, self.stored_at()?, Some(headers), data)
     }
 }
 
