@@ -74,9 +74,7 @@ impl Broker {
     pub async fn connect(config: Config) -> Result<Self, BadConfig> {
         let addresses = addresses_of(&config.url)?;
         let hosts_and_ports = addresses.iter().map(|address| (address.host().to_owned(), address.port())).collect();
-        let link = Arc::new(watch::Sender::new(Link { generation: 0, is_up: false }));
-        let listeners =
-            Listeners { link, poison_detection: PoisonDetection::default(), probe_is_refused: Arc::default() };
+        let listeners = Listeners::new(PoisonDetection::default(), false);
         let handles = Handles::open(&config, listeners.clone()).await?;
         handles.are_in_place();
         Ok(Self {
@@ -91,6 +89,27 @@ impl Broker {
             is_closing: CancellationToken::new(),
             writes: TaskTracker::new(),
         })
+    }
+
+    /// A handle that reads over a connection of its own: what the client library fails on there costs this one nothing. Nobody
+    /// keeps it working; it is closed when its last clone has gone.
+    pub(crate) async fn aside(&self, poison_detection: PoisonDetection) -> Result<Self, BadConfig> {
+        let listeners = Listeners::new(poison_detection, true);
+        let handles = Handles::open(&self.config, listeners.clone()).await?;
+        handles.are_in_place();
+        Ok(Self {
+            handles: Arc::new(watch::Sender::new(Arc::new(handles))),
+            listeners,
+            write_watchdog: WriteWatchdog::new(),
+            log_gate: LogGate::default(),
+            is_closing: CancellationToken::new(),
+            ..self.clone()
+        })
+    }
+
+    /// Names the process of nats-server that this is connected to: another one after each of its starts.
+    pub fn server_process(&self) -> Option<String> {
+        self.handles().client.try_server_info().map(|info| info.server_id)
     }
 
     /// Keeps the connection working until told to stop: makes missing objects after every new connection and every 15

@@ -31,7 +31,7 @@ mod topology;
 
 pub use buckets::{lanes, leases, log_records, subscriptions};
 pub use connection::{Broker, Cause, Disk, DiskState, Failure, Link, LogGate, Storage, metrics};
-pub use consumer::{feed, live, log_reader};
+pub use consumer::{feed, live, log_reader, log_scan};
 pub use error::Unavailable;
 pub use log::{batch, event_log, group_commit, store};
 pub use reminder::Reminder;

@@ -98,6 +98,7 @@ async fn run_as(dispatcher: Dispatcher, names: &Names, shutdown: CancellationTok
     let shared = shared(dispatcher, positions, lease, &log_bounds_sender);
     let Shared { broker, log, tail, attempts, position_log, log_watch, known_log, .. } = shared.clone();
     let standings = Standings { tail: tail.clone(), shared_catch_up: shared.shared_catch_up.clone() };
+    let owned_shards = owned.clone();
     let surveying = survey::survey(shared.metrics.clone(), shared.feeds.clone(), standings.clone());
     let pusher = shared.pusher.clone();
     let mut supervisor = Supervisor::new(shared, owned.clone(), running, listing, shutdown.clone());
@@ -113,6 +114,7 @@ async fn run_as(dispatcher: Dispatcher, names: &Names, shutdown: CancellationTok
         never = keeping => match never {},
         never = log_bounds::follow(log.clone(), log_bounds_sender) => match never {},
         never = log_watch.keep_looking() => match never {},
+        never = log_watch.keep_scanning(&owned_shards) => match never {},
         never = tail.keep_reading(&broker, &log, &known_log, log_bounds, &*log_watch) => match never {},
         never = answer_questions(&broker, &standings, owned) => match never {},
         never = async { tokio::join!(attempts.keep_writing(), position_log.keep_writing()).0 } => match never {},

@@ -3,7 +3,8 @@
 //! What stood where is recorded in the bucket `LOG` while the log grows; lanes and the tail remember what they had last. Where
 //! something of that is not in the log, the log has become another one: a new epoch is declared, and every lane is set up anew,
 //! behind what both logs share. Holes are looked for as well: on every connect, every minute, and where something is missing that
-//! was not. The decision is `domain::log_epoch::judge`'s; `look` carries it out, `holes` that of `domain::log_holes`. Of several dispatchers each
+//! was not. The decision is `domain::log_epoch::judge`'s; `look` carries it out, `holes` that of `domain::log_holes`; `scan`
+//! reads all of the log for holes that nats-server does not count. Of several dispatchers each
 //! looks for itself; who writes first has declared it.
 
 use std::collections::VecDeque;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use broker::event_log::EventLog;
 use broker::lanes::Lanes;
 use broker::log_records::LogRecords;
+use broker::log_scan::LogScans;
 use broker::positions::Positions;
 use broker::{Broker, Unavailable};
 use domain::log_epoch::{LogRecord, Mark};
@@ -22,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 mod holes;
 mod look;
+mod scan;
 
 use holes::Holes;
 use look::Looking;
@@ -52,6 +55,7 @@ pub(crate) struct LogWatch {
     log_bounds: Arc<watch::Sender<KnownBounds>>,
     known: Arc<KnownLog>,
     holes: Holes,
+    scans: LogScans,
     /// One look at a time.
     looking: tokio::sync::Mutex<Looking>,
 }
@@ -75,6 +79,7 @@ impl LogWatch {
             log_bounds,
             known,
             holes: Holes::default(),
+            scans: LogScans::new(broker),
             looking: tokio::sync::Mutex::default(),
         })
     }

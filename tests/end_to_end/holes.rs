@@ -164,6 +164,45 @@ async fn holes_that_are_there_when_mer_first_looks_are_reported_and_stop_nobody(
     eventually("it is told", SOON, || mer.log().contains("log.hole ")).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hole_that_cannot_be_recorded_is_told_and_passed_by_nobody_all_the_same() {
+    let nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    let (live, lagging) = (Target::start().await, Target::start().await);
+    subscribe(&api, &live, &[">"], json!({})).await;
+    subscribe(&api, &lagging, &["a"], json!({})).await;
+    lagging.answer(Answer::Status(500));
+    for _ in 0..9 {
+        api.post_event("a", &json!({})).await;
+    }
+    eventually("the live one has all", SOON, || live.taken().len() == 9).await;
+    // They are not in anybody's memory.
+    assert!(mer.stop().await);
+    // As where the disk is full.
+    let context = async_nats::jetstream::new(nats.client().await);
+    let mut config = context.get_stream("KV_LOG").await.unwrap().cached_info().config.clone();
+    config.max_bytes = 1;
+    config.discard = async_nats::jetstream::stream::DiscardPolicy::New;
+    context.update_stream(&config).await.unwrap();
+    remove(&nats, [4, 5]).await;
+    mer.launch();
+    mer.until_ready().await;
+    eventually("it is told", SOON, || mer.log().contains("log.hole ")).await;
+    assert!(mer.log().contains("log.holes_not_recorded"));
+    lagging.answer(Answer::Status(200));
+    eventually_async("the lagging one waits", LONG, async || waits_at(&api, &lagging, 4, 5).await).await;
+    api.post_event("a", &json!({})).await;
+    eventually("the live one goes on", LONG, || live.taken().last() == Some(&10)).await;
+    assert_eq!(api.get("/v1/log").await["holes"], json!([]));
+    // It is recorded when there is room again, and told once.
+    config.max_bytes = -1;
+    context.update_stream(&config).await.unwrap();
+    let recorded = async || api.get("/v1/log").await["holes"][0]["from_sequence"] == json!(4);
+    eventually_async("it is recorded", LONG, recorded).await;
+    assert_eq!((mer.log().matches("log.hole ").count(), lagging.taken()), (1, vec![1, 2, 3]));
+}
+
 /// The largest file of `EVENTS` but the last one, in which what is written last is.
 fn block_in_the_middle(nats: &Nats) -> PathBuf {
     let messages = folder_of_events(&nats.store_dir()).join("msgs");
@@ -223,20 +262,12 @@ async fn a_block_that_is_gone_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_block_that_is_cut_is_told() {
-    with_a_damaged_block(|block| {
-        let file = std::fs::OpenOptions::new().write(true).open(block).unwrap();
-        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
-    })
-    .await;
+    with_a_damaged_block(cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_block_of_zeros_is_told() {
-    with_a_damaged_block(|block| {
-        let length = usize::try_from(block.metadata().unwrap().len()).unwrap();
-        std::fs::write(block, vec![0; length]).unwrap();
-    })
-    .await;
+    with_a_damaged_block(zero).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,9 +275,85 @@ async fn a_bit_that_is_flipped_is_told() {
     with_a_damaged_block(flip).await;
 }
 
+fn cut(block: &Path) {
+    let file = std::fs::OpenOptions::new().write(true).open(block).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+}
+
+fn zero(block: &Path) {
+    let length = usize::try_from(block.metadata().unwrap().len()).unwrap();
+    std::fs::write(block, vec![0; length]).unwrap();
+}
+
 fn flip(block: &Path) {
     let mut bytes = std::fs::read(block).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(block, bytes).unwrap();
+}
+
+/// Damages a block after everything was stopped in good order, in a log that nobody reads: nats-server believes what it noted when
+/// it stopped, and counts what is lost (`is_counted`). It is told all the same, and is not forgotten.
+async fn with_a_block_that_nobody_reads(damage: impl FnOnce(&Path), is_counted: bool) {
+    let mut nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    fill(&nats).await;
+    assert!(mer.stop().await);
+    // What is younger than this window nats-server reads when it starts.
+    let context = async_nats::jetstream::new(nats.client().await);
+    let mut config = context.get_stream("EVENTS").await.unwrap().cached_info().config.clone();
+    config.duplicate_window = Duration::from_millis(100);
+    context.update_stream(&config).await.unwrap();
+    nats.stop();
+    let block = block_in_the_middle(&nats);
+    let written = std::fs::metadata(&block).unwrap().modified().unwrap();
+    damage(&block);
+    if let Ok(file) = std::fs::File::options().write(true).open(&block) {
+        // As a disk that forgets: nats-server takes note of when its files were written.
+        file.set_modified(written).unwrap();
+    }
+    nats.restart();
+    let state = context.get_stream("EVENTS").await.unwrap().cached_info().state.clone();
+    assert_eq!(state.messages == 50, is_counted, "{state:?}");
+    mer.launch();
+    mer.until_ready().await;
+    eventually("it is told", TOLD, || mer.log().contains("log.hole ")).await;
+    let hole = api.get("/v1/log").await["holes"][0].clone();
+    let (from, to) = (hole["from_sequence"].as_u64().unwrap(), hole["to_sequence"].as_u64().unwrap());
+    assert!(1 < from && from <= to && to < 50 && hole["reason"] == "lost", "{hole}");
+
+    assert!(mer.stop().await);
+    let scanned = mer.log().matches("log.scanned").count();
+    mer.launch();
+    mer.until_ready().await;
+    let late = Target::start().await;
+    api.register(&late.url("/"), &["a"], &json!({"datetime_start": "20200101000000.000000"})).await;
+    eventually_async("the late one waits", LONG, async || waits_at(&api, &late, from, to).await).await;
+    eventually("it is read again", TOLD, || mer.log().matches("log.scanned").count() > scanned).await;
+    assert_eq!((late.taken(), mer.log().matches("log.hole ").count()), ((1..from).collect(), 1));
+    assert!(!mer.log().contains("log.hole_closed"), "it is still one");
+    resume(&api, &late).await;
+    let rest: Vec<u64> = (1..from).chain(to + 1..=50).collect();
+    eventually("all that is left arrives", LONG, || late.taken() == rest).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bit_that_is_flipped_after_an_orderly_stop_is_told_though_nobody_reads_it() {
+    with_a_block_that_nobody_reads(flip, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_of_zeros_after_an_orderly_stop_is_told_though_nobody_reads_it() {
+    with_a_block_that_nobody_reads(zero, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_is_cut_after_an_orderly_stop_is_told_though_nobody_reads_it() {
+    with_a_block_that_nobody_reads(cut, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_is_gone_after_an_orderly_stop_is_told_though_nobody_reads_it() {
+    with_a_block_that_nobody_reads(|block| std::fs::remove_file(block).unwrap(), false).await;
 }

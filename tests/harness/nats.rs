@@ -79,6 +79,16 @@ impl Nats {
         self.process.kill();
     }
 
+    /// Stops it in good order.
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::TERM);
+        let began = Instant::now();
+        while !self.process.has_ended() {
+            assert!(began.elapsed() < START_DEADLINE, "nats-server does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Starts it again after [`Nats::kill`], on the same port and store.
     pub fn restart(&mut self) {
         self.process = launch(&self.folder, self.port, &self.sync_interval, &self.settings);

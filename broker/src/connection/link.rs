@@ -25,12 +25,25 @@ pub(crate) struct Listeners {
     pub(crate) poison_detection: PoisonDetection,
     /// Whether this connection's user may not write the probe.
     pub(crate) probe_is_refused: Arc<AtomicBool>,
+    /// Whether it is a connection beside the one that everything goes by.
+    pub(crate) is_aside: bool,
 }
 
 impl Listeners {
+    /// Of a connection that is still to be made.
+    pub(super) fn new(poison_detection: PoisonDetection, is_aside: bool) -> Self {
+        let link = Arc::new(watch::Sender::new(Link { generation: 0, is_up: false }));
+        Self { link, poison_detection, probe_is_refused: Arc::default(), is_aside }
+    }
+
     pub(super) fn tell(&self, event: &Event) {
         let link = &self.link;
         match event {
+            Event::Connected if self.is_aside => {
+                link.send_modify(|link| *link = Link { generation: link.generation + 1, is_up: true });
+            }
+            Event::Disconnected if self.is_aside => self.connection_is_lost(),
+            event if self.is_aside => tracing::debug!(%event, "nats.event_aside"),
             Event::Connected => {
                 self.probe_is_refused.store(false, Ordering::Relaxed);
                 link.send_modify(|link| *link = Link { generation: link.generation + 1, is_up: true });

@@ -14,6 +14,8 @@ use crate::poison::scan::{PassedOver, PoisonScan};
 
 /// How many messages are asked for at a time.
 const PULL_BATCH: usize = 512;
+/// The kind of the reader that reads headers only.
+const SCAN: &str = "scan";
 const MAKING: &str = "making a consumer for many lanes";
 /// After which nats-server removes the consumer of a reader of the tail that has gone without removing it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
@@ -55,6 +57,13 @@ impl LogReader {
         Self::begin(broker, from, filters, "past", PAST_FORGOTTEN_AFTER, WHAT).await
     }
 
+    /// Opens a reader of all messages from `from` on that gives their headers only: nats-server reads each one whole, and so
+    /// finds which it has no more.
+    pub(super) async fn open_scan(broker: &Broker, from: u64) -> Result<Self, Unavailable> {
+        const WHAT: &str = "All of the log, for what is missing in it";
+        Self::begin(broker, from, &[], SCAN, FORGOTTEN_AFTER, WHAT).await
+    }
+
     async fn begin(
         broker: &Broker,
         from: u64,
@@ -77,6 +86,7 @@ impl LogReader {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
             ack_policy: AckPolicy::None,
             filter_subjects: filters.iter().map(TypePattern::subject).collect(),
+            headers_only: kind == SCAN,
             memory_storage: true,
             // As many as of the log: a single one may be kept by a server that hangs.
             num_replicas: replicas,

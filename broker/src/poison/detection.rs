@@ -21,40 +21,51 @@ const MAX_KNOWN: usize = 1024;
 
 /// The losses of the connection, and the messages that are known to be unreadable. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct PoisonDetection(Arc<Mutex<Seen>>);
+pub(crate) struct PoisonDetection {
+    losses: Arc<Mutex<Losses>>,
+    /// The subjects of messages that cannot be read, by their sequence.
+    known: Arc<Mutex<BTreeMap<u64, String>>>,
+}
 
 #[derive(Default)]
-struct Seen {
+struct Losses {
     /// When the last few connections were lost.
-    losses: VecDeque<Instant>,
+    last: VecDeque<Instant>,
     /// Until when there is a suspicion.
     until: Option<Instant>,
-    /// The subjects of messages that cannot be read, by their sequence.
-    known: BTreeMap<u64, String>,
 }
 
 impl PoisonDetection {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// That of a connection beside this one: what it finds is known here, and what it loses is not this one's loss.
+    pub(crate) fn aside(&self) -> Self {
+        Self { losses: Arc::default(), known: self.known.clone() }
+    }
+
+    fn losses(&self) -> MutexGuard<'_, Losses> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<u64, String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection was lost.
     pub(crate) fn connection_is_lost(&self) {
         let now = Instant::now();
-        let mut seen = self.seen();
-        seen.losses.push_back(now);
-        if seen.losses.len() > LOSSES {
-            seen.losses.pop_front();
+        let mut losses = self.losses();
+        losses.last.push_back(now);
+        if losses.last.len() > LOSSES {
+            losses.last.pop_front();
         }
-        let is_often = seen.losses.len() == LOSSES;
-        if is_often && seen.losses.front().is_some_and(|first| now.duration_since(*first) <= WITHIN) {
-            seen.until = Some(now + LASTS);
+        let is_often = losses.last.len() == LOSSES;
+        if is_often && losses.last.front().is_some_and(|first| now.duration_since(*first) <= WITHIN) {
+            losses.until = Some(now + LASTS);
         }
     }
 
     /// Whether connections are lost in a row.
     pub(crate) fn is_suspected(&self) -> bool {
-        self.seen().until.is_some_and(|until| Instant::now() < until)
+        self.losses().until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Whether a reader must scan the messages behind a sequence before it asks for them.
@@ -65,19 +76,19 @@ impl PoisonDetection {
     /// The first message behind a sequence that is known to be unreadable.
     pub(crate) fn known_behind(&self, sequence: u64) -> Option<u64> {
         let next = sequence.saturating_add(1);
-        self.seen().known.range(next..).next().map(|(sequence, _)| *sequence)
+        self.known().range(next..).next().map(|(sequence, _)| *sequence)
     }
 
     /// A message is unreadable and will be passed over. It is logged once.
     pub(crate) fn report(&self, sequence: u64, subject: &str) {
-        let mut seen = self.seen();
-        if seen.known.insert(sequence, subject.to_owned()).as_deref() == Some(subject) {
+        let mut known = self.known();
+        if known.insert(sequence, subject.to_owned()).as_deref() == Some(subject) {
             return;
         }
-        if seen.known.len() > MAX_KNOWN {
-            seen.known.pop_first();
+        if known.len() > MAX_KNOWN {
+            known.pop_first();
         }
-        drop(seen);
+        drop(known);
         // The sender chose the subject: it may hold anything.
         tracing::error!(sequence, ?subject, "log.unreadable_message_passed_over");
     }
@@ -103,6 +114,16 @@ mod tests {
         assert!(!detection.is_suspected());
         detection.connection_is_lost();
         assert!(!detection.is_suspected());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_aside_tells_what_it_finds_and_not_what_it_loses() {
+        let detection = PoisonDetection::default();
+        let aside = detection.aside();
+        (0..LOSSES).for_each(|_| aside.connection_is_lost());
+        assert!(aside.is_suspected() && !detection.is_suspected());
+        aside.report(7, "events.a");
+        assert_eq!(detection.known_behind(0), Some(7));
     }
 
     #[test]
