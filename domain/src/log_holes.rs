@@ -99,9 +99,9 @@ impl LogHoles {
         (sum(true), sum(false))
     }
 
-    /// Whether somebody has looked, in a log whose name is known.
-    pub fn are_known(&self) -> bool {
-        self.epoch.is_some()
+    /// Whether every one of these sequences holds an event, as far as can be told.
+    pub fn leave_whole(&self, (from, to): Range) -> bool {
+        !self.is_limited && !self.holes.iter().any(|hole| hole.to_sequence >= from && hole.from_sequence <= to)
     }
 
     /// The first loss that lies, wholly or in part, behind `after` and not beyond `to`.

@@ -357,3 +357,32 @@ async fn a_block_that_is_cut_after_an_orderly_stop_is_told_though_nobody_reads_i
 async fn a_block_that_is_gone_after_an_orderly_stop_is_told_though_nobody_reads_it() {
     with_a_block_that_nobody_reads(|block| std::fs::remove_file(block).unwrap(), false).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_again_is_delivered_to_those_who_waited_for_it() {
+    let mut nats = Nats::start();
+    let mut mer = mer_on(&nats).await;
+    let api = mer.api();
+    fill(&nats).await;
+    assert!(mer.stop().await);
+    nats.stop();
+    let block = block_in_the_middle(&nats);
+    let bytes = std::fs::read(&block).unwrap();
+    std::fs::remove_file(&block).unwrap();
+    nats.restart();
+    mer.launch();
+    mer.until_ready().await;
+    let late = Target::start().await;
+    api.register(&late.url("/"), &["a"], &json!({"datetime_start": "20200101000000.000000"})).await;
+    eventually_async("it waits", LONG, async || waits_at(&api, &late, 21, 40).await).await;
+    assert!(mer.stop().await);
+    nats.stop();
+    std::fs::write(&block, bytes).unwrap();
+    std::fs::remove_file(block.with_file_name("index.db")).unwrap();
+    nats.restart();
+    mer.launch();
+    mer.until_ready().await;
+    eventually("it is told", LONG, || mer.log().contains("log.hole_closed")).await;
+    eventually("all arrives", LONG, || late.taken() == (1..=50).collect::<Vec<u64>>()).await;
+    assert_eq!(status(&api, &late).await["state"], "active");
+}

@@ -55,7 +55,7 @@ impl Lane {
     /// Where the log has again what it had lost where the lane waits, the lane goes on there: resuming it gives up nothing.
     fn waits_for_nothing(&mut self, holes: &LogHoles) -> bool {
         let Some(gap) = self.state.gap().filter(|_| self.waits_at_hole()) else { return false };
-        let is_over = holes.are_known() && holes.lost_within(gap.from_sequence - 1, gap.to_sequence).is_none();
+        let is_over = holes.leave_whole((gap.from_sequence, gap.to_sequence));
         if is_over {
             self.leave_hole();
         }

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::delivery_settings::OnHole;
-use crate::log_epoch::LogEpoch;
 use crate::log_holes::{LogHoles, Missing, Observed, Range};
 
 const NOW: Stamp = Stamp::from_micros(9);
@@ -90,20 +89,6 @@ fn a_lane_that_moves_back_comes_to_the_hole_again_and_gives_up_nothing_before_it
     assert_eq!((lane.state.word(), lane.position), (Word::Active, 5));
 }
 
-/// What is known of holes in a log with a name.
-fn named(ranges: &[Range]) -> LogHoles {
-    let missing = Missing::Ranges(ranges.to_vec());
-    let seen = Observed {
-        first_sequence: 1,
-        last_sequence: 99,
-        missing,
-        looked_at: Vec::new(),
-        not_found: Vec::new(),
-        is_limited: false,
-    };
-    LogHoles::after(Some(&LogHoles::default()), &seen, Some(&LogEpoch::of(1)), NOW).holes
-}
-
 #[test]
 fn a_skip_that_was_over_a_loss_is_news_and_so_is_that_it_was_not() {
     let subscription = asked(&[("a", "1", 1, 1, None)]);
@@ -146,15 +131,20 @@ fn a_lane_that_waits_does_so_at_the_first_loss_and_not_where_the_log_has_all_aga
     let mut waiting = Lane::reconcile(None, &subscription, fresh("e1"));
     waiting.passed_over(10);
     waiting.waits_at(&lost(&[(20, 22)]).all()[0], 24);
+    let missing = Missing::Ranges(Vec::new());
+    let (looked_at, not_found) = (Vec::new(), Vec::new());
+    let seen = Observed { first_sequence: 1, last_sequence: 99, missing, looked_at, not_found, is_limited: true };
+    let limited = LogHoles::after(Some(&LogHoles::default()), &seen, None, NOW).holes;
     for (what, holes, is_news, waits_at) in [
-        ("it is there still", named(&[(20, 22)]), false, Some(20)),
-        ("an earlier one", named(&[(15, 15), (20, 22)]), true, Some(15)),
-        ("one that begins there and is longer", named(&[(20, 25)]), false, Some(20)),
-        ("a later one", named(&[(20, 22), (24, 24)]), false, Some(20)),
-        ("only a part is there again", named(&[(22, 22)]), false, Some(20)),
-        ("all is there again", named(&[]), true, None),
-        ("all but others", named(&[(5, 5), (30, 30)]), true, None),
-        ("nobody has looked", LogHoles::default(), false, Some(20)),
+        ("it is there still", lost(&[(20, 22)]), false, Some(20)),
+        ("an earlier one", lost(&[(15, 15), (20, 22)]), true, Some(15)),
+        ("one that begins there and is longer", lost(&[(20, 25)]), false, Some(20)),
+        ("a later one", lost(&[(20, 22), (24, 24)]), false, Some(20)),
+        ("only a part is there again", lost(&[(22, 22)]), false, Some(20)),
+        ("all is there again", lost(&[]), true, None),
+        ("all but others", lost(&[(5, 5), (30, 30)]), true, None),
+        ("nobody knows any more that it is a loss", holes(None, &[(20, 22)]), false, Some(20)),
+        ("a limit makes holes", limited, false, Some(20)),
     ] {
         let mut lane = waiting.clone();
         assert_eq!(lane.settle_doubt(&subscription, &holes, 1), is_news, "{what}");
