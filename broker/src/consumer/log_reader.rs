@@ -109,6 +109,14 @@ impl LogReader {
         Ok(LogMessage { sequence: read.sequence, event: read.event, backlog: read.backlog })
     }
 
+    /// The sequence of the next message, which is looked at no further.
+    pub(super) async fn next_sequence(&mut self) -> Result<u64, FeedError> {
+        match self.passed_over.next() {
+            Some((sequence, _)) => Ok(sequence),
+            None => self.messages.next_sequence().await,
+        }
+    }
+
     /// Removes its consumer. Where that fails, nats-server removes it by itself a little later.
     pub async fn close(self) -> Result<(), Unavailable> {
         let objects = self.broker.objects()?;

@@ -50,8 +50,8 @@ impl LogScans {
 impl LogScan {
     /// The sequence of the next message; `None` where none comes.
     pub async fn next(&mut self) -> Result<Option<u64>, FeedError> {
-        match timeout(LONGEST_SILENCE, self.reader.next()).await {
-            Ok(read) => Ok(Some(read?.sequence)),
+        match timeout(LONGEST_SILENCE, self.reader.next_sequence()).await {
+            Ok(read) => Ok(Some(read?)),
             Err(_) => Ok(None),
         }
     }

@@ -1,5 +1,6 @@
 //! The messages of a consumer, in order and without a gap: the server numbers them.
 
+use async_nats::{Message, Subject};
 use domain::Event;
 
 use super::acknowledgement::{Acknowledgement, MessageInfo};
@@ -58,18 +59,28 @@ impl Numbered {
 
     /// The next message.
     pub(crate) async fn next(&mut self) -> Result<ConsumerMessage, FeedError> {
-        let message = self.pulls.next().await?.ok_or(FeedError::Unreadable)?;
-        let info = message.reply.and_then(|subject| Some((MessageInfo::parse(&subject)?, subject)));
-        let Some((MessageInfo { sequence, number, stored_at, pending }, subject)) = info else {
-            return Err(Unavailable::new("reading a consumer", "it has sent what cannot be acknowledged").into());
-        };
-        let expected = self.next_number;
-        if number != expected {
-            return Err(FeedError::Gap { expected, got: number });
-        }
-        self.next_number += 1;
+        let (message, MessageInfo { sequence, stored_at, pending, .. }, subject) = self.next_message().await?;
         let event = event_of(&message.subject, sequence, stored_at, message.headers.as_ref(), message.payload);
         let acknowledgement = Acknowledgement { handles: self.pulls.handles().clone(), subject };
         Ok(ConsumerMessage { sequence, event, backlog: pending, acknowledgement })
+    }
+
+    /// The sequence of the next message, which is looked at no further.
+    pub(crate) async fn next_sequence(&mut self) -> Result<u64, FeedError> {
+        Ok(self.next_message().await?.1.sequence)
+    }
+
+    async fn next_message(&mut self) -> Result<(Message, MessageInfo, Subject), FeedError> {
+        let mut message = self.pulls.next().await?.ok_or(FeedError::Unreadable)?;
+        let info = message.reply.take().and_then(|subject| Some((MessageInfo::parse(&subject)?, subject)));
+        let Some((info, subject)) = info else {
+            return Err(Unavailable::new("reading a consumer", "it has sent what cannot be acknowledged").into());
+        };
+        let expected = self.next_number;
+        if info.number != expected {
+            return Err(FeedError::Gap { expected, got: info.number });
+        }
+        self.next_number += 1;
+        Ok((message, info, subject))
     }
 }
