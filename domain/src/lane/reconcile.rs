@@ -111,10 +111,12 @@ impl Lane {
 impl<'a> Change<'a> {
     fn between(before: Option<&'a Lane>, spec: &'a Subscription) -> Self {
         let is_resumed = before.is_some_and(|lane| lane.resumption != spec.resumption);
-        let goes_on = is_resumed || before.is_some_and(|lane| lane.passes_hole(spec));
+        let is_registered = before.is_some_and(|lane| lane.registered != spec.registered);
+        // What was registered since may want what lies before the hole: the lane comes to it once more.
+        let comes_again = is_registered && before.is_some_and(Lane::waits_at_hole);
+        let goes_on = !comes_again && (is_resumed || before.is_some_and(|lane| lane.passes_hole(spec)));
         let given_up = before.and_then(|lane| lane.state.gap()).filter(|_| goes_on).map_or(0, |gap| gap.to_sequence);
         let had = before.map(|lane| lane.position.max(given_up));
-        let is_registered = before.is_some_and(|lane| lane.registered != spec.registered);
         Self { before, spec, is_resumed, is_registered, given_up, had }
     }
 
@@ -215,7 +217,8 @@ impl<'a> Change<'a> {
     /// Whether the lane waits at a hole, and does not any more: it is to go on there, or has moved back. Then it comes to the hole
     /// again, and what it wants before it is not given up with it.
     fn leaves_hole(&self, lane: &Lane) -> bool {
-        let leaves = |before: &Lane| before.passes_hole(self.spec) || lane.position < before.position;
+        let leaves =
+            |before: &Lane| before.passes_hole(self.spec) || lane.position < before.position || self.is_registered;
         self.before.is_some_and(|before| before.waits_at_hole() && leaves(before))
     }
 

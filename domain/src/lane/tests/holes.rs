@@ -170,6 +170,21 @@ fn a_lane_that_waits_because_the_log_was_cut_waits_at_no_hole() {
 }
 
 #[test]
+fn what_is_registered_while_a_lane_waits_at_a_hole_gets_what_lies_before_it() {
+    let mut subscription = asked(&[("a", "1", 1, 1, None)]);
+    let mut lane = Lane::reconcile(None, &subscription, fresh("e1"));
+    lane.passed_over(10);
+    lane.waits_at(&lost(&[(20, 22)]).all()[0], 24);
+    subscription.entries = asked(&[("a", "1", 1, 1, None), ("b", "2", 12, 25, None)]).entries;
+    subscription.registered = Some("second".into());
+    for resumption in [None, Some("r".into())] {
+        subscription.resumption = resumption;
+        let again = Lane::reconcile(Some(&lane), &subscription, fresh("e2"));
+        assert_eq!((again.state.word(), again.position), (Word::Active, 10));
+    }
+}
+
+#[test]
 fn where_only_a_part_is_known_to_hold_nothing_only_that_is_passed() {
     let mut subscription = asked(&[("a", "1", 1, 1, None)]);
     let mut lane = Lane::reconcile(None, &subscription, fresh("e1"));
