@@ -28,7 +28,12 @@ fn said(mer: &Mer, arguments: &[&str]) -> String {
 async fn events_are_posted_listed_and_shown() {
     let nats = Nats::start();
     let mer = mer_on(&nats).await;
-    assert!(said(&mer, &["events", "post", "order.created", r#"{"n": 1}"#]).starts_with("stored as 1: order.created:"));
+    let keyed = ["events", "post", "order.created", r#"{"n": 1}"#, "--key", "k"];
+    assert!(said(&mer, &keyed).starts_with("stored as 1: order.created:"));
+    assert!(
+        said(&mer, &keyed)
+            .starts_with("nothing was stored: this key was sent before, and its event is 1: order.created:")
+    );
     said(&mer, &["events", "post", "order.paid", r#"{"n": 2}"#, "--key", "k"]);
     let again: Value =
         serde_json::from_str(&said(&mer, &["events", "post", "order.paid", r#"{"n": 2}"#, "--key", "k", "--json"]))

@@ -20,14 +20,15 @@ impl EventLog {
         }
         let bounds = self.bounds().await?;
         let before = found.map_or(bounds.last_sequence, |found| found - 1);
-        if before < bounds.first_sequence {
+        // A log that never held anything begins with 0.
+        if before < bounds.first_sequence.max(1) {
             return Ok(found);
         }
         let last_before = lookup::at(&self.broker, before).await?;
         if last_before.is_some_and(|message| is_before(&message, moment)) {
             return Ok(found);
         }
-        self.search(moment, bounds.first_sequence, bounds.last_sequence).await
+        self.search(moment, bounds.first_sequence.max(1), bounds.last_sequence).await
     }
 
     /// Halves the log until it is found. What is stored later lies further behind.

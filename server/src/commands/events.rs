@@ -158,9 +158,14 @@ async fn post(
     let response = api.send_for(request, |status| status.is_success() || *status == StatusCode::FOUND).await?;
     let sequence =
         response.headers().get("event-sequence").and_then(|value| value.to_str().ok()).unwrap_or("?").to_owned();
+    let is_duplicate = response.headers().get("event-duplicate").is_some_and(|value| value == "true");
     let body: Value = response.json().await?;
     let stored = |body: &Value| {
-        format!("stored as {sequence}: {}", body["event_received"]["event"].as_str().unwrap_or_default())
+        let event = body["event_received"]["event"].as_str().unwrap_or_default();
+        match is_duplicate {
+            true => format!("nothing was stored: this key was sent before, and its event is {sequence}: {event}"),
+            false => format!("stored as {sequence}: {event}"),
+        }
     };
     access.show(&body, stored)
 }
