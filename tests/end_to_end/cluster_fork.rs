@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde_json::json;
-use tests::{Api, Cluster, Mer, Target, eventually};
+use tests::{Api, Cluster, Mer, Target, eventually, eventually_async};
 
 use crate::{LONG, MER};
 
@@ -65,6 +65,8 @@ async fn what_a_cluster_that_has_forked_acknowledges_reaches_every_target_that_s
     cluster.thaw(c);
     let new = [new, post(&mer.api(), AFTER).await].concat();
     eventually("all have what came after it", LONG, || all(&new)).await;
+    let shows_log = async || mer.api().status("/v1/log").await == Some(200);
+    eventually_async("`LOG` has a leader again", LONG, shows_log).await;
     let log = mer.api().get("/v1/log").await;
     println!("{} events lost; {log}", lost.len());
     // What was written of the lost events, by lanes and in `LOG`, is lost with them. So it is told only where a process that read
