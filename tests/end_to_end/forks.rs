@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use domain::Stamp;
+use domain::log_epoch::Mark;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Api, Mer, Nats, Target, eventually, eventually_async};
@@ -104,6 +106,31 @@ async fn an_older_copy_that_has_grown_beyond_a_position_is_noticed_and_all_that_
     let next = post(&receiver.api(), 5).await;
     eventually("it goes on", SOON, || ids(&target).ends_with(&next)).await;
     assert_eq!(receiver.api().get("/v1/log").await["epochs"].as_array().unwrap().len(), 2);
+}
+
+/// A dispatcher that did not know of the fork has recorded an event from behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_stored_behind_a_fork_is_not_taken_for_shared_though_it_is_recorded() {
+    let mut nats = Nats::start();
+    let mut mer = mer_on(&nats, ALL_ROLES).start().await;
+    let target = Target::start().await;
+    mer.api().register(&target.url("/"), &["a"], &json!({})).await;
+    with_an_older_log(&mut nats, &mut mer, &target, 60, 40).await;
+    let receiver = mer_on(&nats, "receiver,registrar").start().await;
+    let new = post(&receiver.api(), 25).await;
+    let last_time = receiver.api().get("/v1/log").await["last_time"].as_str().unwrap().to_owned();
+    let recorded = Mark::new(85, new.last().unwrap(), Stamp::parse(&last_time).unwrap());
+    let bucket = async_nats::jetstream::new(nats.client().await).get_key_value("LOG").await.unwrap();
+    let record = bucket.get("record").await.unwrap().unwrap();
+    let mut record: Value = serde_json::from_slice(&record).unwrap();
+    record["checkpoints"] = json!([recorded]);
+    bucket.put("record", record.to_string().into()).await.unwrap();
+    let had = ids(&target).len();
+    mer.launch();
+    mer.until_ready().await;
+    eventually("all that is new arrives", LONG, || ids(&target)[had..].ends_with(&new)).await;
+    let log = receiver.api().get("/v1/log").await;
+    assert_eq!(log["epochs"][1]["from_sequence"], 61, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

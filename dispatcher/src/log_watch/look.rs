@@ -181,6 +181,9 @@ impl LogWatch {
             Verdict::Forked { shared_to: finer } => shared_to.max(finer),
             Verdict::Continues | Verdict::Unknown => shared_to,
         };
+        // What was stored after it and stands before it came after the fork, though this process may have read it since.
+        let stored_since = self.log.first_sequence_from(lacking.stored_at).await?;
+        let shared_to = shared_to.min(stored_since.map_or(u64::MAX, |first| first.saturating_sub(1)));
         let is_cut = lacking.sequence > evidence.last_sequence;
         Ok(Outcome::Forked(Fork { shared_to, lacking, is_cut }))
     }
