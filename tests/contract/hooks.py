@@ -81,8 +81,8 @@ def is_positive(case):
 
 def consistent(value):
     """The same without what contradicts itself."""
-    if isinstance(value, (int, float)) and abs(value) > 1e300:
-        # A registration's numbers are 64-bit floating point.
+    if isinstance(value, (int, float)) and abs(value) >= 1 << 63:
+        # A registration's whole numbers have 64 bits.
         return 0
     if isinstance(value, float) and value.is_integer():
         # JSON Schema calls 5.0 an integer, the CloudEvents JSON format does not.

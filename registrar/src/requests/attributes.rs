@@ -47,7 +47,7 @@ pub struct RegistrationAttributes {
     priority: Option<f64>,
     #[schema(required = false, schema_with = keys)]
     required_data: Option<Vec<String>>,
-    /// Any JSON, at most 4 KiB: given back with each delivery as the header `ce-listenerdata`; left out: none
+    /// Any JSON, at most 4 KiB, whole numbers of 64 bits at most: given back with each delivery as the header `ce-listenerdata`; left out: none
     #[schema(required = false, value_type = Value)]
     listener_data: Option<Value>,
     /// Whether a `datetime_start` is accepted though events from then on may have been removed from the log; left out: no
