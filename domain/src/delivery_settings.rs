@@ -143,6 +143,14 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn a_batch_has_as_much_data_as_was_set() {
+        for (most, expected) in [(None, None), (Some(7), Some(7)), (Some(u32::MAX), Some(4_294_967_295))] {
+            let settings = DeliverySettings { batch_max_bytes: most, ..DeliverySettings::default() };
+            assert_eq!(settings.batch_max_bytes(), expected);
+        }
+    }
+
+    #[test]
     fn what_is_not_said_is_as_documented_and_is_not_written() {
         let of = |json: serde_json::Value| serde_json::from_value::<DeliverySettings>(json).unwrap();
         let all = |settings: &DeliverySettings| {

@@ -334,3 +334,17 @@ fn what_earlier_words_brought_is_known_by_those_words_when_they_change_once_more
     let mut lane = Lane::reconcile(Some(&lane), &after, fresh("e3"));
     assert_eq!(run(&mut lane, &after, &log, 8), [5, 6, 7, 8], "the first words asked for 4, and for neither 5 nor 6");
 }
+
+#[test]
+fn how_often_words_have_changed_is_written_where_they_did() {
+    let before = asked(&[("a", "1", 1, 1, None)]);
+    let mut spec = before.clone();
+    for (at, changes, most) in [(2, 0, None), (3, 1, Some(9)), (4, 2, None)] {
+        spec = replaced(&spec, "a", "2", at, Attributes { count: most, ..Attributes::default() });
+        let written = serde_json::to_value(&spec).unwrap();
+        let continues = &written["entries"]["a"]["continues"];
+        assert_eq!(continues.get("changed").map_or(0, |changed| changed.as_u64().unwrap()), changes, "{written}");
+        assert_eq!(continues.get("changed").is_some(), changes > 0, "{written}");
+        assert_eq!(serde_json::from_value::<Subscription>(written).unwrap(), spec);
+    }
+}
